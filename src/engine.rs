@@ -1,0 +1,258 @@
+//! The segmenter: a package on a device, and the way from pixels to a class mask.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::config::Normalization;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::RgbImage;
+use crate::logits::Logits;
+use crate::lora;
+use crate::mask::ClassMask;
+use crate::model::{Parameters, Sam};
+use crate::mosaic::{Blend, Windows};
+use crate::preprocess;
+use crate::weights::manifest::{Kind, Manifest};
+use crate::weights::package::{self, LoadProgress, PackageSource};
+
+mod clock;
+mod device;
+
+pub use device::{DeviceChoice, open_device};
+
+use clock::Stopwatch;
+
+/// What [`Segmenter::segment`] shall give.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SegmentOptions {
+    /// Also the probability of every class.
+    pub probabilities: bool,
+}
+
+/// What was found in an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segmentation {
+    /// Class and confidence of each pixel.
+    pub mask: ClassMask,
+    /// Probability of every class, 0 to 255, `[height, width, classes]`, if asked for.
+    pub probabilities: Option<Vec<u8>>,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// Milliseconds by stage, summed over windows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct Timings {
+    /// Cutting out, normalising and uploading.
+    pub preprocess: f64,
+    /// Image encoder.
+    pub encode: f64,
+    /// Mask decoder and reading its logits back.
+    pub decode: f64,
+    /// Resampling, blending, softmax and argmax.
+    pub classify: f64,
+    /// All together.
+    pub total: f64,
+    /// Windows that ran.
+    pub windows: usize,
+}
+
+/// A model on a device, ready to segment.
+///
+/// ```no_run
+/// # async fn example() -> samlora::error::Result<()> {
+/// use samlora::engine::{DeviceChoice, Segmenter, SegmentOptions, open_device};
+/// use samlora::image::RgbImage;
+/// use samlora::weights::folder::Folder;
+///
+/// let device = open_device(DeviceChoice::Cpu).await?;
+/// let segmenter = Segmenter::load(&Folder::open("models/buildings")?, &device, |_| ()).await?;
+/// let tile = RgbImage::new(256, 256, vec![128; 256 * 256 * 3])?;
+/// let found = segmenter.segment(&tile, &SegmentOptions::default()).await?;
+/// assert_eq!(found.mask.classes.len(), 256 * 256);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Segmenter {
+    manifest: Manifest,
+    sam: Sam,
+    device: Device,
+}
+
+impl Segmenter {
+    /// Loads a merged package, shard by shard: beyond the weights on the device, one shard is in memory at a time.
+    ///
+    /// # Errors
+    /// Those of [`package::read_manifest`], [`package::read_tensors`] and [`Sam::load`]; [`ErrorKind::Invalid`] for an
+    /// adapter package, which needs [`Segmenter::load_adapter`].
+    pub async fn load(
+        source: &impl PackageSource,
+        device: &Device,
+        progress: impl FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let manifest = package::read_manifest(source).await?;
+        if manifest.kind == Kind::Adapter {
+            return Err(Error::new(ErrorKind::Invalid, "is an adapter, not a whole model")
+                .at(source.name())
+                .remedy("load its base package first, then the adapter onto it"));
+        }
+        let mut parameters = Parameters::new(device);
+        let upload = |name: &str, shape: &[usize], values| parameters.insert(name, shape, values);
+        package::read_tensors(source, &manifest, upload, progress).await?;
+        let sam = Sam::load(&manifest.architecture, parameters).map_err(|e| e.at(source.name()))?;
+        Ok(Self { manifest, sam, device: device.clone() })
+    }
+
+    /// Puts an adapter package onto this base. The base's weights stay where they are and are shared; this segmenter
+    /// can take further adapters, each giving a segmenter of its own.
+    ///
+    /// # Errors
+    /// Those of [`package::check_pair`] and of [`Segmenter::load`].
+    pub async fn load_adapter(&self, source: &impl PackageSource, progress: impl FnMut(LoadProgress)) -> Result<Self> {
+        let manifest = package::read_manifest(source).await?;
+        package::check_pair(&self.manifest, &manifest).map_err(|e| e.at(source.name()))?;
+        let mut collected = crate::weights::adapter::Collector::new(&self.device);
+        package::read_tensors(source, &manifest, |n, s, v| collected.insert(n, s, v), progress).await?;
+        let place = |e: Error| e.at(source.name());
+        let config = &manifest.architecture;
+        let scale = manifest.lora.as_ref().map_or(1.0, |l| l.scale());
+        let (factors, parameters) = collected.finish(scale).map_err(place)?;
+        let mut sam = self.sam.clone();
+        sam.load_heads(config, parameters).map_err(place)?;
+        lora::detach(&mut sam);
+        lora::attach(&mut sam, config, &factors, 0.0, &self.device).map_err(place)?;
+        Ok(Self { manifest, sam, device: self.device.clone() })
+    }
+
+    /// A segmenter of a model that is already on `device`; the manifest tells its classes and sizes.
+    pub fn new(manifest: Manifest, sam: Sam, device: &Device) -> Self {
+        Self { manifest, sam, device: device.clone() }
+    }
+
+    /// The package's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The network, for what the pipeline does not do (prompts, benchmarks).
+    pub fn model(&self) -> &Sam {
+        &self.sam
+    }
+
+    /// The device it runs on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Class and confidence of every pixel of an image of any size.
+    ///
+    /// An image that fits into the model's input runs in one window, mirrored at its borders up to the input's size;
+    /// a larger one in overlapping windows whose logits are blended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] if the device fails.
+    pub async fn segment(&self, image: &RgbImage, options: &SegmentOptions) -> Result<Segmentation> {
+        self.run(image.width(), image.height(), options, |x, y, w, h| image.crop(x, y, w, h), |_| ()).await
+    }
+
+    /// [`Segmenter::segment`] for an image that is read in parts: `read` gives the part at column x, row y of a width and
+    /// height, all within the image; `progress` gets the share (0 to 1) that is done.
+    ///
+    /// # Errors
+    /// Those of `read`; [`ErrorKind::Device`] if the device fails.
+    pub async fn run(
+        &self,
+        width: usize,
+        height: usize,
+        options: &SegmentOptions,
+        mut read: impl FnMut(usize, usize, usize, usize) -> Result<RgbImage>,
+        mut progress: impl FnMut(f64),
+    ) -> Result<Segmentation> {
+        let total = Stopwatch::start();
+        let mut timings = Timings::default();
+        let size = self.manifest.input_size;
+        let windows = Windows::new(width, height, size, self.manifest.tile_size);
+        let count = windows.count();
+        let classes = self.manifest.architecture.mask_tokens;
+        let mut blend = Blend::new(windows.clone(), width, height, classes, options.probabilities);
+        let mut mask = ClassMask { width, height, classes: Vec::new(), confidence: Vec::new() };
+        let mut probabilities = Vec::new();
+        for (row, &y) in windows.ys.iter().enumerate() {
+            for &x in &windows.xs {
+                let mut watch = Stopwatch::start();
+                let within = |at: i64, length: usize| (at.max(0) as usize, (at + size as i64).min(length as i64) as usize);
+                let ((left, right), (top, bottom)) = (within(x, width), within(y, height));
+                let part = read(left, top, right - left, bottom - top)?;
+                let (inner_x, inner_y) = (x - left as i64, y - top as i64);
+                let input = self.input(&part, inner_x, inner_y)?;
+                timings.preprocess += watch.lap();
+                let embedding = self.sam.encode(input);
+                self.wait()?;
+                timings.encode += watch.lap();
+                let logits = read_back(self.sam.decode(embedding)).await?;
+                timings.decode += watch.lap();
+                blend.add(x, y, &logits.resize(size, size));
+                timings.classify += watch.lap();
+                timings.windows += 1;
+                progress(timings.windows as f64 / count as f64);
+            }
+            let watch = Stopwatch::start();
+            let rows = blend.finish(row);
+            mask.classes.extend(rows.classes);
+            mask.confidence.extend(rows.confidence);
+            probabilities.extend(rows.probabilities);
+            timings.classify += watch.elapsed();
+        }
+        timings.total = total.elapsed();
+        Ok(Segmentation { mask, probabilities: options.probabilities.then_some(probabilities), timings })
+    }
+
+    /// The low-resolution logits, `[classes, input / 4, input / 4]`, of the one window that an image runs in which fits
+    /// into the model's input.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it does not fit; [`ErrorKind::Device`] if the device fails.
+    pub async fn logits(&self, image: &RgbImage) -> Result<Logits> {
+        let size = self.manifest.input_size;
+        if image.width() > size || image.height() > size {
+            let message = format!("{} x {} pixels do not fit into {size} x {size}", image.width(), image.height());
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let windows = Windows::new(image.width(), image.height(), size, self.manifest.tile_size);
+        let input = self.input(image, windows.xs[0], windows.ys[0])?;
+        read_back(self.sam.decode(self.sam.encode(input))).await
+    }
+
+    /// The normalised input window at column `x`, row `y` of `image`, `[1, 3, input, input]`.
+    fn input(&self, image: &RgbImage, x: i64, y: i64) -> Result<Tensor<4>> {
+        let normalization: &Normalization = &self.manifest.normalization;
+        if normalization.mean.len() != 3 {
+            let message = format!("this model wants {} bands, an RGB image has 3", normalization.mean.len());
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Ok(preprocess::window(image, x, y, self.manifest.input_size, normalization, &self.device))
+    }
+
+    /// Lets the device finish, so that the next stage's time is its own. A browser cannot wait: there the encoder's time
+    /// is counted with the decoder's.
+    fn wait(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.device.sync().map_err(|e| Error::new(ErrorKind::Device, "the device failed").source(format!("{e:?}")))?;
+        Ok(())
+    }
+}
+
+/// Reads logits `[1, classes, height, width]` back to the host.
+///
+/// # Errors
+/// [`ErrorKind::Device`] if that fails or a number is not finite.
+pub async fn read_back(logits: Tensor<4>) -> Result<Logits> {
+    let [_, classes, height, width] = logits.dims();
+    let failed = |why: String| Error::new(ErrorKind::Device, "reading the result back failed").source(why);
+    let data = logits.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
+    let values: Vec<f32> = data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+    if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+        return Err(Error::new(ErrorKind::Device, format!("logit {i} is {}", values[i]))
+            .remedy("the weights or the GPU driver are at fault: try the CPU device"));
+    }
+    Ok(Logits { classes, height, width, values })
+}

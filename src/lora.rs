@@ -1,0 +1,304 @@
+//! Low-rank adapters (LoRA, Hu et al. 2021) on the image encoder: `W' = W + scale * B A`.
+//!
+//! An adapter is data: [`Factor`]s on the host. It is either *merged* into the weights ([`Factor::add_to`], no cost at
+//! inference) or *attached* beside them ([`attach`], for training and for swapping adapters on a loaded base).
+//! SamLoRA's and SAMed's own choice, the default, is rank 4 on q and v of every block, scale 1.
+
+use burn::module::{Module, Param};
+use burn::nn::DropoutConfig;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::config::SamConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Sam;
+use crate::model::common::{Linear, LowRank};
+
+/// A matrix of an encoder block that can carry an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Target {
+    /// Rows `0 .. dim` of `attn.qkv`.
+    #[serde(rename = "q")]
+    Query,
+    /// Rows `dim .. 2 dim` of `attn.qkv`.
+    #[serde(rename = "k")]
+    Key,
+    /// Rows `2 dim .. 3 dim` of `attn.qkv`.
+    #[serde(rename = "v")]
+    Value,
+    /// `attn.proj`.
+    #[serde(rename = "proj")]
+    Projection,
+    /// `mlp.lin1`.
+    #[serde(rename = "lin1")]
+    Mlp1,
+    /// `mlp.lin2`.
+    #[serde(rename = "lin2")]
+    Mlp2,
+}
+
+impl Target {
+    /// All targets, in the order of a block.
+    pub const ALL: [Self; 6] = [Self::Query, Self::Key, Self::Value, Self::Projection, Self::Mlp1, Self::Mlp2];
+
+    /// Its short name: `q`, `k`, `v`, `proj`, `lin1` or `lin2`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Query => "q",
+            Self::Key => "k",
+            Self::Value => "v",
+            Self::Projection => "proj",
+            Self::Mlp1 => "lin1",
+            Self::Mlp2 => "lin2",
+        }
+    }
+
+    /// The target called `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] with the known names.
+    pub fn named(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|t| t.name() == name).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, format!("there is no LoRA target {name:?}"))
+                .remedy(format!("targets: {}", Self::ALL.map(Self::name).join(", ")))
+        })
+    }
+
+    /// SAM's name of the weight in block `block`.
+    pub fn weight_name(self, block: usize) -> String {
+        let part = match self {
+            Self::Query | Self::Key | Self::Value => "attn.qkv",
+            Self::Projection => "attn.proj",
+            Self::Mlp1 => "mlp.lin1",
+            Self::Mlp2 => "mlp.lin2",
+        };
+        format!("image_encoder.blocks.{block}.{part}.weight")
+    }
+
+    /// Inputs, outputs and first output row within the weight.
+    pub fn extent(self, config: &SamConfig) -> (usize, usize, usize) {
+        let (dim, mlp) = (config.embed_dim, config.mlp_dim);
+        match self {
+            Self::Query => (dim, dim, 0),
+            Self::Key => (dim, dim, dim),
+            Self::Value => (dim, dim, 2 * dim),
+            Self::Projection => (dim, dim, 0),
+            Self::Mlp1 => (dim, mlp, 0),
+            Self::Mlp2 => (mlp, dim, 0),
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which matrices of which blocks get an adapter, and of what size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Inner dimension; at least 1.
+    pub rank: usize,
+    /// `scale = alpha / rank`; none stands for scale 1, as in SAMed.
+    pub alpha: Option<f64>,
+    /// Chance (0 to 1) that an input of A is dropped in training.
+    pub dropout: f64,
+    /// Which matrices.
+    pub targets: Vec<Target>,
+    /// Which blocks (from 0); none stands for all.
+    pub blocks: Option<Vec<usize>>,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self { rank: 4, alpha: None, dropout: 0.0, targets: vec![Target::Query, Target::Value], blocks: None }
+    }
+}
+
+impl LoraConfig {
+    /// The factor in front of `B A`.
+    pub fn scale(&self) -> f64 {
+        self.alpha.map_or(1.0, |alpha| alpha / self.rank as f64)
+    }
+
+    /// New factors for a model of `config`: A uniform in +-1/sqrt(inputs) (Kaiming with a = sqrt(5)), B zero, so that the
+    /// adapted model starts as the base.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the rank is zero or a block does not exist.
+    pub fn init(&self, config: &SamConfig, seed: u64) -> Result<Vec<Factor>> {
+        if self.rank == 0 {
+            return Err(Error::new(ErrorKind::Invalid, "rank is 0, expected at least 1").at("LoRA"));
+        }
+        let all: Vec<usize> = (0..config.depth).collect();
+        let mut random = SplitMix(seed);
+        let mut factors = Vec::new();
+        for &block in self.blocks.as_ref().unwrap_or(&all) {
+            if block >= config.depth {
+                let message = format!("block {block} does not exist, the encoder has {}", config.depth);
+                return Err(Error::new(ErrorKind::Invalid, message).at("LoRA"));
+            }
+            for &target in &self.targets {
+                let (inputs, outputs, _) = target.extent(config);
+                let bound = 1.0 / (inputs as f32).sqrt();
+                let a = (0..self.rank * inputs).map(|_| random.uniform() * bound).collect();
+                let b = vec![0.0; outputs * self.rank];
+                factors.push(Factor { block, target, rank: self.rank, scale: self.scale(), a, b });
+            }
+        }
+        Ok(factors)
+    }
+}
+
+/// The two factors of one adapted matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Factor {
+    /// Encoder block, from 0.
+    pub block: usize,
+    /// Matrix within it.
+    pub target: Target,
+    /// Inner dimension.
+    pub rank: usize,
+    /// In front of `B A`.
+    pub scale: f64,
+    /// `[rank, inputs]`, row-major.
+    pub a: Vec<f32>,
+    /// `[outputs, rank]`, row-major.
+    pub b: Vec<f32>,
+}
+
+impl Factor {
+    /// Checks that the factors fit a model of `config`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] naming the block and the target.
+    pub fn check(&self, config: &SamConfig) -> Result<()> {
+        let (inputs, outputs, _) = self.target.extent(config);
+        let place = format!("LoRA {} of block {}", self.target.name(), self.block);
+        if self.block >= config.depth {
+            let message = format!("the encoder has only {} blocks", config.depth);
+            return Err(Error::new(ErrorKind::Format, message).at(place).remedy("use the base this adapter was trained on"));
+        }
+        if self.rank == 0 || self.a.len() != self.rank * inputs || self.b.len() != outputs * self.rank {
+            let message = format!(
+                "A has {} and B {} values, expected {} x {inputs} and {outputs} x {}",
+                self.a.len(),
+                self.b.len(),
+                self.rank,
+                self.rank
+            );
+            return Err(Error::new(ErrorKind::Format, message).at(place).remedy("use the base this adapter was trained on"));
+        }
+        Ok(())
+    }
+
+    /// Merges into its weight on the host: `weight` is the whole matrix `[out, in]` called [`Target::weight_name`].
+    ///
+    /// # Panics
+    /// If the sizes do not fit; [`Factor::check`] says so beforehand.
+    pub fn add_to(&self, weight: &mut [f32], config: &SamConfig) {
+        let (inputs, outputs, start) = self.target.extent(config);
+        let rows = weight[start * inputs..(start + outputs) * inputs].chunks_exact_mut(inputs);
+        for (row, b) in rows.zip(self.b.chunks_exact(self.rank)) {
+            for (b, a) in b.iter().zip(self.a.chunks_exact(inputs)) {
+                let factor = self.scale as f32 * b;
+                for (w, a) in row.iter_mut().zip(a) {
+                    *w += factor * a;
+                }
+            }
+        }
+    }
+}
+
+/// Attaches adapters to a model beside those it has.
+///
+/// # Errors
+/// As [`Factor::check`].
+pub fn attach(sam: &mut Sam, config: &SamConfig, factors: &[Factor], dropout: f64, device: &Device) -> Result<()> {
+    for factor in factors {
+        factor.check(config)?;
+    }
+    for factor in factors {
+        let (inputs, outputs, start) = factor.target.extent(config);
+        let matrix = |values: &[f32], shape: [usize; 2]| {
+            Param::from_tensor(Tensor::from_data(TensorData::new(values.to_vec(), shape), device))
+        };
+        linear(sam, factor.block, factor.target).adapters.push(LowRank {
+            a: matrix(&factor.a, [factor.rank, inputs]),
+            b: matrix(&factor.b, [outputs, factor.rank]),
+            scale: factor.scale,
+            start,
+            dropout: DropoutConfig::new(dropout).init(),
+        });
+    }
+    Ok(())
+}
+
+/// Removes all adapters; the base is as it was.
+pub fn detach(sam: &mut Sam) {
+    for block in 0..sam.image_encoder.blocks.len() {
+        for target in Target::ALL {
+            linear(sam, block, target).adapters.clear();
+        }
+    }
+}
+
+/// Folds all attached adapters into the weights, on the model's device.
+pub fn merge(sam: &mut Sam) {
+    for block in 0..sam.image_encoder.blocks.len() {
+        for target in Target::ALL {
+            let layer = linear(sam, block, target);
+            for adapter in std::mem::take(&mut layer.adapters) {
+                let delta = adapter.b.val().matmul(adapter.a.val()) * adapter.scale;
+                let weight = layer.weight.val();
+                let [outputs, inputs] = delta.dims();
+                let rows = adapter.start..adapter.start + outputs;
+                let sum = weight.clone().slice([rows.clone(), 0..inputs]) + delta;
+                layer.weight = Param::from_tensor(weight.slice_assign([rows, 0..inputs], sum));
+            }
+        }
+    }
+}
+
+/// Number of adapter parameters attached to `sam`.
+pub fn parameters(sam: &Sam) -> usize {
+    let adapters = |layer: &Linear| layer.adapters.iter().map(Module::num_params).sum::<usize>();
+    sam.image_encoder
+        .blocks
+        .iter()
+        .map(|b| adapters(&b.attn.qkv) + adapters(&b.attn.proj) + adapters(&b.mlp.lin1) + adapters(&b.mlp.lin2))
+        .sum()
+}
+
+fn linear(sam: &mut Sam, block: usize, target: Target) -> &mut Linear {
+    let block = &mut sam.image_encoder.blocks[block];
+    match target {
+        Target::Query | Target::Key | Target::Value => &mut block.attn.qkv,
+        Target::Projection => &mut block.attn.proj,
+        Target::Mlp1 => &mut block.mlp.lin1,
+        Target::Mlp2 => &mut block.mlp.lin2,
+    }
+}
+
+/// SplitMix64 (Steele et al. 2014): a small seeded generator with the same numbers on every platform.
+pub struct SplitMix(
+    /// The state; any seed will do.
+    pub u64,
+);
+
+impl SplitMix {
+    /// The next 64 random bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in -1 to 1.
+    pub fn uniform(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}

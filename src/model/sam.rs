@@ -1,0 +1,84 @@
+//! The whole model (`sam.py`).
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use super::Parameters;
+use super::image_encoder::ImageEncoder;
+use super::mask_decoder::MaskDecoder;
+use super::prompt_encoder::{Prompt, PromptEncoder};
+use crate::config::SamConfig;
+use crate::error::Result;
+
+/// Image encoder, prompt encoder and mask decoder.
+///
+/// SamLoRA is [`Sam::encode`] then [`Sam::decode`]: no prompts, one mask per class. SAM with prompts is [`Sam::encode`]
+/// then [`Sam::decode_prompt`].
+#[derive(Module, Debug)]
+pub struct Sam {
+    /// Vision transformer.
+    pub image_encoder: ImageEncoder,
+    /// Prompts and positions.
+    pub prompt_encoder: PromptEncoder,
+    /// Masks.
+    pub mask_decoder: MaskDecoder,
+}
+
+impl Sam {
+    /// Builds the model of `config` from all tensors of `from`.
+    ///
+    /// # Errors
+    /// Naming the tensor that is missing, misshapen or left over, or the number of `config` that cannot be.
+    pub fn load(config: &SamConfig, mut from: Parameters) -> Result<Self> {
+        config.check()?;
+        let sam = Self {
+            image_encoder: ImageEncoder::load(&mut from, config)?,
+            prompt_encoder: PromptEncoder::load(&mut from, config)?,
+            mask_decoder: MaskDecoder::load(&mut from, config)?,
+        };
+        from.finish()?;
+        Ok(sam)
+    }
+
+    /// Replaces prompt encoder and mask decoder by those in `from`, which holds nothing else; an empty `from` keeps them.
+    ///
+    /// # Errors
+    /// As [`Sam::load`].
+    pub fn load_heads(&mut self, config: &SamConfig, mut from: Parameters) -> Result<()> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        self.prompt_encoder = PromptEncoder::load(&mut from, config)?;
+        self.mask_decoder = MaskDecoder::load(&mut from, config)?;
+        from.finish()
+    }
+
+    /// Normalised images `[b, bands, h, w]` (sides multiples of 16) to embeddings `[b, out_chans, h / 16, w / 16]`.
+    pub fn encode(&self, images: Tensor<4>) -> Tensor<4> {
+        self.image_encoder.forward(images)
+    }
+
+    /// Embeddings `[b, out_chans, h, w]` to logits of every mask token, `[b, mask_tokens, 4 h, 4 w]`, without prompts.
+    pub fn decode(&self, embeddings: Tensor<4>) -> Tensor<4> {
+        let [_, _, h, w] = embeddings.dims();
+        let dense = self.prompt_encoder.dense(None, h, w);
+        self.mask_decoder.forward(embeddings, self.prompt_encoder.dense_pe(h, w), None, dense).0
+    }
+
+    /// One embedding `[1, out_chans, h, w]` of an image of `height` x `width` pixels, with a prompt and optionally a mask
+    /// `[1, 1, 4 h, 4 w]`, to masks `[1, mask_tokens, 4 h, 4 w]` and their estimated IoU `[1, mask_tokens]`.
+    ///
+    /// SAM's `multimask_output` is the choice of tokens 1 to 3 (true) or 0 (false) of these.
+    pub fn decode_prompt(
+        &self,
+        embedding: Tensor<4>,
+        prompt: &Prompt,
+        mask: Option<Tensor<4>>,
+        [height, width]: [usize; 2],
+    ) -> (Tensor<4>, Tensor<2>) {
+        let [_, _, h, w] = embedding.dims();
+        let sparse = self.prompt_encoder.sparse(prompt, height, width);
+        let dense = self.prompt_encoder.dense(mask, h, w);
+        self.mask_decoder.forward(embedding, self.prompt_encoder.dense_pe(h, w), sparse, dense)
+    }
+}

@@ -1,0 +1,168 @@
+//! The decoder's two-way transformer: tokens attend to the image and the image to the tokens (`transformer.py`).
+
+use burn::module::Module;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Tensor, module};
+
+use super::Parameters;
+use super::common::{Activation, LayerNorm, Linear, MlpBlock};
+use crate::config::{DECODER_NORM_EPS, SamConfig};
+use crate::error::Result;
+
+/// The two-way transformer.
+#[derive(Module, Debug)]
+pub struct TwoWayTransformer {
+    /// Layers, first to last.
+    pub layers: Vec<TwoWayAttentionBlock>,
+    /// Tokens to image, once more at the end.
+    pub final_attn_token_to_image: DecoderAttention,
+    /// After it.
+    pub norm_final_attn: LayerNorm,
+}
+
+impl TwoWayTransformer {
+    /// Takes `mask_decoder.transformer.*`.
+    pub fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
+        let name = "mask_decoder.transformer";
+        Ok(Self {
+            layers: (0..config.decoder_depth)
+                .map(|i| TwoWayAttentionBlock::load(from, config, &format!("{name}.layers.{i}"), i == 0))
+                .collect::<Result<_>>()?,
+            final_attn_token_to_image: DecoderAttention::load(
+                from,
+                config,
+                &format!("{name}.final_attn_token_to_image"),
+                config.attention_downsample,
+            )?,
+            norm_final_attn: LayerNorm::load(
+                from,
+                &format!("{name}.norm_final_attn"),
+                config.out_chans,
+                DECODER_NORM_EPS,
+            )?,
+        })
+    }
+
+    /// Image `[b, cells, c]` with its positions, and tokens `[b, n, c]`, to (tokens, image) of the same shapes.
+    pub fn forward(&self, image: Tensor<3>, image_pe: Tensor<3>, tokens: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        let (mut queries, mut keys) = (tokens.clone(), image);
+        for layer in &self.layers {
+            (queries, keys) = layer.forward(queries, keys, tokens.clone(), image_pe.clone());
+        }
+        let attended =
+            self.final_attn_token_to_image.forward(queries.clone() + tokens, keys.clone() + image_pe, keys.clone());
+        (self.norm_final_attn.forward(queries + attended), keys)
+    }
+}
+
+/// One layer: self-attention of tokens, tokens to image, MLP on tokens, image to tokens.
+#[derive(Module, Debug)]
+pub struct TwoWayAttentionBlock {
+    /// Among tokens, at full width.
+    pub self_attn: DecoderAttention,
+    /// After it.
+    pub norm1: LayerNorm,
+    /// From tokens to the image.
+    pub cross_attn_token_to_image: DecoderAttention,
+    /// After it.
+    pub norm2: LayerNorm,
+    /// On tokens.
+    pub mlp: MlpBlock,
+    /// After it.
+    pub norm3: LayerNorm,
+    /// After the last attention.
+    pub norm4: LayerNorm,
+    /// From the image to tokens.
+    pub cross_attn_image_to_token: DecoderAttention,
+    /// The first layer's queries are their own positions.
+    skip_first_layer_pe: bool,
+}
+
+impl TwoWayAttentionBlock {
+    fn load(from: &mut Parameters, config: &SamConfig, name: &str, first: bool) -> Result<Self> {
+        let (c, down) = (config.out_chans, config.attention_downsample);
+        let mut norm = |i: usize| LayerNorm::load(from, &format!("{name}.norm{i}"), c, DECODER_NORM_EPS);
+        let (norm1, norm2, norm3, norm4) = (norm(1)?, norm(2)?, norm(3)?, norm(4)?);
+        let mut attention = |part: &str, down| DecoderAttention::load(from, config, &format!("{name}.{part}"), down);
+        Ok(Self {
+            self_attn: attention("self_attn", 1)?,
+            cross_attn_token_to_image: attention("cross_attn_token_to_image", down)?,
+            cross_attn_image_to_token: attention("cross_attn_image_to_token", down)?,
+            mlp: MlpBlock::load(from, &format!("{name}.mlp"), c, config.decoder_mlp, Activation::Relu)?,
+            norm1,
+            norm2,
+            norm3,
+            norm4,
+            skip_first_layer_pe: first,
+        })
+    }
+
+    fn forward(
+        &self,
+        queries: Tensor<3>,
+        keys: Tensor<3>,
+        query_pe: Tensor<3>,
+        key_pe: Tensor<3>,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let queries = if self.skip_first_layer_pe {
+            self.self_attn.forward(queries.clone(), queries.clone(), queries)
+        } else {
+            let q = queries.clone() + query_pe.clone();
+            queries.clone() + self.self_attn.forward(q.clone(), q, queries)
+        };
+        let queries = self.norm1.forward(queries);
+
+        let q = queries.clone() + query_pe.clone();
+        let k = keys.clone() + key_pe.clone();
+        let queries = queries + self.cross_attn_token_to_image.forward(q, k.clone(), keys.clone());
+        let queries = self.norm2.forward(queries);
+
+        let queries = self.norm3.forward(queries.clone() + self.mlp.forward(queries));
+
+        let q = queries.clone() + query_pe;
+        let keys = keys + self.cross_attn_image_to_token.forward(k, q, queries.clone());
+        (queries, self.norm4.forward(keys))
+    }
+}
+
+/// Multi-head attention on `out_chans / downsample` channels (`Attention` of `transformer.py`).
+#[derive(Module, Debug)]
+pub struct DecoderAttention {
+    /// Queries.
+    pub q_proj: Linear,
+    /// Keys.
+    pub k_proj: Linear,
+    /// Values.
+    pub v_proj: Linear,
+    /// Back to `out_chans`.
+    pub out_proj: Linear,
+    num_heads: usize,
+}
+
+impl DecoderAttention {
+    fn load(from: &mut Parameters, config: &SamConfig, name: &str, downsample: usize) -> Result<Self> {
+        let (outer, inner) = (config.out_chans, config.out_chans / downsample);
+        let mut linear = |part: &str, inputs, outputs| Linear::load(from, &format!("{name}.{part}"), inputs, outputs);
+        Ok(Self {
+            q_proj: linear("q_proj", outer, inner)?,
+            k_proj: linear("k_proj", outer, inner)?,
+            v_proj: linear("v_proj", outer, inner)?,
+            out_proj: linear("out_proj", inner, outer)?,
+            num_heads: config.decoder_heads,
+        })
+    }
+
+    /// q `[b, n, c]`, k and v `[b, m, c]` to `[b, n, c]`.
+    fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
+        let split = |x: Tensor<3>| {
+            let [b, n, c] = x.dims();
+            x.reshape([b, n, self.num_heads, c / self.num_heads]).swap_dims(1, 2)
+        };
+        let q = split(self.q_proj.forward(q));
+        let k = split(self.k_proj.forward(k));
+        let v = split(self.v_proj.forward(v));
+        let [b, heads, n, dim] = q.dims();
+        let y = module::attention(q, k, v, None, None, AttentionModuleOptions::default());
+        self.out_proj.forward(y.swap_dims(1, 2).reshape([b, n, heads * dim]))
+    }
+}

@@ -1,0 +1,18 @@
+//! Weights: published checkpoints and this project's package.
+
+pub mod adapter;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod checkpoint;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod export;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod folder;
+pub mod keys;
+pub mod layout;
+pub mod manifest;
+pub mod package;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod pytorch;
+pub mod quantize;
+pub mod safetensors;
+pub mod source;

@@ -1,0 +1,61 @@
+//! The contents of an adapter package: low-rank factors by this crate's names, and the heads trained with them.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+
+use super::keys::{Factor as Side, lora_name};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lora::{Factor, Target};
+use crate::model::Parameters;
+
+/// Sorts an adapter package's tensors into factors (kept on the host) and heads (uploaded).
+pub struct Collector {
+    sides: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    heads: Parameters,
+}
+
+impl Collector {
+    /// Uploads heads to `device`.
+    pub fn new(device: &Device) -> Self {
+        Self { sides: BTreeMap::new(), heads: Parameters::new(device) }
+    }
+
+    /// Takes one tensor.
+    ///
+    /// # Errors
+    /// Those of [`Parameters::insert`].
+    pub fn insert(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<()> {
+        if name.contains(".lora_") {
+            self.sides.insert(name.to_owned(), (shape.to_vec(), values));
+            return Ok(());
+        }
+        self.heads.insert(name, shape, values)
+    }
+
+    /// The factors, with `scale` in front of each, and the heads' parameters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if a factor has no partner or does not belong to a block, naming it.
+    pub fn finish(mut self, scale: f64) -> Result<(Vec<Factor>, Parameters)> {
+        let mut factors = Vec::new();
+        let blocks = self.sides.len();
+        for (block, target) in (0..blocks).flat_map(|b| Target::ALL.map(|t| (b, t))) {
+            let (name_a, name_b) = (lora_name(block, target, Side::A), lora_name(block, target, Side::B));
+            match (self.sides.remove(&name_a), self.sides.remove(&name_b)) {
+                (Some((shape, a)), Some((_, b))) => {
+                    factors.push(Factor { block, target, rank: shape.first().copied().unwrap_or(0), scale, a, b });
+                }
+                (None, None) => {}
+                _ => {
+                    let place = format!("tensor {name_a}");
+                    return Err(Error::new(ErrorKind::Format, "one of the two factors is missing").at(place));
+                }
+            }
+        }
+        match self.sides.keys().next() {
+            Some(name) => Err(Error::new(ErrorKind::Format, "names no matrix of a block").at(format!("tensor {name}"))),
+            None => Ok((factors, self.heads)),
+        }
+    }
+}

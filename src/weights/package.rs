@@ -1,0 +1,125 @@
+//! Reading a package, shard by shard, from any source of bytes.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use sha2::{Digest, Sha256};
+
+use super::manifest::{Kind, MANIFEST_FILE, Manifest, Shard};
+use super::quantize::matrix;
+use super::safetensors::parse_header;
+use super::source::hex;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The suffix of a block-quantised tensor's scales within a shard.
+pub const SCALE_SUFFIX: &str = ".scale";
+
+/// Where a package's files come from: a folder, an archive, HTTP, a browser's file list.
+pub trait PackageSource {
+    /// What errors call it: a path or a URL.
+    fn name(&self) -> String;
+
+    /// The whole file called `file`. It is at most `limit` bytes long; a source that can see more is there gives an error
+    /// instead of fetching it.
+    fn read(&self, file: &str, limit: usize) -> impl Future<Output = Result<Vec<u8>>>;
+}
+
+/// Bytes of shards loaded so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Bytes of shards read and checked.
+    pub loaded_bytes: u64,
+    /// Bytes of all shards.
+    pub total_bytes: u64,
+}
+
+/// Reads and checks the manifest.
+///
+/// # Errors
+/// Those of the source and of [`Manifest::parse`], naming the package.
+pub async fn read_manifest(source: &impl PackageSource) -> Result<Manifest> {
+    let bytes = source.read(MANIFEST_FILE, super::manifest::MANIFEST_BYTES).await.map_err(|e| e.at(source.name()))?;
+    Manifest::parse(&bytes).map_err(|e| e.at(source.name()))
+}
+
+/// Reads every tensor of a package, one shard in memory at a time, and hands each to `tensor` as name, shape and values.
+///
+/// # Errors
+/// Those of the source; [`ErrorKind::Integrity`] if a shard's length or SHA-256 is not the manifest's;
+/// [`ErrorKind::Format`] naming shard and tensor.
+pub async fn read_tensors(
+    source: &impl PackageSource,
+    manifest: &Manifest,
+    mut tensor: impl FnMut(&str, &[usize], Vec<f32>) -> Result<()>,
+    mut progress: impl FnMut(LoadProgress),
+) -> Result<()> {
+    let total_bytes = manifest.weight_bytes();
+    let mut loaded_bytes = 0;
+    // Tensors of which some rows have come and others lie in later shards.
+    let mut begun: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
+    for (index, shard) in manifest.shards.iter().enumerate() {
+        let place = |e: Error| e.at(&shard.file).at(source.name());
+        let bytes = source.read(&shard.file, shard.bytes).await.map_err(place)?;
+        verify(shard, &bytes).map_err(place)?;
+        let header = parse_header(&bytes).map_err(place)?;
+        let find = |name: &str| {
+            let entry = header.tensors.iter().find(|t| t.info.name == name);
+            entry.and_then(|t| bytes.get(t.range.clone())).ok_or_else(|| {
+                place(Error::new(ErrorKind::Format, "is not in this shard").at(format!("tensor {name}")))
+            })
+        };
+        for (name, entry) in &manifest.tensors {
+            let rows: usize = entry.parts.iter().filter(|p| p.shard == index).map(|p| p.rows).sum();
+            if rows == 0 {
+                continue;
+            }
+            let (all_rows, columns) = matrix(&entry.shape);
+            let scales = match entry.scheme.row_bytes(columns) {
+                (_, 0) => &[][..],
+                _ => find(&format!("{name}{SCALE_SUFFIX}"))?,
+            };
+            let values = entry.scheme.decode(find(name)?, scales, rows, columns);
+            let values = values.map_err(|e| place(e.at(format!("tensor {name}"))))?;
+            let stored = begun.entry(name).or_default();
+            if stored.is_empty() { *stored = values } else { stored.extend(values) }
+            if stored.len() == all_rows * columns {
+                tensor(name, &entry.shape, begun.remove(name.as_str()).unwrap_or_default())?;
+            }
+        }
+        loaded_bytes += shard.bytes as u64;
+        progress(LoadProgress { loaded_bytes, total_bytes });
+    }
+    match begun.keys().next() {
+        Some(name) => Err(Error::new(ErrorKind::Format, "is not complete").at(format!("tensor {name}")).at(source.name())),
+        None => Ok(()),
+    }
+}
+
+/// Checks that an adapter package belongs to a base package.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] if the kinds are wrong, [`ErrorKind::Integrity`] if the adapter names another base.
+pub fn check_pair(base: &Manifest, adapter: &Manifest) -> Result<()> {
+    if base.kind != Kind::Base || adapter.kind != Kind::Adapter {
+        let message = format!("expected a base and an adapter package, got {:?} and {:?}", base.kind, adapter.kind);
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    let (wanted, found) = (adapter.origin.base_sha256.as_deref().unwrap_or("none"), base.content_hash());
+    if wanted != found {
+        let message = format!("the adapter {:?} was made for the base {wanted}, this base is {found}", adapter.name);
+        return Err(Error::new(ErrorKind::Integrity, message).remedy("load the base package that the adapter was made for"));
+    }
+    Ok(())
+}
+
+fn verify(shard: &Shard, bytes: &[u8]) -> Result<()> {
+    let remedy = "the file is damaged or from another package: copy or download it again";
+    if bytes.len() != shard.bytes {
+        let message = format!("has {} bytes, the manifest says {}", bytes.len(), shard.bytes);
+        return Err(Error::new(ErrorKind::Integrity, message).remedy(remedy));
+    }
+    if !hex(&Sha256::digest(bytes)).eq_ignore_ascii_case(&shard.sha256) {
+        return Err(Error::new(ErrorKind::Integrity, "its SHA-256 is not the manifest's").remedy(remedy));
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Polygons of drawn and of random masks: area in equals area out, valid rings, neighbours that stay joined.
+
+use std::collections::{HashMap, HashSet};
+
+use samlora::mask::ClassMask;
+use samlora::polygon::{Options, Polygon, trace, trace_mask};
+
+type Point = (i64, i64);
+
+/// A drawn mask: one character per pixel, `.` for background.
+fn drawn(rows: &[&str]) -> (Vec<u8>, usize, usize) {
+    let classes = rows.iter().flat_map(|r| r.bytes().map(|b| if b == b'.' { 0 } else { b - b'0' })).collect();
+    (classes, rows[0].len(), rows.len())
+}
+
+fn turned((classes, width, height): &(Vec<u8>, usize, usize)) -> (Vec<u8>, usize, usize) {
+    let mut out = Vec::new();
+    for x in 0..*width {
+        for y in (0..*height).rev() {
+            out.push(classes[y * width + x]);
+        }
+    }
+    (out, *height, *width)
+}
+
+fn smooth(tolerance: f64) -> Options {
+    Options { min_pixels: 0, tolerance }
+}
+
+fn rings(polygon: &Polygon) -> impl Iterator<Item = &Vec<[f64; 2]>> {
+    std::iter::once(&polygon.exterior).chain(&polygon.holes)
+}
+
+fn shoelace(ring: &[[f64; 2]]) -> f64 {
+    ring.windows(2).map(|w| w[0][0] * w[1][1] - w[1][0] * w[0][1]).sum::<f64>() / 2.0
+}
+
+fn segments(ring: &[[f64; 2]]) -> impl Iterator<Item = (Point, Point)> + '_ {
+    let whole = |p: [f64; 2]| (p[0] as i64, p[1] as i64);
+    ring.windows(2).map(move |w| (whole(w[0]), whole(w[1])))
+}
+
+/// Closed, right orientation, no repeated vertex, no spike.
+fn check_rings(polygon: &Polygon) {
+    for (i, ring) in rings(polygon).enumerate() {
+        assert!(ring.len() >= 4 && ring.first() == ring.last(), "ring of {} points", ring.len());
+        let distinct: HashSet<_> = ring[1..].iter().map(|p| (p[0].to_bits(), p[1].to_bits())).collect();
+        assert_eq!(distinct.len(), ring.len() - 1, "a vertex repeats");
+        assert!((shoelace(ring) > 0.0) == (i == 0) && shoelace(ring) != 0.0, "orientation of ring {i}");
+    }
+}
+
+/// No two different segments of all polygons cross or overlap; they meet only in end points of both.
+fn check_planar(polygons: &[Polygon]) {
+    let mut all: Vec<(Point, Point)> = Vec::new();
+    let mut uses: HashMap<(Point, Point), usize> = HashMap::new();
+    for (a, b) in polygons.iter().flat_map(rings).flat_map(|r| segments(r)) {
+        let key = (a.min(b), a.max(b));
+        *uses.entry(key).or_default() += 1;
+        all.push(key);
+    }
+    assert!(uses.values().all(|&n| n <= 2), "a border belongs to more than two polygons");
+    all.sort_unstable();
+    all.dedup();
+    let side = |a: Point, b: Point, c: Point| ((b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0)).signum();
+    let within = |a: Point, b: Point, c: Point| {
+        side(a, b, c) == 0 && c != a && c != b && (a.0.min(b.0)..=a.0.max(b.0)).contains(&c.0) && (a.1.min(b.1)..=a.1.max(b.1)).contains(&c.1)
+    };
+    for (i, &(a, b)) in all.iter().enumerate() {
+        for &(c, d) in &all[i + 1..] {
+            let crosses = side(a, b, c) * side(a, b, d) < 0 && side(c, d, a) * side(c, d, b) < 0;
+            let touches = within(a, b, c) || within(a, b, d) || within(c, d, a) || within(c, d, b);
+            assert!(!crosses && !touches, "{a:?}-{b:?} and {c:?}-{d:?}");
+        }
+    }
+}
+
+/// Even-odd fill of the polygons at pixel centres.
+fn filled(polygons: &[Polygon], width: usize, height: usize) -> Vec<u8> {
+    let mut out = vec![0; width * height];
+    for polygon in polygons {
+        for y in 0..height {
+            for x in 0..width {
+                let (px, py) = (x as f64 + 0.5, y as f64 + 0.5);
+                let crossings = rings(polygon)
+                    .flat_map(|r| r.windows(2))
+                    .filter(|w| (w[0][1] > py) != (w[1][1] > py))
+                    .filter(|w| w[0][0] + (py - w[0][1]) / (w[1][1] - w[0][1]) * (w[1][0] - w[0][0]) > px)
+                    .count();
+                if crossings % 2 == 1 {
+                    assert_eq!(out[y * width + x], 0, "polygons overlap at {x}, {y}");
+                    out[y * width + x] = polygon.class;
+                }
+            }
+        }
+    }
+    out
+}
+
+fn check_exact(mask: &(Vec<u8>, usize, usize)) -> Vec<Polygon> {
+    let (classes, width, height) = mask;
+    let polygons = trace(classes, *width, *height, Options::default()).expect("traced");
+    for polygon in &polygons {
+        check_rings(polygon);
+        assert_eq!(polygon.area(), polygon.pixels as f64);
+    }
+    assert_eq!(filled(&polygons, *width, *height), *classes);
+    polygons
+}
+
+/// xorshift64*: seeded, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
+    }
+}
+
+/// Noise, or blobs (noise of coarse cells with ragged borders).
+fn random_mask(seed: u64) -> (Vec<u8>, usize, usize) {
+    let mut random = Random(seed * 0x9E37_79B9 + 1);
+    let (width, height) = (1 + random.below(40) as usize, 1 + random.below(40) as usize);
+    let classes = 2 + random.below(4);
+    let cell = 1 + random.below(9) as usize;
+    let coarse: Vec<u8> = (0..41 * 41).map(|_| random.below(classes) as u8).collect();
+    let mut out = Vec::new();
+    for y in 0..height {
+        for x in 0..width {
+            let jitter = |r: &mut Random, v: usize| (v + r.below(3) as usize) / cell;
+            let (cx, cy) = if cell < 3 { (x, y) } else { (jitter(&mut random, x), jitter(&mut random, y)) };
+            out.push(coarse[cy.min(40) * 41 + cx.min(40)]);
+        }
+    }
+    (out, width, height)
+}
+
+#[test]
+fn a_square_with_a_hole_in_four_rotations() {
+    let mut mask = drawn(&["......", ".1111.", ".1..1.", ".1..1.", ".1111.", ".....2"]);
+    for _ in 0..4 {
+        let mut polygons = check_exact(&mask);
+        polygons.sort_by_key(|p| p.class);
+        assert_eq!(polygons.iter().map(|p| (p.class, p.pixels, p.holes.len())).collect::<Vec<_>>(), [(1, 12, 1), (2, 1, 0)]);
+        assert_eq!(polygons[0].exterior.len(), 5);
+        mask = turned(&mask);
+    }
+}
+
+#[test]
+fn diagonal_touches_stay_apart_and_gaps_become_holes() {
+    let mut mask = drawn(&["1.1", ".1.", "1.1"]);
+    for _ in 0..4 {
+        assert_eq!(check_exact(&mask).len(), 5);
+        mask = turned(&mask);
+    }
+    let mut mask = drawn(&["111", "1.1", "11."]);
+    for _ in 0..4 {
+        let polygons = check_exact(&mask);
+        assert_eq!((polygons.len(), polygons[0].holes.len(), polygons[0].pixels), (1, 1, 7));
+        mask = turned(&mask);
+    }
+    let polygons = check_exact(&drawn(&["11111", "1.111", "11.11", "111.1", "11111"]));
+    assert_eq!((polygons.len(), polygons[0].holes.len()), (1, 3));
+}
+
+#[test]
+fn holes_in_holes() {
+    let polygons = check_exact(&drawn(&["1111111", "1.....1", "1.222.1", "1.2.2.1", "1.222.1", "1.....1", "1111111"]));
+    assert_eq!(polygons.iter().map(|p| (p.class, p.holes.len())).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
+    let nested = check_exact(&drawn(&["11111", "1...1", "1.1.1", "1...1", "11111"]));
+    assert_eq!(nested.iter().map(|p| (p.pixels, p.holes.len())).collect::<Vec<_>>(), [(16, 1), (1, 0)]);
+}
+
+#[test]
+fn frames_single_pixels_and_empty_masks() {
+    assert!(check_exact(&(vec![0; 12], 4, 3)).is_empty());
+    assert_eq!(check_exact(&(vec![9], 1, 1))[0].exterior, [[0., 0.], [1., 0.], [1., 1.], [0., 1.], [0., 0.]]);
+    assert_eq!(check_exact(&(vec![255; 12], 4, 3)).len(), 1);
+    assert_eq!(check_exact(&(vec![1; 50_000], 50_000, 1)).len(), 1);
+    assert!(trace(&[1, 1], 3, 1, Options::default()).is_err());
+    assert!(trace(&[], 0, 0, Options::default()).is_err());
+    assert!(trace(&[1], 1, 1, smooth(f64::NAN)).is_err());
+}
+
+#[test]
+fn small_regions_are_left_out_and_confidence_is_averaged() {
+    let (classes, width, height) = drawn(&["11.2", "11.."]);
+    let mask = ClassMask::new(width, height, classes, vec![255, 255, 0, 51, 0, 0, 0, 0]).expect("valid");
+    let polygons = trace_mask(&mask, Options::default()).expect("traced");
+    assert_eq!(polygons[0].confidence, Some(0.5));
+    assert_eq!(polygons[1].confidence, Some(0.2));
+    let big = trace_mask(&mask, Options { min_pixels: 2, tolerance: 0.0 }).expect("traced");
+    assert_eq!(big.len(), 1);
+}
+
+#[test]
+fn random_masks_come_back_exactly() {
+    for seed in 0..300 {
+        let mask = random_mask(seed);
+        let polygons = check_exact(&mask);
+        let pixels: u64 = polygons.iter().map(|p| p.pixels).sum();
+        assert_eq!(pixels, mask.0.iter().filter(|&&c| c != 0).count() as u64, "seed {seed}");
+    }
+}
+
+#[test]
+fn simplified_random_masks_stay_valid() {
+    for seed in 0..300 {
+        let (classes, width, height) = random_mask(seed);
+        let exact = trace(&classes, width, height, Options::default()).expect("traced");
+        for tolerance in [0.5, 0.8, 1.5, 4.0, 100.0] {
+            let polygons = trace(&classes, width, height, smooth(tolerance)).expect("traced");
+            assert_eq!(polygons.len(), exact.len(), "seed {seed}");
+            for (simple, exact) in polygons.iter().zip(&exact) {
+                check_rings(simple);
+                assert!(simple.area() > 0.0);
+                assert_eq!((simple.pixels, simple.holes.len()), (exact.pixels, exact.holes.len()), "seed {seed}");
+            }
+            check_planar(&polygons);
+            // No overlaps, whatever the tolerance.
+            filled(&polygons, width, height);
+        }
+    }
+}
+
+#[test]
+fn neighbours_share_their_simplified_border_and_cover_everything() {
+    let mask = random_mask(7);
+    let classes: Vec<u8> = mask.0.iter().map(|c| c + 1).collect();
+    let polygons = trace(&classes, mask.1, mask.2, smooth(1.5)).expect("traced");
+    let area: f64 = polygons.iter().map(Polygon::area).sum();
+    assert_eq!(area, (mask.1 * mask.2) as f64, "no gaps");
+    let stairs: Vec<u8> = (0..64 * 64).map(|i| u8::from(i % 64 < i / 64)).collect();
+    let polygon = &trace(&stairs, 64, 64, smooth(1.0)).expect("traced")[0];
+    assert!(polygon.exterior.len() <= 6, "stairs became {:?}", polygon.exterior);
+}
+
+#[test]
+fn a_large_mask_takes_linear_time() {
+    let side = 2048;
+    let mut random = Random(3);
+    let noise: Vec<u8> = (0..side * side).map(|_| random.below(3) as u8).collect();
+    let began = std::time::Instant::now();
+    let polygons = trace(&noise, side, side, Options::default()).expect("traced");
+    let exact = began.elapsed();
+    let simple = trace(&noise, side, side, smooth(1.0)).expect("traced");
+    println!("{} polygons of noise in {exact:?}, simplified in {:?}", polygons.len(), began.elapsed() - exact);
+    assert_eq!(polygons.iter().map(|p| p.pixels).sum::<u64>(), noise.iter().filter(|&&c| c != 0).count() as u64);
+    assert_eq!(simple.len(), polygons.len());
+}

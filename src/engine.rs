@@ -151,11 +151,11 @@ impl Segmenter {
     /// # Errors
     /// [`ErrorKind::Device`] if the device fails.
     pub async fn segment(&self, image: &RgbImage, options: &SegmentOptions) -> Result<Segmentation> {
-        self.run(image.width(), image.height(), options, |x, y, w, h| image.crop(x, y, w, h), |_| ()).await
+        self.run(image.width(), image.height(), options, |x, y, w, h| image.crop(x, y, w, h).map(Some), |_| ()).await
     }
 
     /// [`Segmenter::segment`] for an image that is read in parts: `read` gives the part at column x, row y of a width and
-    /// height, all within the image; `progress` gets the share (0 to 1) that is done.
+    /// height, all within the image, or none where there is nothing to segment; `progress` gets the share (0 to 1) that is done.
     ///
     /// # Errors
     /// Those of `read`; [`ErrorKind::Device`] if the device fails.
@@ -164,7 +164,7 @@ impl Segmenter {
         width: usize,
         height: usize,
         options: &SegmentOptions,
-        mut read: impl FnMut(usize, usize, usize, usize) -> Result<RgbImage>,
+        mut read: impl FnMut(usize, usize, usize, usize) -> Result<Option<RgbImage>>,
         mut progress: impl FnMut(f64),
     ) -> Result<Segmentation> {
         let total = Stopwatch::start();
@@ -181,9 +181,11 @@ impl Segmenter {
                 let mut watch = Stopwatch::start();
                 let within = |at: i64, length: usize| (at.max(0) as usize, (at + size as i64).min(length as i64) as usize);
                 let ((left, right), (top, bottom)) = (within(x, width), within(y, height));
-                let part = read(left, top, right - left, bottom - top)?;
-                let (inner_x, inner_y) = (x - left as i64, y - top as i64);
-                let input = self.input(&part, inner_x, inner_y)?;
+                let Some(part) = read(left, top, right - left, bottom - top)? else {
+                    timings.windows += 1;
+                    continue;
+                };
+                let input = self.input(&part, x - left as i64, y - top as i64)?;
                 timings.preprocess += watch.lap();
                 let embedding = self.sam.encode(input);
                 self.wait()?;

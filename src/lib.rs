@@ -1,13 +1,49 @@
-//! Class masks of map tiles from a Segment Anything (SAM) encoder with a LoRA adapter.
+//! Class masks of map tiles from a Segment Anything (SAM) encoder with a LoRA adapter, natively and in the browser.
+//!
+//! The way of the data is the list of modules, and [`engine::Segmenter::segment`] is their composition:
+//!
+//! ```text
+//! image RGB8 [h, w, 3]
+//!   -> windows with halo              mosaic, preprocess
+//!   -> embedding [1, c, s/16, s/16]   model: image encoder, LoRA merged
+//!   -> logits [1, k, s/4, s/4]        model: mask decoder, one mask per class, 0 = background
+//!   -> class mask [h, w], confidence  logits, mosaic
+//!   -> overlay, polygons, GeoJSON     overlay, polygon, geojson
+//! ```
+//!
+//! Weights come from published checkpoints ([`weights::checkpoint`]) or from this project's package
+//! ([`weights::manifest`]), which browsers download in shards.
+//!
+//! A module imports only what stands above it in this file.
+//!
+//! # Features
+//! `cli` (the command `samlora`), `gpu` (wgpu: Vulkan, Metal, DirectX 12, WebGPU), `cpu` (burn's `flex`), `cuda`, `train`
+//! (reserved). For `wasm32-unknown-unknown` build with `--no-default-features` and one of `gpu` and `cpu`.
 
-pub mod config;
-pub mod engine;
+
 pub mod error;
+pub mod config;
 pub mod image;
 pub mod logits;
-pub mod lora;
-pub mod mask;
 pub mod model;
+pub mod lora;
+pub mod weights;
+pub mod mask;
 pub mod mosaic;
 pub mod preprocess;
-pub mod weights;
+pub mod engine;
+pub mod overlay;
+pub mod polygon;
+pub mod tile;
+pub mod georef;
+pub mod geojson;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod source;
+#[cfg(target_arch = "wasm32")]
+mod web;
+
+/// This program's name, version and revision, as packages record it.
+pub const TOOL: &str = concat!("samlora ", env!("CARGO_PKG_VERSION"), env!("SAMLORA_REVISION"));
+/// Version, revision and package format, as `samlora --version` prints them.
+pub const TOOL_VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), env!("SAMLORA_REVISION"), ", package format ", env!("SAMLORA_FORMAT_VERSION"));

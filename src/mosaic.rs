@@ -80,7 +80,8 @@ impl Blend {
         Self { windows, width, height, classes, with_probabilities, top: 0, sums: Vec::new(), weights: Vec::new() }
     }
 
-    /// Adds the logits of the window at column `x`, row `y`, resampled to its pixels. Windows come row by row.
+    /// Adds the logits of the window at column `x`, row `y`, resampled to its pixels. Windows come row by row; one that
+    /// never comes leaves background of confidence 0 where no other reaches.
     pub fn add(&mut self, x: i64, y: i64, logits: &Logits) {
         let size = self.windows.size;
         let rows = visible(y, size, self.height);
@@ -112,18 +113,31 @@ impl Blend {
             None => self.height,
         };
         let pixels = end.saturating_sub(self.top) * self.width;
+        if self.weights.len() < pixels {
+            self.weights.resize(pixels, 0.0);
+            self.sums.resize(pixels * self.classes, 0.0);
+        }
         let mut rows = Rows::default();
         let mut logits = vec![0.0; self.classes];
         let mut bytes = vec![0; self.classes];
         for (sums, weight) in self.sums.chunks_exact(self.classes).zip(&self.weights).take(pixels) {
-            for (logit, sum) in logits.iter_mut().zip(sums) {
-                *logit = sum / weight;
+            if *weight == 0.0 {
+                // No window has been here: background that nobody vouches for.
+                rows.classes.push(0);
+                rows.confidence.push(0);
+                bytes.fill(0);
+            } else {
+                for (logit, sum) in logits.iter_mut().zip(sums) {
+                    *logit = sum / weight;
+                }
+                let (class, probability) = classify(&logits);
+                rows.classes.push(class);
+                rows.confidence.push(to_byte(probability));
+                if self.with_probabilities {
+                    probabilities(&logits, &mut bytes);
+                }
             }
-            let (class, probability) = classify(&logits);
-            rows.classes.push(class);
-            rows.confidence.push(to_byte(probability));
             if self.with_probabilities {
-                probabilities(&logits, &mut bytes);
                 rows.probabilities.extend_from_slice(&bytes);
             }
         }

@@ -14,7 +14,10 @@ use crate::lora::LoraConfig;
 /// The manifest's file name.
 pub const MANIFEST_FILE: &str = "samlora.json";
 /// The version of the package format that this program reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = match u32::from_str_radix(env!("SAMLORA_FORMAT_VERSION"), 10) {
+    Ok(version) => version,
+    Err(_) => panic!("build.rs gives a number"),
+};
 /// The largest shard that is written: any static host can carry it.
 pub const SHARD_BYTES: usize = 16 << 20;
 /// The largest manifest that is read.

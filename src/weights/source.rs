@@ -151,6 +151,7 @@ pub fn to_f32(name: &str, dtype: Dtype, bytes: &[u8], big_endian: bool) -> Resul
 }
 
 /// The error of a tensor that a checkpoint does not have.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn no_tensor(name: &str) -> Error {
     Error::new(ErrorKind::NotFound, "there is no such tensor").at(format!("tensor {name}"))
 }

@@ -197,29 +197,13 @@ impl<'a> Machine<'a> {
                     let items = self.above_mark()?;
                     self.set_items(&items)?;
                 }
-                b'q' => {
-                    let index = self.byte()?.into();
-                    self.remember(index)?;
-                }
-                b'r' => {
-                    let index = u32::from_le_bytes(self.array()?);
-                    self.remember(index)?;
-                }
-                b'p' => {
-                    let index = self.index_line()?;
+                b'q' | b'r' | b'p' => {
+                    let index = self.memo_index(opcode)?;
                     self.remember(index)?;
                 }
                 0x94 => self.remember(self.memo.len() as u32)?, // at most MAX_PICKLE entries
-                b'h' => {
-                    let index = self.byte()?.into();
-                    self.recall(index)?;
-                }
-                b'j' => {
-                    let index = u32::from_le_bytes(self.array()?);
-                    self.recall(index)?;
-                }
-                b'g' => {
-                    let index = self.index_line()?;
+                b'h' | b'j' | b'g' => {
+                    let index = self.memo_index(opcode)?;
                     self.recall(index)?;
                 }
                 b'c' => {
@@ -283,8 +267,13 @@ impl<'a> Machine<'a> {
         std::str::from_utf8(line.get(..len).unwrap_or_default()).map_err(|_| damaged("text that is not UTF-8"))
     }
 
-    fn index_line(&mut self) -> Result<u32> {
-        self.line()?.parse().map_err(|_| damaged("a memo index that is no number"))
+    /// A place in the memo, written as the opcode has it: a byte, four bytes, or a line.
+    fn memo_index(&mut self, opcode: u8) -> Result<u32> {
+        match opcode {
+            b'q' | b'h' => self.byte().map(u32::from),
+            b'r' | b'j' => self.array().map(u32::from_le_bytes),
+            _ => self.line()?.parse().map_err(|_| damaged("a memo index that is no number")),
+        }
     }
 
     // Values onto the stack.

@@ -1,0 +1,40 @@
+//! One file a subcommand.
+
+pub mod bench;
+pub mod demo;
+pub mod download;
+pub mod export;
+pub mod inspect;
+pub mod segment;
+pub mod serve;
+
+use samlora::error::{Error, ErrorKind, Result};
+
+/// Prints one JSON value on a line of stdout.
+pub fn print_json(value: &serde_json::Value) {
+    println!("{value}");
+}
+
+/// This process's largest resident memory so far in bytes, where the system tells (Linux).
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|k| k * 1024)
+}
+
+/// Bytes as a number with a unit, decimal as in file sizes.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// Uses `threads` threads for all computing on the CPU; all cores without.
+pub fn set_threads(threads: Option<usize>) -> Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    pool.map_err(|e| Error::new(ErrorKind::Invalid, "cannot be set").at("--threads").source(e))
+}

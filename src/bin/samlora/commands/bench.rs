@@ -1,0 +1,136 @@
+//! `samlora bench`: medians of encoder, decoder and whole tile, and peak memory.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor};
+use clap::Args;
+use samlora::config::{Backbone, Normalization, SamConfig};
+use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, open_device, read_back};
+use samlora::error::{Error, ErrorKind, Result};
+use samlora::image::RgbImage;
+use samlora::model::{Parameters, Sam};
+use samlora::preprocess;
+use samlora::weights::checkpoint::{Checkpoint, load};
+use samlora::weights::layout;
+use serde_json::json;
+
+use super::export::plain_manifest;
+use super::{peak_memory, print_json, set_threads, size};
+
+/// Measures a backbone; prints milliseconds of the first run, the median and the fastest of the others
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// vit_b, vit_l, vit_h, vit_t or tiny
+    #[arg(long, default_value = "vit_b")]
+    backbone: String,
+    /// Side of the input in pixels, a multiple of 16
+    #[arg(long, default_value_t = 448)]
+    size: usize,
+    /// cpu or gpu
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
+    /// Threads on the CPU [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Runs after the first
+    #[arg(long, default_value_t = 10)]
+    runs: usize,
+    /// Weights to use instead of random ones
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<std::path::PathBuf>,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+struct Times {
+    cold: f64,
+    median: f64,
+    min: f64,
+}
+
+/// Runs the command.
+pub fn run(args: &BenchArgs) -> Result<()> {
+    if args.size == 0 || !args.size.is_multiple_of(16) || args.size > 4096 || args.runs == 0 {
+        return Err(Error::new(ErrorKind::Invalid, "needs a --size that is a multiple of 16 up to 4096, and --runs of 1 or more"));
+    }
+    set_threads(args.threads)?;
+    let device = pollster::block_on(open_device(args.device))?;
+    let watch = Instant::now();
+    let (config, sam) = model(args, &device)?;
+    sync(&device)?;
+    let load_ms = milliseconds(watch);
+
+    let side = args.size;
+    // A picture with structure, so that no number is special.
+    let pixels = (0..side * side * 3).map(|i| ((i * 7919) ^ (i >> 5)) as u8).collect();
+    let picture = RgbImage::new(side, side, pixels)?;
+    let input: Tensor<4> = preprocess::window(&picture, 0, 0, side, &Normalization::rgb(), &device);
+    let mut embedding = None;
+    let encoder = measure(args.runs, || {
+        embedding = Some(sam.encode(input.clone()));
+        sync(&device)
+    })?;
+    let Some(embedding) = embedding else { return Err(Error::new(ErrorKind::Invalid, "nothing ran")) };
+    let decoder = measure(args.runs, || pollster::block_on(read_back(sam.decode(embedding.clone()))).map(|_| ()))?;
+    let mut manifest = plain_manifest(&config, &args.backbone);
+    (manifest.input_size, manifest.tile_size) = (side, side);
+    let segmenter = Segmenter::new(manifest, sam, &device);
+    let tile = measure(args.runs, || {
+        let found = pollster::block_on(segmenter.segment(&picture, &SegmentOptions::default()))?;
+        // A measurement of nothing is no measurement.
+        if found.mask.classes.len() == side * side { Ok(()) } else { Err(Error::new(ErrorKind::Device, "no mask")) }
+    })?;
+
+    let memory = peak_memory();
+    if args.json {
+        let times = |t: &Times| json!({ "cold": t.cold, "median": t.median, "min": t.min });
+        print_json(&json!({
+            "backbone": args.backbone, "size": side, "device": args.device.name(),
+            "threads": rayon::current_num_threads(), "runs": args.runs, "load_ms": load_ms,
+            "encoder_ms": times(&encoder), "decoder_ms": times(&decoder), "tile_ms": times(&tile),
+            "peak_memory_bytes": memory,
+        }));
+        return Ok(());
+    }
+    let threads = rayon::current_num_threads();
+    println!("{} at {side} px on {} ({threads} threads), load {load_ms:.0} ms", args.backbone, args.device.name());
+    println!("{:<10} {:>10} {:>10} {:>10}", "ms", "first", "median", "fastest");
+    for (name, t) in [("encoder", encoder), ("decoder", decoder), ("tile", tile)] {
+        println!("{name:<10} {:>10.1} {:>10.1} {:>10.1}", t.cold, t.median, t.min);
+    }
+    println!("peak memory {}", memory.map_or("unknown".into(), size));
+    Ok(())
+}
+
+fn model(args: &BenchArgs, device: &Device) -> Result<(SamConfig, Sam)> {
+    if let Some(file) = &args.checkpoint {
+        return load(&Checkpoint::open(file)?, None, device);
+    }
+    let config = Backbone::named(&args.backbone)?.config(4);
+    let mut parameters = Parameters::new(device);
+    for (name, shape) in layout::tensors(&config) {
+        parameters.insert(&name, &shape, layout::random(&name, &shape, 7))?;
+    }
+    let sam = Sam::load(&config, parameters)?;
+    Ok((config, sam))
+}
+
+fn measure(runs: usize, mut run: impl FnMut() -> Result<()>) -> Result<Times> {
+    let mut timed = || {
+        let watch = Instant::now();
+        run().map(|()| milliseconds(watch))
+    };
+    let cold = timed()?;
+    let mut warm = (0..runs).map(|_| timed()).collect::<Result<Vec<_>>>()?;
+    warm.sort_by(f64::total_cmp);
+    Ok(Times { cold, median: warm[warm.len() / 2], min: warm[0] })
+}
+
+fn sync(device: &Device) -> Result<()> {
+    device.sync().map_err(|e| Error::new(ErrorKind::Device, "the device failed").source(format!("{e:?}")))
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}

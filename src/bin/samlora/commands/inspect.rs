@@ -1,0 +1,105 @@
+//! `samlora inspect`: what a checkpoint, an adapter or a package holds.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use samlora::error::{Error, Result};
+use samlora::weights::checkpoint::Checkpoint;
+use samlora::weights::folder::Folder;
+use samlora::weights::keys::LoraKeys;
+use samlora::weights::layout;
+use samlora::weights::manifest::{MANIFEST_FILE, Manifest};
+use samlora::weights::package::{read_manifest, read_tensors};
+use samlora::weights::source;
+use serde_json::json;
+
+use super::{print_json, size};
+
+/// Recognises the file by its content; a package's weights are read and checked against their hashes
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Checkpoint, adapter, package folder or .samlora file
+    file: PathBuf,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &InspectArgs) -> Result<()> {
+    let path = &args.file;
+    if path.join(MANIFEST_FILE).is_file() || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("samlora")) {
+        return package(path, args.json);
+    }
+    let place = |e: Error| e.at(path.display());
+    let tensors = source::open(path)?;
+    if let Some(keys) = LoraKeys::find(tensors.tensors()).map_err(place)? {
+        let targets: Vec<_> = keys.targets().iter().map(|t| t.name()).collect();
+        let numbers: usize = keys.pairs.iter().map(|p| p.rank * (p.inputs + p.outputs)).sum();
+        if args.json {
+            print_json(&json!({
+                "kind": "adapter", "rank": keys.rank(), "blocks": keys.blocks(), "targets": targets,
+                "lora_parameters": numbers, "other_tensors": keys.rest.tensors.len(),
+            }));
+        } else {
+            let rank = keys.rank().map_or("mixed".into(), |r| r.to_string());
+            println!("LoRA adapter: rank {rank}, {} blocks, targets {}", keys.blocks(), targets.join(", "));
+            println!("{numbers} LoRA parameters, {} other tensors (prompt encoder, decoder)", keys.rest.tensors.len());
+        }
+        return Ok(());
+    }
+    let checkpoint = Checkpoint::open(path)?;
+    let config = checkpoint.config();
+    let parameters = layout::parameter_count(config);
+    if args.json {
+        print_json(&json!({
+            "kind": "checkpoint", "backbone": config.backbone_name(), "architecture": config, "parameters": parameters,
+        }));
+    } else {
+        println!("SAM checkpoint: {}, {parameters} parameters", config.backbone_name().unwrap_or("custom"));
+        println!(
+            "embed {}, depth {}, heads {}, window {}, global blocks {:?}, {} mask tokens, pretrained at {} px",
+            config.embed_dim,
+            config.depth,
+            config.num_heads,
+            config.window_size,
+            config.global_attn_indexes,
+            config.mask_tokens,
+            config.pretrained_size
+        );
+    }
+    Ok(())
+}
+
+fn package(path: &Path, as_json: bool) -> Result<()> {
+    let folder = Folder::open(path)?;
+    let manifest: Manifest = pollster::block_on(read_manifest(&folder))?;
+    let check = read_tensors(&folder, &manifest, |_, _, _| Ok(()), |_| ());
+    pollster::block_on(check)?;
+    if as_json {
+        print_json(&json!({
+            "kind": manifest.kind, "backbone": manifest.backbone, "scheme": manifest.scheme,
+            "parameters": manifest.parameters(), "weight_bytes": manifest.weight_bytes(),
+            "content_hash": manifest.content_hash(), "manifest": manifest,
+        }));
+        return Ok(());
+    }
+    println!("{:?} package {:?}: {} as {}", manifest.kind, manifest.name, manifest.backbone, manifest.scheme.name());
+    println!(
+        "{} numbers, {} in {} shards, all hashes right",
+        manifest.parameters(),
+        size(manifest.weight_bytes()),
+        manifest.shards.len()
+    );
+    println!("input {} px, tile {} px", manifest.input_size, manifest.tile_size);
+    for class in &manifest.classes {
+        let [r, g, b] = class.color;
+        println!("  {:>3} #{r:02x}{g:02x}{b:02x} {}", class.index, class.name);
+    }
+    for (name, text) in [("licence", &manifest.licence), ("attribution", &manifest.attribution), ("tool", &manifest.tool)] {
+        if !text.is_empty() {
+            println!("{name}: {text}");
+        }
+    }
+    Ok(())
+}

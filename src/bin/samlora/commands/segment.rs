@@ -1,0 +1,248 @@
+//! `samlora segment`: files to class masks, overlays, polygons and rasters.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use samlora::engine::{DeviceChoice, SegmentOptions, Segmentation, Segmenter, open_device};
+use samlora::error::{Error, ErrorKind, Result};
+use samlora::geojson;
+use samlora::mask::ClassMask;
+use samlora::overlay;
+use samlora::polygon;
+use samlora::source::write::{atomic, mask_geotiff, mask_png, rgb_png};
+use samlora::source::{self, PixelSource, xyz};
+use samlora::weights::folder::Folder;
+use serde_json::{Value, json};
+
+use super::{print_json, set_threads, size};
+use crate::progress::bar;
+
+/// Reads PNG, JPEG, WebP, TIFF and GeoTIFF files and folders of XYZ tiles; writes into --out, named after the input
+#[derive(Debug, Args)]
+pub struct SegmentArgs {
+    /// Package folder or .samlora file
+    #[arg(long, value_name = "PACKAGE")]
+    model: PathBuf,
+    /// Images, GeoTIFFs, or folders of XYZ tiles (z/x/y.ext or z-x-y.ext)
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// What to write
+    #[arg(long, value_delimiter = ',', default_value = "png,overlay")]
+    format: Vec<Format>,
+    /// cpu or gpu
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
+    /// Threads on the CPU [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Zoom level of an XYZ folder [default: its largest]
+    #[arg(long)]
+    zoom: Option<u8>,
+    /// Regions of fewer pixels are removed
+    #[arg(long, default_value_t = 0, value_name = "PIXELS")]
+    min_area: u64,
+    /// Straightens polygons by up to so many pixels
+    #[arg(long, default_value_t = 0.0, value_name = "PIXELS")]
+    simplify: f64,
+    /// Opacity of classes in the overlay, 0 to 1
+    #[arg(long, default_value_t = 0.5)]
+    opacity: f32,
+    /// Print one line of JSON for every input
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// NAME.mask.png: 8-bit with colour table, sample = class
+    Png,
+    /// NAME.overlay.png: classes drawn over the image
+    Overlay,
+    /// NAME.geojson: polygons with holes, in longitude and latitude where the place is known
+    Geojson,
+    /// NAME.tif: GeoTIFF with colour table, at the input's place
+    Geotiff,
+    /// NAME.classes.u8, NAME.confidence.u8 and, where the image fits into the input, NAME.logits.f32: plain numbers
+    Raw,
+}
+
+/// Runs the command.
+pub fn run(args: &SegmentArgs) -> Result<()> {
+    check(args)?;
+    set_threads(args.threads)?;
+    std::fs::create_dir_all(&args.out).map_err(|e| Error::from(e).at(args.out.display()))?;
+    let device = pollster::block_on(open_device(args.device))?;
+    let package = Folder::open(&args.model)?;
+    let loading = bar(0, "loading", "bytes");
+    let segmenter = pollster::block_on(Segmenter::load(&package, &device, |p| {
+        loading.set_length(p.total_bytes);
+        loading.set_position(p.loaded_bytes);
+    }))?;
+    loading.finish_and_clear();
+    for input in &args.inputs {
+        let mut source = open(input, args.zoom)?;
+        let report = one(args, &segmenter, input, source.as_mut()).map_err(|e| e.at(input.display()))?;
+        if args.json {
+            print_json(&report);
+        }
+    }
+    Ok(())
+}
+
+/// What can be known to fail is said before anything runs.
+fn check(args: &SegmentArgs) -> Result<()> {
+    if !(0.0..=1.0).contains(&args.opacity) {
+        return Err(Error::new(ErrorKind::Invalid, format!("{} is not within 0 to 1", args.opacity)).at("--opacity"));
+    }
+    let mut stems = BTreeMap::new();
+    for input in &args.inputs {
+        if let Some(other) = stems.insert(stem(input)?, input) {
+            return Err(Error::new(ErrorKind::Invalid, format!("would write to the same files as {}", other.display()))
+                .at(input.display())
+                .remedy("run them one by one with different --out folders"));
+        }
+    }
+    Ok(())
+}
+
+fn stem(input: &Path) -> Result<String> {
+    match input.canonicalize().as_deref().unwrap_or(input).file_stem() {
+        Some(stem) => Ok(stem.to_string_lossy().into_owned()),
+        None => Err(Error::new(ErrorKind::Invalid, "has no file name").at(input.display())),
+    }
+}
+
+fn open(input: &Path, zoom: Option<u8>) -> Result<Box<dyn PixelSource>> {
+    if !input.is_dir() {
+        return source::open(input);
+    }
+    let mut levels = xyz::mosaics(input)?;
+    let known: Vec<String> = levels.iter().map(|m| m.zoom().to_string()).collect();
+    let chosen = match zoom {
+        Some(zoom) => levels.into_iter().find(|m| m.zoom() == zoom),
+        None => levels.pop(),
+    };
+    match chosen {
+        Some(mosaic) => Ok(Box::new(mosaic)),
+        None => Err(Error::new(ErrorKind::NotFound, "has no tiles of that zoom level")
+            .at(input.display())
+            .remedy(format!("zoom levels: {}", known.join(", ")))),
+    }
+}
+
+fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut dyn PixelSource) -> Result<Value> {
+    let (width, height) = source.size();
+    let progress = bar(100, &stem(input)?, "%");
+    if !args.json {
+        eprintln!("{}", source.describe());
+    }
+    let read = |x, y, w, h| match source.nodata(x, y, w, h)? {
+        Some(empty) if empty.iter().all(|&e| e) => Ok(None),
+        _ => source.read(x, y, w, h).map(Some),
+    };
+    let options = SegmentOptions::default();
+    let show = |done: f64| progress.set_position((done * 100.0) as u64);
+    let running = segmenter.run(width, height, &options, read, show);
+    let Segmentation { mut mask, timings, .. } = pollster::block_on(running)?;
+    progress.finish_and_clear();
+    clear_nodata(source, &mut mask)?;
+    let classes = &segmenter.manifest().classes;
+    mask.apply_thresholds(classes);
+    mask.remove_small(args.min_area)?;
+    let files = write(args, segmenter, input, source, &mask)?;
+    let stats = mask.stats(classes);
+    if !args.json {
+        println!("{}: {width} x {height} px, {} windows, {:.0} ms", input.display(), timings.windows, timings.total);
+        for s in stats.iter().filter(|s| s.pixels > 0) {
+            println!("  {:>6.2} % {} (confidence {:.2})", 100.0 * s.share, s.name, s.mean_confidence);
+        }
+        for file in &files {
+            let bytes = std::fs::metadata(file).map_or(0, |m| m.len());
+            println!("  {} ({})", file.display(), size(bytes));
+        }
+    }
+    Ok(json!({
+        "input": input, "width": width, "height": height, "timings_ms": timings, "classes": stats, "files": files,
+    }))
+}
+
+/// Pixels that hold no data are background of confidence 0.
+fn clear_nodata(source: &mut dyn PixelSource, mask: &mut ClassMask) -> Result<()> {
+    const ROWS: usize = 256;
+    for y in (0..mask.height).step_by(ROWS) {
+        let rows = ROWS.min(mask.height - y);
+        if let Some(empty) = source.nodata(0, y, mask.width, rows)? {
+            let start = y * mask.width;
+            for (i, _) in empty.iter().enumerate().filter(|(_, empty)| **empty) {
+                mask.classes[start + i] = 0;
+                mask.confidence[start + i] = 0;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write(
+    args: &SegmentArgs,
+    segmenter: &Segmenter,
+    input: &Path,
+    source: &mut dyn PixelSource,
+    mask: &ClassMask,
+) -> Result<Vec<PathBuf>> {
+    let stem = stem(input)?;
+    let path = |ending: &str| args.out.join(format!("{stem}.{ending}"));
+    let classes = &segmenter.manifest().classes;
+    let mut files = Vec::new();
+    for format in &args.format {
+        match format {
+            Format::Png => {
+                files.push(path("mask.png"));
+                mask_png(path("mask.png"), mask, classes)?;
+            }
+            Format::Overlay => {
+                let image = source.read(0, 0, mask.width, mask.height)?;
+                let style = overlay::Style { opacity: args.opacity, ..Default::default() };
+                files.push(path("overlay.png"));
+                rgb_png(path("overlay.png"), &overlay::blend(&image, mask, classes, style)?)?;
+            }
+            Format::Geojson => {
+                let options = polygon::Options { min_pixels: args.min_area, tolerance: args.simplify };
+                let polygons = polygon::trace_mask(mask, options)?;
+                files.push(path("geojson"));
+                atomic(path("geojson"), |file| geojson::write(file, &polygons, classes, source.georef()))?;
+            }
+            Format::Geotiff => {
+                files.push(path("tif"));
+                mask_geotiff(path("tif"), mask, classes, source.georef())?;
+            }
+            Format::Raw => raw(segmenter, source, mask, &path, &mut files)?,
+        }
+    }
+    Ok(files)
+}
+
+fn raw(
+    segmenter: &Segmenter,
+    source: &mut dyn PixelSource,
+    mask: &ClassMask,
+    path: &dyn Fn(&str) -> PathBuf,
+    files: &mut Vec<PathBuf>,
+) -> Result<()> {
+    let mut put = |ending: &str, bytes: &[u8]| {
+        files.push(path(ending));
+        atomic(path(ending), |file| Ok(std::io::Write::write_all(file, bytes)?))
+    };
+    put("classes.u8", &mask.classes)?;
+    put("confidence.u8", &mask.confidence)?;
+    let input = segmenter.manifest().input_size;
+    if mask.width <= input && mask.height <= input {
+        let image = source.read(0, 0, mask.width, mask.height)?;
+        let logits = pollster::block_on(segmenter.logits(&image))?;
+        put("logits.f32", &logits.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Files beside an image that say where it lies: world files and `.prj`.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::georef::{Crs, Georef};
+
+/// The most that is read of a sidecar file; real ones hold a few hundred bytes.
+const LIMIT: u64 = 64 << 10;
+
+/// The georeference that a world file beside `path` gives, with the system of a `.prj` file if there is one.
+///
+/// # Errors
+/// What the world file's reader gives; none if there is no such file.
+pub(super) fn georef(path: &Path) -> Result<Option<Georef>> {
+    let Some(world) = world_file(path) else { return Ok(None) };
+    let crs = beside(path, "prj").map(|prj| read(&prj).map(|text| Crs::from_wkt(&text))).transpose()?;
+    Georef::from_world_file(&read(&world)?, crs.unwrap_or_default()).map(Some).map_err(|e| e.at(world.display()))
+}
+
+/// `a.tif` may have `a.tfw`, `a.tifw` or `a.wld`: the extension's first and last letter and a `w`, or all and a `w`.
+fn world_file(path: &Path) -> Option<PathBuf> {
+    let extension = path.extension()?.to_str()?;
+    let (first, last) = (extension.chars().next()?, extension.chars().last()?);
+    [format!("{first}{last}w"), format!("{extension}w"), "wld".to_owned()].iter().find_map(|e| beside(path, e))
+}
+
+/// The file with another extension, in lower or upper case.
+fn beside(path: &Path, extension: &str) -> Option<PathBuf> {
+    [extension.to_owned(), extension.to_uppercase()].iter().map(|e| path.with_extension(e)).find(|p| p.is_file())
+}
+
+fn read(path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).and_then(|f| f.take(LIMIT).read_to_end(&mut bytes));
+    file.map_err(|e| Error::from(e).at(path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether there is a world file beside `path`.
+pub(super) fn has_world_file(path: &Path) -> bool {
+    world_file(path).is_some_and(|p| fs::metadata(p).is_ok())
+}

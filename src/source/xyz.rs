@@ -1,0 +1,194 @@
+//! Folders of XYZ tiles: `z/x/y.ext`, or flat `z-x-y.ext`, each zoom level one mosaic.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::cache::Cache;
+use super::{Block, PixelSource, Window, check_window, picture};
+use crate::error::{Error, ErrorKind, Result};
+use crate::georef::{Crs, Georef, WEB_MERCATOR};
+use crate::image::RgbImage;
+use crate::tile::TileId;
+
+/// The most tiles that a folder may hold.
+pub const MAX_TILES: usize = 4_000_000;
+/// The longest side of a mosaic, in pixels. Tiles that lie further apart are two places, not one.
+pub const MAX_SIDE: usize = 1 << 20;
+/// File extensions of tiles; other files in the folder are passed over.
+const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+/// How deep the folder is searched: its own `z/x/y.ext`.
+const DEPTH: usize = 3;
+
+/// The tiles of one zoom level as one image in EPSG:3857, read as they are asked for. Gaps are black and hold no data.
+pub struct Mosaic {
+    folder: PathBuf,
+    zoom: u8,
+    /// Column and row of the top left tile.
+    first: (u32, u32),
+    /// Side of a tile in pixels.
+    side: usize,
+    size: (usize, usize),
+    tiles: HashMap<(u32, u32), PathBuf>,
+    georef: Georef,
+    cache: Cache<(u32, u32)>,
+}
+
+/// One mosaic for each zoom level that a folder has, from the smallest zoom level on.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if the folder holds no tiles, [`ErrorKind::Limit`] beyond [`MAX_TILES`] or [`MAX_SIDE`],
+/// [`ErrorKind::Format`] for tiles that are not square or given twice.
+pub fn mosaics(folder: impl AsRef<Path>) -> Result<Vec<Mosaic>> {
+    let folder = folder.as_ref();
+    let mut levels: BTreeMap<u8, HashMap<(u32, u32), PathBuf>> = BTreeMap::new();
+    let mut count = 0;
+    find(folder, folder, DEPTH, &mut |tile, path| {
+        count += 1;
+        if count > MAX_TILES {
+            return Err(Error::new(ErrorKind::Limit, format!("more than {MAX_TILES} tiles"))
+                .at(folder.display())
+                .remedy("cut the folder into parts"));
+        }
+        match levels.entry(tile.z).or_default().insert((tile.x, tile.y), path.clone()) {
+            Some(other) => Err(Error::new(ErrorKind::Format, format!("tile {tile} is there twice, also as {}", other.display()))
+                .at(path.display())
+                .remedy("remove one of them")),
+            None => Ok(()),
+        }
+    })?;
+    if levels.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound, "the folder holds no tiles")
+            .at(folder.display())
+            .remedy("tiles are named z/x/y.ext or z-x-y.ext, with ext one of png, jpg, jpeg, webp"));
+    }
+    levels.into_iter().map(|(zoom, tiles)| Mosaic::new(folder, zoom, tiles)).collect()
+}
+
+/// Calls `found` for every tile below `folder`.
+fn find(root: &Path, folder: &Path, depth: usize, found: &mut impl FnMut(TileId, PathBuf) -> Result<()>) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(|e| Error::from(e).at(folder.display()))? {
+        let entry = entry.map_err(|e| Error::from(e).at(folder.display()))?;
+        let path = entry.path();
+        let kind = fs::metadata(&path).map_err(|e| Error::from(e).at(path.display()))?;
+        // Only folders with a number for a name belong to a tree, so a link back up cannot lead astray.
+        let number = |p: &Path| p.file_name().is_some_and(|n| n.to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
+        if kind.is_dir() {
+            if depth > 1 && number(&path) {
+                find(root, &path, depth - 1, found)?;
+            }
+            continue;
+        }
+        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        // The name below the folder that was given: what lies above it is no part of the tile's.
+        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        if EXTENSIONS.contains(&extension.as_str())
+            && let Some(tile) = TileId::from_path(&name)
+        {
+            found(tile, path)?;
+        }
+    }
+    Ok(())
+}
+
+impl Mosaic {
+    fn new(folder: &Path, zoom: u8, tiles: HashMap<(u32, u32), PathBuf>) -> Result<Self> {
+        let range = |of: fn(&(u32, u32)) -> u32| {
+            let low = tiles.keys().map(of).min().unwrap_or_default();
+            (low, (tiles.keys().map(of).max().unwrap_or_default() - low) as usize + 1)
+        };
+        let ((left, columns), (top, rows)) = (range(|t| t.0), range(|t| t.1));
+        // The first in order, not in the map's, so that every run finds the same.
+        let Some(sample) = tiles.iter().min_by_key(|(tile, _)| **tile).map(|(_, path)| path) else {
+            return Err(Error::new(ErrorKind::NotFound, "the folder holds no tiles").at(folder.display()));
+        };
+        super::detect(sample)?;
+        let (side, other) = picture::dimensions(sample)?;
+        if side != other || side == 0 || side > 8192 {
+            return Err(Error::new(ErrorKind::Format, format!("a tile of {side} x {other} pixels")).at(sample.display())
+                .remedy("tiles are square, at most 8192 pixels a side"));
+        }
+        let size = (columns.saturating_mul(side), rows.saturating_mul(side));
+        if size.0.max(size.1) > MAX_SIDE {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("the tiles of zoom level {zoom} span {} x {} pixels, more than {MAX_SIDE} a side", size.0, size.1),
+            )
+            .at(folder.display())
+            .remedy("cut the folder into parts that lie closer together"));
+        }
+        let corner = TileId::new(zoom, left, top)?.bounds_mercator();
+        let resolution = (corner.east - corner.west) / side as f64;
+        let transform = [resolution, 0.0, corner.west, 0.0, -resolution, corner.north];
+        let georef = Georef { transform, crs: Crs::from_epsg(WEB_MERCATOR) };
+        Ok(Self { folder: folder.to_owned(), zoom, first: (left, top), side, size, tiles, georef, cache: Cache::new() })
+    }
+
+    /// The zoom level.
+    pub fn zoom(&self) -> u8 {
+        self.zoom
+    }
+
+    /// How many tiles there are.
+    pub fn tile_count(&self) -> usize {
+        self.tiles.len()
+    }
+
+    /// Calls `use_block(block, top left pixel)` for every tile that a window touches, gaps left out.
+    fn each_block(&mut self, window: &Window, mut use_block: impl FnMut(&Block, (usize, usize))) -> Result<()> {
+        let side = self.side;
+        for row in window.y / side..=(window.y + window.height - 1) / side {
+            for column in window.x / side..=(window.x + window.width - 1) / side {
+                let key = (self.first.0 + column as u32, self.first.1 + row as u32);
+                let Some(path) = self.tiles.get(&key) else { continue };
+                let block = self.cache.get(key, || {
+                    let block = picture::decode(path)?;
+                    if (block.width, block.height) == (side, side) {
+                        return Ok(block);
+                    }
+                    let message = format!("a tile of {} x {} pixels among tiles of {side}", block.width, block.height);
+                    Err(Error::new(ErrorKind::Format, message).at(path.display()).remedy("keep tiles of one size in a folder"))
+                })?;
+                use_block(block, (column * side, row * side));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PixelSource for Mosaic {
+    fn size(&self) -> (usize, usize) {
+        self.size
+    }
+
+    fn georef(&self) -> Option<&Georef> {
+        Some(&self.georef)
+    }
+
+    fn read(&mut self, x: usize, y: usize, width: usize, height: usize) -> Result<RgbImage> {
+        check_window(self.size, x, y, width, height).map_err(|e| e.at(self.folder.display()))?;
+        let window = Window { x, y, width, height };
+        let mut out = vec![0; width * height * 3];
+        self.each_block(&window, |block, at| window.copy(&mut out, 3, &block.rgb, at, (block.width, block.height)))?;
+        RgbImage::new(width, height, out)
+    }
+
+    fn nodata(&mut self, x: usize, y: usize, width: usize, height: usize) -> Result<Option<Vec<bool>>> {
+        check_window(self.size, x, y, width, height).map_err(|e| e.at(self.folder.display()))?;
+        let window = Window { x, y, width, height };
+        let mut out = vec![true; width * height];
+        let full = vec![false; self.side * self.side];
+        self.each_block(&window, |block, at| {
+            let nodata = if block.nodata.is_empty() { &full } else { &block.nodata };
+            window.copy(&mut out, 1, nodata, at, (block.width, block.height));
+        })?;
+        Ok(out.contains(&true).then_some(out))
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "{} tiles of {} pixels, zoom level {}, a mosaic of {} x {} pixels, EPSG:3857",
+            self.tiles.len(), self.side, self.zoom, self.size.0, self.size.1
+        )
+    }
+}

@@ -1,0 +1,172 @@
+//! `samlora serve`, run as a program and asked over plain sockets.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Server {
+    child: Child,
+    said: Value,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, said: serde_json::from_str(&line).unwrap() }
+    }
+
+    /// Status, head in lower case, and body of the answer to `GET path`.
+    fn get(&self, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.said["port"].as_u64().unwrap() as u16)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let split = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&answer[..split]).to_lowercase();
+        (head[9..12].parse().unwrap(), head, answer[split + 4..].to_vec())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_samlora"));
+    command.arg("serve").args(["--port", "0", "--json"]).args(arguments);
+    command
+}
+
+/// A page, a package, and a secret beside them.
+fn site() -> (TempDir, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("secret.txt", "secret");
+    write("dist/index.html", "<h1>page</h1>");
+    write("dist/app.js", "1");
+    write("dist/module.wasm", "\0asm");
+    write("dist/picture.png", "png");
+    write("models/my town/samlora.json", "{}");
+    write("models/my town/weights-0.safetensors", "0123456789");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let (page, model) = (text(&folder.path().join("dist")), text(&folder.path().join("models/my town")));
+    (folder, page, model)
+}
+
+#[test]
+fn page_and_packages_with_their_types() {
+    let (_folder, page, model) = site();
+    let server = Server::start(&["--www", &page, "--model", &model]);
+    assert_eq!(server.said["models"], serde_json::json!(["my-town"]));
+    assert!(server.said["url"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+    for (path, kind, body) in [
+        ("/", "text/html", "<h1>page</h1>"),
+        ("/app.js", "text/javascript", "1"),
+        ("/module.wasm", "application/wasm", "\0asm"),
+        ("/picture.png", "image/png", "png"),
+        ("/models/my-town/samlora.json", "application/json", "{}"),
+        ("/models/my-town/weights-0.safetensors", "application/octet-stream", "0123456789"),
+    ] {
+        let (status, head, found) = server.get(path, "");
+        assert_eq!((status, found), (200, body.as_bytes().to_vec()), "{path}");
+        assert!(head.contains(&format!("content-type: {kind}")), "{head}");
+        assert!(!head.contains("cross-origin"), "{head}");
+    }
+    let (_, head, body) = server.get("/models/index.json", "");
+    assert!(head.contains("application/json"));
+    let index: Value = serde_json::from_slice(&body).unwrap();
+    let expected = serde_json::json!({ "models": [{
+        "name": "my-town", "url": "/models/my-town/", "manifest": "/models/my-town/samlora.json",
+        "manifest_bytes": 2, "bytes": 12,
+    }]});
+    assert_eq!(index, expected);
+}
+
+#[test]
+fn byte_ranges_and_isolation() {
+    let (_folder, page, model) = site();
+    let server = Server::start(&["--www", &page, "--model", &model, "--isolated"]);
+    let (status, head, body) = server.get("/models/my-town/weights-0.safetensors", "Range: bytes=2-4\r\n");
+    assert_eq!((status, body), (206, b"234".to_vec()));
+    assert!(head.contains("content-range: bytes 2-4/10"), "{head}");
+    assert_eq!(server.get("/models/my-town/weights-0.safetensors", "Range: bytes=90-\r\n").0, 416);
+    assert!(head.contains("cross-origin-opener-policy: same-origin"));
+    assert!(head.contains("cross-origin-embedder-policy: require-corp"));
+    assert!(server.get("/", "").1.contains("cross-origin-embedder-policy: require-corp"));
+}
+
+#[test]
+fn nothing_outside_is_served() {
+    let (folder, page, model) = site();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(folder.path().join("secret.txt"), folder.path().join("dist/link.txt")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("models/my town/up")).unwrap();
+    }
+    let server = Server::start(&["--www", &page, "--model", &model]);
+    for path in [
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/..%2fsecret.txt",
+        "/..%5csecret.txt",
+        "/%00",
+        "/%ff",
+        "//etc/passwd",
+        "/link.txt",
+        "/models/my-town/../../secret.txt",
+        "/models/my-town/%2e%2e/%2e%2e/secret.txt",
+        "/models/my-town/up/secret.txt",
+        "/models/other/samlora.json",
+        "/nothing",
+    ] {
+        let (status, _, body) = server.get(path, "");
+        assert!((400..500).contains(&status), "{path}: {status}");
+        assert!(!String::from_utf8_lossy(&body).contains("secret"), "{path}");
+    }
+    drop(folder);
+}
+
+#[test]
+fn mistakes_are_named() {
+    let (folder, page, model) = site();
+    let fails = |arguments: &[&str], part: &str| {
+        let output = command(arguments).current_dir(folder.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(part), "{text}");
+    };
+    fails(&["--www", "/no/such/folder"], "--www");
+    fails(&["--www", &page, "--model", &page], "samlora.json");
+    fails(&["--www", &page, "--model", &model, "--model", &model], "is taken");
+    let server = Server::start(&["--www", &page]);
+    let port = server.said["port"].to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_samlora")).args(["serve", "--www", &page, "--port", &port]).output();
+    let text = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
+    assert!(text.contains("--port"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_it() {
+    let (_folder, page, _) = site();
+    let mut server = Server::start(&["--www", &page]);
+    let _open = TcpStream::connect(("127.0.0.1", server.said["port"].as_u64().unwrap() as u16)).unwrap();
+    let sent = Command::new("kill").args(["-INT", &server.child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    assert!(server.child.wait().unwrap().success());
+}

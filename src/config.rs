@@ -64,6 +64,7 @@ pub struct Backbone {
     decoder_heads: usize,
     decoder_mlp: usize,
     iou_hidden: usize,
+    pretrained_size: usize,
     /// Input side in pixels that packages of this backbone use unless told otherwise: a multiple of the window's
     /// extent (window 14 x 16 px = 224, window 8 x 16 px = 128), so that no window is padded.
     pub input_size: usize,
@@ -115,6 +116,8 @@ pub const BACKBONES: [Backbone; 5] = [
         num_heads: 3,
         global_attn_indexes: &[2, 5, 8, 11],
         window_size: 8,
+        decoder_mlp: 512,
+        pretrained_size: 384,
         input_size: 384,
         tile_size: 256,
         ..SAM
@@ -147,6 +150,7 @@ const SAM: Backbone = Backbone {
     decoder_heads: 8,
     decoder_mlp: 2048,
     iou_hidden: 256,
+    pretrained_size: 1024,
     input_size: 448,
     tile_size: 256,
 };
@@ -185,7 +189,7 @@ impl Backbone {
             patch_size: 16,
             in_chans: 3,
             out_chans: self.out_chans,
-            pretrained_size: 1024,
+            pretrained_size: self.pretrained_size,
             decoder_depth: 2,
             decoder_heads: self.decoder_heads,
             decoder_mlp: self.decoder_mlp,
@@ -211,12 +215,15 @@ impl SamConfig {
 
     /// The name of the backbone these numbers belong to, if it has one.
     pub fn backbone_name(&self) -> Option<&'static str> {
-        BACKBONES.iter().find(|b| {
-            let mut known = b.config(self.mask_tokens);
-            known.in_chans = self.in_chans;
-            known.pretrained_size = self.pretrained_size;
-            known == *self
-        }).map(|b| b.name)
+        BACKBONES
+            .iter()
+            .find(|b| {
+                let mut known = b.config(self.mask_tokens);
+                known.in_chans = self.in_chans;
+                known.pretrained_size = self.pretrained_size;
+                known == *self
+            })
+            .map(|b| b.name)
     }
 
     /// Checks that the numbers fit together and stay within what any real model needs, so that a hostile manifest
@@ -229,7 +236,8 @@ impl SamConfig {
             if (low..=high).contains(&value) {
                 Ok(())
             } else {
-                Err(Error::new(ErrorKind::Invalid, format!("{name} is {value}, expected {low} to {high}")).at("architecture"))
+                Err(Error::new(ErrorKind::Invalid, format!("{name} is {value}, expected {low} to {high}"))
+                    .at("architecture"))
             }
         };
         range("embed_dim", self.embed_dim, 1, 4096)?;
@@ -253,7 +261,8 @@ impl SamConfig {
             if whole.is_multiple_of(part) {
                 Ok(())
             } else {
-                Err(Error::new(ErrorKind::Invalid, format!("{name}: {whole} is not a multiple of {part}")).at("architecture"))
+                Err(Error::new(ErrorKind::Invalid, format!("{name}: {whole} is not a multiple of {part}"))
+                    .at("architecture"))
             }
         };
         divides("embed_dim / num_heads", self.embed_dim, self.num_heads)?;
@@ -262,7 +271,10 @@ impl SamConfig {
         divides("mask_in_chans / 4", self.mask_in_chans, 4)?;
         divides("decoder channels / heads", self.out_chans, self.attention_downsample * self.decoder_heads)?;
         match self.global_attn_indexes.iter().find(|&&i| i >= self.depth) {
-            Some(i) => Err(Error::new(ErrorKind::Invalid, format!("global block {i} of {} blocks", self.depth)).at("architecture")),
+            Some(i) => {
+                Err(Error::new(ErrorKind::Invalid, format!("global block {i} of {} blocks", self.depth))
+                    .at("architecture"))
+            }
             None => Ok(()),
         }
     }

@@ -52,7 +52,7 @@ pub struct Timings {
     pub classify: f64,
     /// All together.
     pub total: f64,
-    /// Windows that ran.
+    /// Windows done, those without data included.
     pub windows: usize,
 }
 
@@ -114,8 +114,8 @@ impl Segmenter {
         package::read_tensors(source, &manifest, |n, s, v| collected.insert(n, s, v), progress).await?;
         let place = |e: Error| e.at(source.name());
         let config = &manifest.architecture;
-        let scale = manifest.lora.as_ref().map_or(1.0, |l| l.scale());
-        let (factors, parameters) = collected.finish(scale).map_err(place)?;
+        let alpha = manifest.lora.as_ref().and_then(|l| l.alpha);
+        let (factors, parameters) = collected.finish(alpha, config).map_err(place)?;
         let mut sam = self.sam.clone();
         sam.load_heads(config, parameters).map_err(place)?;
         lora::detach(&mut sam);
@@ -158,7 +158,7 @@ impl Segmenter {
     /// height, all within the image, or none where there is nothing to segment; `progress` gets the share (0 to 1) that is done.
     ///
     /// # Errors
-    /// Those of `read`; [`ErrorKind::Device`] if the device fails.
+    /// Those of `read`; [`ErrorKind::Invalid`] for an empty image; [`ErrorKind::Device`] if the device fails.
     pub async fn run(
         &self,
         width: usize,
@@ -167,6 +167,9 @@ impl Segmenter {
         mut read: impl FnMut(usize, usize, usize, usize) -> Result<Option<RgbImage>>,
         mut progress: impl FnMut(f64),
     ) -> Result<Segmentation> {
+        if width == 0 || height == 0 {
+            return Err(Error::new(ErrorKind::Invalid, format!("the image is empty: {width} x {height} pixels")));
+        }
         let total = Stopwatch::start();
         let mut timings = Timings::default();
         let size = self.manifest.input_size;
@@ -179,10 +182,12 @@ impl Segmenter {
         for (row, &y) in windows.ys.iter().enumerate() {
             for &x in &windows.xs {
                 let mut watch = Stopwatch::start();
-                let within = |at: i64, length: usize| (at.max(0) as usize, (at + size as i64).min(length as i64) as usize);
+                let within =
+                    |at: i64, length: usize| (at.max(0) as usize, (at + size as i64).min(length as i64) as usize);
                 let ((left, right), (top, bottom)) = (within(x, width), within(y, height));
                 let Some(part) = read(left, top, right - left, bottom - top)? else {
                     timings.windows += 1;
+                    progress(timings.windows as f64 / count as f64);
                     continue;
                 };
                 let input = self.input(&part, x - left as i64, y - top as i64)?;

@@ -103,7 +103,10 @@ impl Crs {
         };
         let citation = || keys.ascii.contains("Pseudo-Mercator") || keys.ascii.contains("Mercator_Auxiliary_Sphere");
         let epsg = epsg.or_else(|| citation().then_some(WEB_MERCATOR));
-        Self { epsg: epsg.map(|code| if WEB_MERCATOR_ALIASES.contains(&code) { WEB_MERCATOR } else { code }), keys: Some(keys) }
+        Self {
+            epsg: epsg.map(|code| if WEB_MERCATOR_ALIASES.contains(&code) { WEB_MERCATOR } else { code }),
+            keys: Some(keys),
+        }
     }
 
     /// The system that the well-known text of a `.prj` file names: by its EPSG authority, or as Esri's Web Mercator,
@@ -232,7 +235,11 @@ enum Conversion {
     Degrees,
     WebMercator,
     #[cfg(not(target_arch = "wasm32"))]
-    Projection { from: Box<proj4rs::Proj>, to: Box<proj4rs::Proj>, degrees: bool },
+    Projection {
+        from: Box<proj4rs::Proj>,
+        to: Box<proj4rs::Proj>,
+        degrees: bool,
+    },
 }
 
 impl ToLonLat {
@@ -330,7 +337,9 @@ mod tests {
         let place = |keys: &GeoKeys| {
             let crs = Crs::from_keys(keys.clone());
             assert_eq!(crs.epsg, Some(26914));
-            Georef::from_geotiff(&[2.0, 2.0, 0.0], &[0., 0., 0., 10., 20., 0.], &[], crs).expect("valid").expect("placed")
+            Georef::from_geotiff(&[2.0, 2.0, 0.0], &[0., 0., 0., 10., 20., 0.], &[], crs)
+                .expect("valid")
+                .expect("placed")
         };
         assert_eq!(place(&keys).transform, [2.0, 0.0, 10.0, 0.0, -2.0, 20.0]);
         keys.directory[11] = RASTER_PIXEL_IS_POINT;

@@ -23,7 +23,11 @@ impl RgbImage {
         if pixels.len() != width * height * 3 {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("{} bytes given for {width} x {height} RGB pixels, expected {}", pixels.len(), width * height * 3),
+                format!(
+                    "{} bytes given for {width} x {height} RGB pixels, expected {}",
+                    pixels.len(),
+                    width * height * 3
+                ),
             ));
         }
         Ok(Self { width, height, pixels })
@@ -38,7 +42,11 @@ impl RgbImage {
         if rgba.len() != width * height * 4 {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("{} bytes given for {width} x {height} RGBA pixels, expected {}", rgba.len(), width * height * 4),
+                format!(
+                    "{} bytes given for {width} x {height} RGBA pixels, expected {}",
+                    rgba.len(),
+                    width * height * 4
+                ),
             ));
         }
         let pixels = rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();

@@ -20,7 +20,6 @@
 //! `cli` (the command `samlora`), `gpu` (wgpu: Vulkan, Metal, DirectX 12, WebGPU), `cpu` (burn's `flex`), `cuda`, `train`
 //! (reserved). For `wasm32-unknown-unknown` build with `--no-default-features` and one of `gpu` and `cpu`.
 
-
 pub mod error;
 pub mod config;
 pub mod image;

@@ -179,7 +179,9 @@ impl Factor {
         let place = format!("LoRA {} of block {}", self.target.name(), self.block);
         if self.block >= config.depth {
             let message = format!("the encoder has only {} blocks", config.depth);
-            return Err(Error::new(ErrorKind::Format, message).at(place).remedy("use the base this adapter was trained on"));
+            return Err(Error::new(ErrorKind::Format, message)
+                .at(place)
+                .remedy("use the base this adapter was trained on"));
         }
         if self.rank == 0 || self.a.len() != self.rank * inputs || self.b.len() != outputs * self.rank {
             let message = format!(
@@ -189,7 +191,9 @@ impl Factor {
                 self.rank,
                 self.rank
             );
-            return Err(Error::new(ErrorKind::Format, message).at(place).remedy("use the base this adapter was trained on"));
+            return Err(Error::new(ErrorKind::Format, message)
+                .at(place)
+                .remedy("use the base this adapter was trained on"));
         }
         Ok(())
     }

@@ -175,7 +175,8 @@ mod tests {
         let windows = Windows::new(width, height, size, 16);
         let mut blend = Blend::new(windows.clone(), width, height, 2, true);
         let plane = size * size;
-        let logits = Logits { classes: 2, height: size, width: size, values: [vec![0.0; plane], vec![1.0; plane]].concat() };
+        let logits =
+            Logits { classes: 2, height: size, width: size, values: [vec![0.0; plane], vec![1.0; plane]].concat() };
         let mut all = Rows::default();
         for (i, &y) in windows.ys.iter().enumerate() {
             for &x in &windows.xs {

@@ -70,9 +70,11 @@ pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn PixelSource>> {
         let zooms: Vec<String> = mosaics.iter().map(|m| m.zoom().to_string()).collect();
         return match mosaics.pop() {
             Some(only) if mosaics.is_empty() => Ok(Box::new(only)),
-            _ => Err(Error::new(ErrorKind::Invalid, format!("the folder has tiles of zoom levels {}", zooms.join(", ")))
-                .at(path.display())
-                .remedy("choose one zoom level")),
+            _ => {
+                Err(Error::new(ErrorKind::Invalid, format!("the folder has tiles of zoom levels {}", zooms.join(", ")))
+                    .at(path.display())
+                    .remedy("choose one zoom level"))
+            }
         };
     }
     match detect(path)? {
@@ -120,7 +122,8 @@ pub fn detect_bytes(head: &[u8]) -> Result<Format> {
             ];
             match known.iter().find(|(_, magic)| head.starts_with(magic)) {
                 Some((name, _)) => {
-                    Err(Error::new(ErrorKind::Unsupported, format!("this is {name}, which cannot be read")).remedy(READ))
+                    Err(Error::new(ErrorKind::Unsupported, format!("this is {name}, which cannot be read"))
+                        .remedy(READ))
                 }
                 None => Err(Error::new(ErrorKind::Format, "this is no image that can be read").remedy(READ)),
             }
@@ -129,13 +132,21 @@ pub fn detect_bytes(head: &[u8]) -> Result<Format> {
 }
 
 /// Checks that a window lies within an image and can be held in memory.
-fn check_window((image_width, image_height): (usize, usize), x: usize, y: usize, width: usize, height: usize) -> Result<()> {
+fn check_window(
+    (image_width, image_height): (usize, usize),
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+) -> Result<()> {
     check_size(width, height)?;
     let inside = |at: usize, len: usize, all: usize| at.checked_add(len).is_some_and(|end| end <= all);
     if !inside(x, width, image_width) || !inside(y, height, image_height) {
         return Err(Error::new(
             ErrorKind::Invalid,
-            format!("a window of {width} x {height} at ({x}, {y}) leaves the image of {image_width} x {image_height} pixels"),
+            format!(
+                "a window of {width} x {height} at ({x}, {y}) leaves the image of {image_width} x {image_height} pixels"
+            ),
         ));
     }
     Ok(())

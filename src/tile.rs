@@ -126,10 +126,14 @@ mod tests {
     #[test]
     fn names_of_tiles() {
         let tile = TileId { z: 19, x: 386_697, y: 220_263 };
-        for path in ["a/19/386697/220263.jpg", "19-386697-220263.jpg", "x/19_386697_220263@2x.webp", "19\\386697\\220263.png"] {
+        for path in
+            ["a/19/386697/220263.jpg", "19-386697-220263.jpg", "x/19_386697_220263@2x.webp", "19\\386697\\220263.png"]
+        {
             assert_eq!(TileId::from_path(path), Some(tile), "{path}");
         }
-        for path in ["", "house.png", "1/2/3.png", "19-1.png", "31/0/0.png", "0/0/+0.png", "1-2-3-4.png", "0/0/.png", "--.png"] {
+        for path in
+            ["", "house.png", "1/2/3.png", "19-1.png", "31/0/0.png", "0/0/+0.png", "1-2-3-4.png", "0/0/.png", "--.png"]
+        {
             assert_eq!(TileId::from_path(path), None, "{path}");
         }
     }

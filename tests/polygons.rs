@@ -64,7 +64,11 @@ fn check_planar(polygons: &[Polygon]) {
     all.dedup();
     let side = |a: Point, b: Point, c: Point| ((b.0 - a.0) * (c.1 - a.1) - (b.1 - a.1) * (c.0 - a.0)).signum();
     let within = |a: Point, b: Point, c: Point| {
-        side(a, b, c) == 0 && c != a && c != b && (a.0.min(b.0)..=a.0.max(b.0)).contains(&c.0) && (a.1.min(b.1)..=a.1.max(b.1)).contains(&c.1)
+        side(a, b, c) == 0
+            && c != a
+            && c != b
+            && (a.0.min(b.0)..=a.0.max(b.0)).contains(&c.0)
+            && (a.1.min(b.1)..=a.1.max(b.1)).contains(&c.1)
     };
     for (i, &(a, b)) in all.iter().enumerate() {
         for &(c, d) in &all[i + 1..] {
@@ -144,7 +148,10 @@ fn a_square_with_a_hole_in_four_rotations() {
     for _ in 0..4 {
         let mut polygons = check_exact(&mask);
         polygons.sort_by_key(|p| p.class);
-        assert_eq!(polygons.iter().map(|p| (p.class, p.pixels, p.holes.len())).collect::<Vec<_>>(), [(1, 12, 1), (2, 1, 0)]);
+        assert_eq!(
+            polygons.iter().map(|p| (p.class, p.pixels, p.holes.len())).collect::<Vec<_>>(),
+            [(1, 12, 1), (2, 1, 0)]
+        );
         assert_eq!(polygons[0].exterior.len(), 5);
         mask = turned(&mask);
     }

@@ -144,7 +144,9 @@ fn truncated_files() {
     }
     let pixels: Vec<u8> = (0..64 * 64 * 3u32).map(|i| (i * i) as u8).collect();
     let mut jpeg = Vec::new();
-    image::codecs::jpeg::JpegEncoder::new(&mut jpeg).encode(&pixels, 64, 64, image::ExtendedColorType::Rgb8).expect("JPEG");
+    image::codecs::jpeg::JpegEncoder::new(&mut jpeg)
+        .encode(&pixels, 64, 64, image::ExtendedColorType::Rgb8)
+        .expect("JPEG");
     for part in [4, 100, 400, jpeg.len() / 2] {
         assert_eq!(failure(&put(dir.path(), "part.jpg", &jpeg[..part])).kind(), ErrorKind::Format, "{part} bytes");
     }
@@ -173,7 +175,11 @@ fn damaged_bytes_never_panic() {
             for _ in 0..3 {
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 // Mostly the TIFF's directory, which lies at the end.
-                let at = if seed & 1 << 9 == 0 { bytes.len() - 1 - (seed >> 16) as usize % 130.min(bytes.len()) } else { (seed >> 16) as usize % bytes.len() };
+                let at = if seed & 1 << 9 == 0 {
+                    bytes.len() - 1 - (seed >> 16) as usize % 130.min(bytes.len())
+                } else {
+                    (seed >> 16) as usize % bytes.len()
+                };
                 bytes[at] = (seed >> 8) as u8;
             }
             let path = put(dir.path(), "damaged", &bytes);
@@ -214,11 +220,20 @@ fn sizes_from_one_pixel_to_absurd() {
     huge[29..33].copy_from_slice(&crc.to_be_bytes());
     assert_eq!(failure(&put(dir.path(), "huge.png", &huge)).kind(), ErrorKind::Limit);
 
-    for (name, width, height, tile) in [("tiles.tif", 100_000, 100_000, (60_000, 60_000)), ("tile.tif", 10, 10, (u32::MAX, 16))] {
+    for (name, width, height, tile) in
+        [("tiles.tif", 100_000, 100_000, (60_000, 60_000)), ("tile.tif", 10, 10, (u32::MAX, 16))]
+    {
         let tags = [
-            (256, 4, vec![width]), (257, 4, vec![height]), (258, 3, vec![8, 8, 8]), (259, 3, vec![1]), (262, 3, vec![2]),
-            (277, 3, vec![3]), (322, 4, vec![tile.0]), (323, 4, vec![tile.1]),
-            (324, 4, vec![8; if width > 10 { 4 } else { 1 }]), (325, 4, vec![100; if width > 10 { 4 } else { 1 }]),
+            (256, 4, vec![width]),
+            (257, 4, vec![height]),
+            (258, 3, vec![8, 8, 8]),
+            (259, 3, vec![1]),
+            (262, 3, vec![2]),
+            (277, 3, vec![3]),
+            (322, 4, vec![tile.0]),
+            (323, 4, vec![tile.1]),
+            (324, 4, vec![8; if width > 10 { 4 } else { 1 }]),
+            (325, 4, vec![100; if width > 10 { 4 } else { 1 }]),
         ];
         assert_eq!(failure(&write_tiff(dir.path(), name, &[0; 100], &tags)).kind(), ErrorKind::Limit, "{name}");
     }
@@ -227,7 +242,8 @@ fn sizes_from_one_pixel_to_absurd() {
 #[test]
 fn kinds_of_tiff() {
     let dir = folder();
-    let read = |name: &str, data: &[u8], tags: &[(u16, u16, Vec<u32>)]| pixels(&write_tiff(dir.path(), name, data, tags));
+    let read =
+        |name: &str, data: &[u8], tags: &[(u16, u16, Vec<u32>)]| pixels(&write_tiff(dir.path(), name, data, tags));
     assert_eq!(read("grey", &[0, 100, 255], &one_strip(3, 1, 1, 8, 1)), [0, 0, 0, 100, 100, 100, 255, 255, 255]);
     assert_eq!(read("white", &[0, 100], &one_strip(2, 1, 1, 8, 0)), [255, 255, 255, 155, 155, 155]);
     assert_eq!(read("bits", &[0b1010_0000], &one_strip(3, 1, 1, 1, 1)), [255, 255, 255, 0, 0, 0, 255, 255, 255]);
@@ -257,7 +273,10 @@ fn kinds_of_tiff() {
     let data: Vec<u8> = [0.5f32, f32::NAN, 0.25].iter().flat_map(|v| v.to_le_bytes()).collect();
     let path = write_tiff(dir.path(), "float", &data, &float);
     assert_eq!(pixels(&path), [255, 255, 255, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(source::open(&path).and_then(|mut s| s.nodata(0, 0, 3, 1)).expect("read"), Some(vec![false, true, false]));
+    assert_eq!(
+        source::open(&path).and_then(|mut s| s.nodata(0, 0, 3, 1)).expect("read"),
+        Some(vec![false, true, false])
+    );
 
     let mut alpha = one_strip(2, 1, 4, 8, 2);
     alpha.push((338, 3, vec![2]));
@@ -273,7 +292,10 @@ fn kinds_of_tiff() {
     let mut lerc = one_strip(2, 1, 3, 8, 2);
     lerc[3].2 = vec![34_887];
     assert_eq!(failure(&write_tiff(dir.path(), "lerc", &[0; 6], &lerc)).kind(), ErrorKind::Unsupported);
-    assert_eq!(failure(&write_tiff(dir.path(), "cmyk", &[0; 8], &one_strip(2, 1, 4, 8, 5))).kind(), ErrorKind::Unsupported);
+    assert_eq!(
+        failure(&write_tiff(dir.path(), "cmyk", &[0; 8], &one_strip(2, 1, 4, 8, 5))).kind(),
+        ErrorKind::Unsupported
+    );
 }
 
 #[test]
@@ -389,12 +411,18 @@ fn outputs_that_cannot_be_written_leave_nothing() {
 #[test]
 fn a_full_disk_is_an_error_and_leaves_nothing() {
     let dir = folder();
-    let mount = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(dir.path()).output();
+    let mount =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(dir.path()).output();
     if !mount.is_ok_and(|m| m.status.success()) {
         println!("left out: this machine lets no file system be mounted");
         return;
     }
-    let noise: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut seed = 1u32;
+    let mut random = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 24) as u8
+    };
+    let noise: Vec<u8> = (0..1 << 20).map(|_| random()).collect();
     let mask = ClassMask::new(1024, 1024, noise.clone(), noise).expect("a mask");
     let errors = [
         write::mask_png(dir.path().join("mask.png"), &mask, &[]).expect_err("full"),

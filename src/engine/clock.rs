@@ -33,5 +33,8 @@ fn now() -> f64 {
 /// `performance.now()` of a page or a worker, through the global object since both have one.
 #[cfg(target_arch = "wasm32")]
 fn now() -> f64 {
-    js_sys::Date::now()
+    use wasm_bindgen::{JsCast, JsValue};
+    let performance = js_sys::Reflect::get(&js_sys::global(), &JsValue::from_str("performance")).ok();
+    let performance = performance.and_then(|p| p.dyn_into::<web_sys::Performance>().ok());
+    performance.map_or_else(js_sys::Date::now, |p| p.now())
 }

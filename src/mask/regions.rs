@@ -144,7 +144,8 @@ impl Regions {
             .enumerate()
             .map(|(region, small)| {
                 small.then(|| {
-                    let longest = borders.get(&region).and_then(|b| b.iter().max_by_key(|(class, n)| (**n, 255 - **class)));
+                    let longest =
+                        borders.get(&region).and_then(|b| b.iter().max_by_key(|(class, n)| (**n, 255 - **class)));
                     longest.map_or(0, |(class, _)| *class)
                 })
             })

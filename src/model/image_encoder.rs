@@ -197,7 +197,8 @@ impl Attention {
         let rel_w = grid.swap_dims(1, 2).matmul(rel_w).swap_dims(1, 2);
         let rel_h = rel_h.reshape([windows, heads, tokens, rows]);
         let rel_w = rel_w.reshape([windows, heads, tokens, columns]);
-        let place = one_hot_grid(rows, columns, &device).unsqueeze::<4>().expand([windows, heads, tokens, rows + columns]);
+        let place =
+            one_hot_grid(rows, columns, &device).unsqueeze::<4>().expand([windows, heads, tokens, rows + columns]);
         let q = Tensor::cat(vec![q * (dim as f64).powf(-0.5), rel_h, rel_w], 3);
         let k = Tensor::cat(vec![k, place], 3);
         let options = AttentionModuleOptions { scale: Some(1.0), ..Default::default() };

@@ -62,9 +62,7 @@ impl PromptEncoder {
 
     /// Positional encoding of every cell of an `h` x `w` grid: `[1, out_chans, h, w]`.
     pub fn dense_pe(&self, h: usize, w: usize) -> Tensor<4> {
-        let centres = (0..h * w).flat_map(|i| {
-            [((i % w) as f32 + 0.5) / w as f32, ((i / w) as f32 + 0.5) / h as f32]
-        });
+        let centres = (0..h * w).flat_map(|i| [((i % w) as f32 + 0.5) / w as f32, ((i / w) as f32 + 0.5) / h as f32]);
         let pe = self.positional_encoding(centres.collect());
         let [_, c] = pe.dims();
         pe.reshape([1, h, w, c]).permute([0, 3, 1, 2])
@@ -83,10 +81,8 @@ impl PromptEncoder {
             None if places.is_empty() => return None,
             None => places.push(([0.0, 0.0], None)),
         }
-        let coordinates = places
-            .iter()
-            .flat_map(|([x, y], _)| [(x + 0.5) / width as f32, (y + 0.5) / height as f32])
-            .collect();
+        let coordinates =
+            places.iter().flat_map(|([x, y], _)| [(x + 0.5) / width as f32, (y + 0.5) / height as f32]).collect();
         let pe = self.positional_encoding(coordinates);
         let rows = places.iter().enumerate().map(|(i, (_, kind))| match kind {
             Some(kind) => pe.clone().slice_dim(0, i..i + 1) + self.point_embeddings[*kind].val(),

@@ -3,7 +3,8 @@
 //! The first image of the file is read; overviews and mask images are passed over. Compressions: none, LZW, deflate,
 //! JPEG, WebP, PackBits, zstd. Chunky and planar. One band becomes grey, of four and more the first three are taken as
 //! red, green and blue; colour maps, YCbCr and alpha are understood. 8-bit samples are taken as they are; see
-//! [`super::geotiff::GeoTiff`] for the others.
+//! [`super::geotiff::GeoTiff`] for the others. A file may have 131 072 strips or tiles (262 144 if its offsets are 32
+//! bits), the TIFF decoder's limit of 1 MiB a tag.
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
@@ -28,8 +29,6 @@ use colour::{Colour, Samples, Stretch};
 
 /// The most bytes that one strip or tile may decode to.
 const MAX_CHUNK_BYTES: u64 = 1 << 30;
-/// The most bytes of one tag: offsets of 8 million tiles.
-const MAX_TAG_BYTES: usize = 64 << 20;
 /// How many strips or tiles, spread evenly, the contrast of samples beyond 8 bits is taken from.
 const STRETCH_CHUNKS: usize = 64;
 
@@ -84,7 +83,6 @@ impl GeoTiff {
         let mut limits = Limits::default();
         limits.decoding_buffer_size = MAX_CHUNK_BYTES as usize;
         limits.intermediate_buffer_size = MAX_CHUNK_BYTES as usize;
-        limits.ifd_value_size = MAX_TAG_BYTES;
         let mut decoder = Decoder::new(reader).map_err(explained)?.with_limits(limits);
         let layout = Layout::read(&mut decoder, photometric)?;
         let georef = match georef(&mut decoder)? {
@@ -139,9 +137,11 @@ impl Layout {
         let tiles = decoder.get_chunk_type() == ChunkType::Tile;
         let (chunk_width, chunk_height) = decoder.chunk_dimensions();
         // A file of one strip may claim any number of rows for it.
-        let chunk = (chunk_width as usize, if tiles { chunk_height as usize } else { (chunk_height as usize).min(size.1) });
+        let chunk =
+            (chunk_width as usize, if tiles { chunk_height as usize } else { (chunk_height as usize).min(size.1) });
         let mut tag = |tag: Tag| decoder.find_tag_unsigned_vec::<u64>(tag).map_err(explained);
-        let mut first = |t: Tag, default: u64| Ok::<_, Error>(tag(t)?.and_then(|v| v.first().copied()).unwrap_or(default));
+        let mut first =
+            |t: Tag, default: u64| Ok::<_, Error>(tag(t)?.and_then(|v| v.first().copied()).unwrap_or(default));
         let samples = first(Tag::SamplesPerPixel, 1)? as usize;
         let bits = first(Tag::BitsPerSample, 1)?;
         let format = first(Tag::SampleFormat, 1)?;
@@ -149,11 +149,17 @@ impl Layout {
         let planar = first(Tag::PlanarConfiguration, 1)? == 2;
         check_compression(compression)?;
         let per_chunk = if planar { 1 } else { samples as u64 };
-        let chunk_bytes = (chunk.0 as u64).checked_mul(chunk.1 as u64).and_then(|n| n.checked_mul(per_chunk * bits.div_ceil(8)));
+        let chunk_bytes =
+            (chunk.0 as u64).checked_mul(chunk.1 as u64).and_then(|n| n.checked_mul(per_chunk * bits.div_ceil(8)));
         if chunk_bytes.is_none_or(|n| n > MAX_CHUNK_BYTES) || check_size(chunk.0, chunk.1).is_err() {
             return Err(Error::new(
                 ErrorKind::Limit,
-                format!("a {} of {} x {} pixels does not fit into memory", if tiles { "tile" } else { "strip" }, chunk.0, chunk.1),
+                format!(
+                    "a {} of {} x {} pixels does not fit into memory",
+                    if tiles { "tile" } else { "strip" },
+                    chunk.0,
+                    chunk.1
+                ),
             )
             .remedy("write the file with smaller tiles, for example gdal_translate -co TILED=YES"));
         }
@@ -307,10 +313,20 @@ fn explained(error: TiffError) -> Error {
             "this kind of TIFF is not read",
             "convert it, for example with gdal_translate -ot Byte -co COMPRESS=DEFLATE",
         ),
-        TiffError::LimitsExceeded => {
-            (ErrorKind::Limit, "a part of the TIFF is too large", "write the file with larger tiles but below 16384 pixels")
-        }
-        TiffError::IoError(e) if !matches!(e.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData | std::io::ErrorKind::Other | std::io::ErrorKind::InvalidInput) => {
+        TiffError::LimitsExceeded => (
+            ErrorKind::Limit,
+            "a part of the TIFF is too large",
+            "write the file with tiles of 512 pixels, for example gdal_translate -co TILED=YES -co BLOCKXSIZE=512 -co BLOCKYSIZE=512",
+        ),
+        TiffError::IoError(e)
+            if !matches!(
+                e.kind(),
+                std::io::ErrorKind::UnexpectedEof
+                    | std::io::ErrorKind::InvalidData
+                    | std::io::ErrorKind::Other
+                    | std::io::ErrorKind::InvalidInput
+            ) =>
+        {
             (ErrorKind::Io, "the TIFF cannot be read", "check the disk and try again")
         }
         _ => (ErrorKind::Format, "the TIFF is damaged or truncated", "fetch or export it again"),

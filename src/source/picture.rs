@@ -60,9 +60,8 @@ pub(super) fn dimensions(path: &Path) -> Result<(usize, usize)> {
 fn decoder(path: &Path) -> Result<impl ImageDecoder> {
     let file = File::open(path).map_err(|e| Error::from(e).at(path.display()))?;
     // The content decides, not the name.
-    let mut reader = ImageReader::new(BufReader::new(file))
-        .with_guessed_format()
-        .map_err(|e| Error::from(e).at(path.display()))?;
+    let mut reader =
+        ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(|e| Error::from(e).at(path.display()))?;
     // The size is checked below, with a message that says what to do.
     reader.no_limits();
     reader.into_decoder().map_err(|e| explained(e).at(path.display()))

@@ -40,7 +40,9 @@ impl AtomicFile {
         let path = path.as_ref().to_owned();
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         if path.is_dir() {
-            return Err(Error::new(ErrorKind::Io, "a folder has this name").at(path.display()).remedy("choose another name"));
+            return Err(Error::new(ErrorKind::Io, "a folder has this name")
+                .at(path.display())
+                .remedy("choose another name"));
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".samlora-").suffix(".part");
@@ -302,7 +304,8 @@ impl MaskTiff {
         }
         let counts: Vec<u32> = self.strips.iter().map(|s| s.len() as u32).collect();
         // 16 bits a sample, all reds first; 257 = 65535 / 255.
-        let map: Vec<u16> = (0..3).flat_map(|band| self.palette.iter().map(move |c| u16::from(c[band]) * 257)).collect();
+        let map: Vec<u16> =
+            (0..3).flat_map(|band| self.palette.iter().map(move |c| u16::from(c[band]) * 257)).collect();
         directory.write_tag(Tag::ImageWidth, self.size.0 as u32)?;
         directory.write_tag(Tag::ImageLength, self.size.1 as u32)?;
         directory.write_tag(Tag::BitsPerSample, 8u16)?;
@@ -360,7 +363,12 @@ pub fn mask_png(path: impl AsRef<Path>, mask: &ClassMask, classes: &[Class]) -> 
 ///
 /// # Errors
 /// As [`MaskTiff`]'s.
-pub fn mask_geotiff(path: impl AsRef<Path>, mask: &ClassMask, classes: &[Class], georef: Option<&Georef>) -> Result<()> {
+pub fn mask_geotiff(
+    path: impl AsRef<Path>,
+    mask: &ClassMask,
+    classes: &[Class],
+    georef: Option<&Georef>,
+) -> Result<()> {
     let mut tiff = MaskTiff::create(path, mask.width, mask.height, classes, georef, None)?;
     tiff.write(&mask.classes)?;
     tiff.finish()
@@ -395,7 +403,10 @@ fn write_png(path: &Path, size: (usize, usize), samples: usize, color: png::Colo
 fn side(pixels: usize, path: &Path) -> Result<u32> {
     match u32::try_from(pixels) {
         Ok(side) if (1..=i32::MAX as u32).contains(&side) => Ok(side),
-        _ => Err(Error::new(ErrorKind::Limit, format!("an image cannot be {pixels} pixels wide or high")).at(path.display())),
+        _ => {
+            Err(Error::new(ErrorKind::Limit, format!("an image cannot be {pixels} pixels wide or high"))
+                .at(path.display()))
+        }
     }
 }
 

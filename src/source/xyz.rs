@@ -51,9 +51,11 @@ pub fn mosaics(folder: impl AsRef<Path>) -> Result<Vec<Mosaic>> {
                 .remedy("cut the folder into parts"));
         }
         match levels.entry(tile.z).or_default().insert((tile.x, tile.y), path.clone()) {
-            Some(other) => Err(Error::new(ErrorKind::Format, format!("tile {tile} is there twice, also as {}", other.display()))
-                .at(path.display())
-                .remedy("remove one of them")),
+            Some(other) => {
+                Err(Error::new(ErrorKind::Format, format!("tile {tile} is there twice, also as {}", other.display()))
+                    .at(path.display())
+                    .remedy("remove one of them"))
+            }
             None => Ok(()),
         }
     })?;
@@ -105,14 +107,18 @@ impl Mosaic {
         super::detect(sample)?;
         let (side, other) = picture::dimensions(sample)?;
         if side != other || side == 0 || side > 8192 {
-            return Err(Error::new(ErrorKind::Format, format!("a tile of {side} x {other} pixels")).at(sample.display())
+            return Err(Error::new(ErrorKind::Format, format!("a tile of {side} x {other} pixels"))
+                .at(sample.display())
                 .remedy("tiles are square, at most 8192 pixels a side"));
         }
         let size = (columns.saturating_mul(side), rows.saturating_mul(side));
         if size.0.max(size.1) > MAX_SIDE {
             return Err(Error::new(
                 ErrorKind::Limit,
-                format!("the tiles of zoom level {zoom} span {} x {} pixels, more than {MAX_SIDE} a side", size.0, size.1),
+                format!(
+                    "the tiles of zoom level {zoom} span {} x {} pixels, more than {MAX_SIDE} a side",
+                    size.0, size.1
+                ),
             )
             .at(folder.display())
             .remedy("cut the folder into parts that lie closer together"));
@@ -147,7 +153,9 @@ impl Mosaic {
                         return Ok(block);
                     }
                     let message = format!("a tile of {} x {} pixels among tiles of {side}", block.width, block.height);
-                    Err(Error::new(ErrorKind::Format, message).at(path.display()).remedy("keep tiles of one size in a folder"))
+                    Err(Error::new(ErrorKind::Format, message)
+                        .at(path.display())
+                        .remedy("keep tiles of one size in a folder"))
                 })?;
                 use_block(block, (column * side, row * side));
             }
@@ -188,7 +196,11 @@ impl PixelSource for Mosaic {
     fn describe(&self) -> String {
         format!(
             "{} tiles of {} pixels, zoom level {}, a mosaic of {} x {} pixels, EPSG:3857",
-            self.tiles.len(), self.side, self.zoom, self.size.0, self.size.1
+            self.tiles.len(),
+            self.side,
+            self.zoom,
+            self.size.0,
+            self.size.1
         )
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 
 use super::keys::{Factor as Side, lora_name};
+use super::manifest::LORA_MARK;
+use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::{Factor, Target};
 use crate::model::Parameters;
@@ -26,25 +28,26 @@ impl Collector {
     /// # Errors
     /// Those of [`Parameters::insert`].
     pub fn insert(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<()> {
-        if name.contains(".lora_") {
+        if name.contains(LORA_MARK) {
             self.sides.insert(name.to_owned(), (shape.to_vec(), values));
             return Ok(());
         }
         self.heads.insert(name, shape, values)
     }
 
-    /// The factors, with `scale` in front of each, and the heads' parameters.
+    /// The factors, each with `alpha / rank` in front of it (1 without alpha), for a model of `config`, and the heads' parameters.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if a factor has no partner or does not belong to a block, naming it.
-    pub fn finish(mut self, scale: f64) -> Result<(Vec<Factor>, Parameters)> {
+    pub fn finish(mut self, alpha: Option<f64>, config: &SamConfig) -> Result<(Vec<Factor>, Parameters)> {
         let mut factors = Vec::new();
-        let blocks = self.sides.len();
-        for (block, target) in (0..blocks).flat_map(|b| Target::ALL.map(|t| (b, t))) {
+        for (block, target) in (0..config.depth).flat_map(|b| Target::ALL.map(|t| (b, t))) {
             let (name_a, name_b) = (lora_name(block, target, Side::A), lora_name(block, target, Side::B));
             match (self.sides.remove(&name_a), self.sides.remove(&name_b)) {
                 (Some((shape, a)), Some((_, b))) => {
-                    factors.push(Factor { block, target, rank: shape.first().copied().unwrap_or(0), scale, a, b });
+                    let rank = shape.first().copied().unwrap_or(0);
+                    let scale = alpha.map_or(1.0, |alpha| alpha / rank as f64);
+                    factors.push(Factor { block, target, rank, scale, a, b });
                 }
                 (None, None) => {}
                 _ => {

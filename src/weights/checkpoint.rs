@@ -154,12 +154,7 @@ impl Adapter {
 ///
 /// # Errors
 /// Those of [`Checkpoint::read`]. The adapter must fit ([`Adapter::config`]).
-pub fn merged_tensor(
-    name: &str,
-    base: &Checkpoint,
-    adapter: Option<&Adapter>,
-    config: &SamConfig,
-) -> Result<Vec<f32>> {
+pub fn merged_tensor(name: &str, base: &Checkpoint, adapter: Option<&Adapter>, config: &SamConfig) -> Result<Vec<f32>> {
     let Some(adapter) = adapter else { return base.read(name) };
     if let Some(tensor) = adapter.tensors.get(name) {
         return Ok(tensor.values.clone());

@@ -5,14 +5,16 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::checkpoint::{Adapter, Checkpoint, merged_tensor};
+use super::folder::Folder;
 use super::keys::{Factor as Side, lora_name};
 use super::layout;
-use super::manifest::{Kind, MANIFEST_FILE, Manifest, Part, SHARD_BYTES, Shard, TensorEntry};
+use super::manifest::{Kind, MANIFEST_BYTES, MANIFEST_FILE, Manifest, Part, SHARD_BYTES, Shard, TensorEntry};
 use super::package::SCALE_SUFFIX;
 use super::quantize::{Scheme, matrix};
 use super::safetensors::encode_header;
@@ -40,24 +42,23 @@ pub fn export(
     let config = manifest.architecture.clone();
     match (manifest.kind, adapter) {
         (Kind::Adapter, Some(adapter)) => {
-            let mut tensors: Vec<(String, Vec<usize>)> =
-                adapter.tensors.iter().map(|(n, t)| (n.clone(), t.shape.clone())).collect();
+            // Heads are loaded as a whole: those that the adapter lacks are the base's.
+            let mut tensors = layout::tensors(&config);
+            tensors.retain(|(name, _)| !adapter.tensors.is_empty() && !name.starts_with("image_encoder."));
             let mut factors = BTreeMap::new();
             for factor in &adapter.factors {
                 let (inputs, outputs, _) = factor.target.extent(&config);
-                for (side, shape, values) in [
-                    (Side::A, vec![factor.rank, inputs], &factor.a),
-                    (Side::B, vec![outputs, factor.rank], &factor.b),
-                ] {
+                for (side, shape, values) in
+                    [(Side::A, vec![factor.rank, inputs], &factor.a), (Side::B, vec![outputs, factor.rank], &factor.b)]
+                {
                     let name = lora_name(factor.block, factor.target, side);
                     tensors.push((name.clone(), shape));
                     factors.insert(name, values);
                 }
             }
-            let read = |name: &str| match (factors.get(name), adapter.tensors.get(name)) {
-                (Some(values), _) => Ok((*values).clone()),
-                (_, Some(tensor)) => Ok(tensor.values.clone()),
-                _ => Err(Error::new(ErrorKind::NotFound, "is not in the adapter").at(format!("tensor {name}"))),
+            let read = |name: &str| match factors.get(name) {
+                Some(values) => Ok((*values).clone()),
+                None => merged_tensor(name, base, Some(adapter), &config),
             };
             write(manifest, tensors, read, out, progress)
         }
@@ -80,6 +81,7 @@ pub fn write(
     out: &Path,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Manifest> {
+    manifest.check_settings()?;
     let target = Target::new(out)?;
     let mut shards = ShardWriter::new(target.folder.path(), &manifest.name);
     manifest.tensors.clear();
@@ -130,8 +132,8 @@ impl ShardWriter {
             let message = format!("{} values for shape {shape:?}", values.len());
             return Err(Error::new(ErrorKind::Format, message).at(format!("tensor {name}")));
         }
-        if scheme == Scheme::F16 && values.iter().any(|v| v.abs() > 65_504.0) {
-            let message = "holds a value beyond the range of f16";
+        if let Some(value) = values.iter().find(|v| v.is_nan() || v.abs() > scheme.largest()) {
+            let message = format!("holds {value}, which {} cannot store", scheme.name());
             return Err(Error::new(ErrorKind::Format, message).at(format!("tensor {name}")).remedy("export as f32"));
         }
         let (row_values, row_scales) = scheme.row_bytes(columns);
@@ -205,14 +207,8 @@ struct Target {
 
 impl Target {
     fn new(out: &Path) -> Result<Self> {
-        let occupied = if out.is_dir() {
-            let mut entries = fs::read_dir(out).map_err(|e| Error::from(e).at(out.display()))?;
-            entries.next().is_some() && !out.join(MANIFEST_FILE).is_file()
-        } else {
-            out.exists() && !is_archive(out)
-        };
-        if occupied {
-            return Err(Error::new(ErrorKind::Invalid, "exists and is not a package; it is not overwritten")
+        if let Some(why) = occupied(out)? {
+            return Err(Error::new(ErrorKind::Invalid, format!("{why}; it is not overwritten"))
                 .at(out.display())
                 .remedy("choose another --out"));
         }
@@ -256,6 +252,35 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// Why `out` may not be replaced: it is no package, or a folder that holds more than one.
+fn occupied(out: &Path) -> Result<Option<String>> {
+    let foreign = || Ok(Some("exists and is not a package".to_owned()));
+    if !out.exists() {
+        return Ok(None);
+    }
+    if is_archive(out) {
+        let manifest = Folder::open(out).and_then(|archive| archive.read_now(MANIFEST_FILE, MANIFEST_BYTES));
+        return if out.is_file() && manifest.is_ok() { Ok(None) } else { foreign() };
+    }
+    if !out.is_dir() {
+        return foreign();
+    }
+    // Leniently, so that a package of another version can be replaced too.
+    let manifest = fs::read(out.join(MANIFEST_FILE)).ok().and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+    let manifest = manifest.filter(|m| m["format"] == "samlora");
+    let shards = manifest.iter().filter_map(|m| m["shards"].as_array()).flatten().filter_map(|s| s["file"].as_str());
+    let known: Vec<&str> = manifest.iter().map(|_| MANIFEST_FILE).chain(shards).collect();
+    for entry in fs::read_dir(out).map_err(|e| Error::from(e).at(out.display()))? {
+        let name = entry.map_err(|e| Error::from(e).at(out.display()))?.file_name();
+        match known.iter().any(|known| *known == name) {
+            true => {}
+            false if manifest.is_none() => return foreign(),
+            false => return Ok(Some(format!("holds {name:?} beside a package"))),
+        }
+    }
+    Ok(None)
 }
 
 fn is_archive(path: &Path) -> bool {

@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use zip::ZipArchive;
+use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
 use super::manifest::MANIFEST_FILE;
 use super::package::PackageSource;
@@ -46,10 +47,15 @@ impl Folder {
         Ok(Self { path, archive: Some(Mutex::new(archive)) })
     }
 
-    fn read_now(&self, file: &str, limit: usize) -> Result<Vec<u8>> {
+    /// [`PackageSource::read`] without waiting.
+    pub(super) fn read_now(&self, file: &str, limit: usize) -> Result<Vec<u8>> {
         let too_large = |bytes: u64| {
             Error::new(ErrorKind::Integrity, format!("has {bytes} bytes, at most {limit} are expected"))
                 .remedy("the file is damaged or from another package: copy or download it again")
+        };
+        let damaged = || {
+            Error::new(ErrorKind::Format, "cannot be read from the archive")
+                .remedy("the archive is damaged: copy or download it again")
         };
         // One byte more than allowed shows that there is more, whatever the directory said.
         let take = |reader: &mut dyn Read, bytes: u64| {
@@ -57,7 +63,10 @@ impl Folder {
                 return Err(too_large(bytes));
             }
             let mut content = Vec::with_capacity(bytes as usize);
-            reader.take(limit as u64 + 1).read_to_end(&mut content)?;
+            reader.take(limit as u64 + 1).read_to_end(&mut content).map_err(|e| match e.kind() {
+                std::io::ErrorKind::InvalidData => damaged().source(e), // zip's checksum
+                _ => Error::from(e),
+            })?;
             if content.len() > limit { Err(too_large(content.len() as u64)) } else { Ok(content) }
         };
         match &self.archive {
@@ -68,9 +77,15 @@ impl Folder {
             }
             Some(archive) => {
                 let mut archive = archive.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut entry = archive.by_name(file).map_err(|e| {
-                    Error::new(ErrorKind::NotFound, "cannot be read from the archive").source(e.to_string())
+                let mut entry = archive.by_name(file).map_err(|e| match e {
+                    ZipError::FileNotFound => Error::new(ErrorKind::NotFound, "is not in the archive")
+                        .remedy("zip the package's files themselves, not the folder around them"),
+                    e => damaged().source(e),
                 })?;
+                if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
+                    return Err(Error::new(ErrorKind::Unsupported, "is compressed or encrypted in the archive")
+                        .remedy("store the files without compression (zip -0)"));
+                }
                 let bytes = entry.size();
                 take(&mut entry, bytes)
             }
@@ -84,6 +99,6 @@ impl PackageSource for Folder {
     }
 
     async fn read(&self, file: &str, limit: usize) -> Result<Vec<u8>> {
-        self.read_now(file, limit).map_err(|e| e.at(file))
+        self.read_now(file, limit)
     }
 }

@@ -136,6 +136,10 @@ fn mask_decoder(all: &mut Layout, c: &SamConfig) {
 /// [`ErrorKind::NotFound`] naming the first tensor that is missing, [`ErrorKind::Format`] for shapes that cannot be.
 pub fn recognize(shapes: &BTreeMap<String, Vec<usize>>) -> Result<SamConfig> {
     let axis = |name: &str, rank: usize, axis: usize| match shapes.get(name) {
+        // No side of a real model comes near this, and the arithmetic below cannot overflow.
+        Some(shape) if shape.iter().any(|&side| side > 1 << 20) => {
+            Err(Error::new(ErrorKind::Format, format!("has the absurd shape {shape:?}")).at(format!("tensor {name}")))
+        }
         Some(shape) if shape.len() == rank => Ok(shape[axis]),
         Some(shape) => Err(Error::new(ErrorKind::Format, format!("has shape {shape:?}, expected {rank} axes"))
             .at(format!("tensor {name}"))),
@@ -143,9 +147,8 @@ pub fn recognize(shapes: &BTreeMap<String, Vec<usize>>) -> Result<SamConfig> {
             .at(format!("tensor {name}"))
             .remedy("a whole SAM checkpoint is needed: image encoder, prompt encoder and mask decoder")),
     };
-    let count = |before: &str, after: &str| {
-        (0..).take_while(|i| shapes.contains_key(&format!("{before}.{i}.{after}"))).count()
-    };
+    let count =
+        |before: &str, after: &str| (0..).take_while(|i| shapes.contains_key(&format!("{before}.{i}.{after}"))).count();
     let patch = "image_encoder.patch_embed.proj.weight";
     let (embed_dim, in_chans, patch_size) = (axis(patch, 4, 0)?, axis(patch, 4, 1)?, axis(patch, 4, 2)?);
     let grid = axis("image_encoder.pos_embed", 4, 1)?;
@@ -201,7 +204,12 @@ pub fn recognize(shapes: &BTreeMap<String, Vec<usize>>) -> Result<SamConfig> {
 /// # Errors
 /// [`ErrorKind::NotFound`] for a missing, [`ErrorKind::Format`] for a misshapen or extra tensor, naming it.
 pub fn check(config: &SamConfig, shapes: &BTreeMap<String, Vec<usize>>) -> Result<()> {
-    let expected: BTreeMap<_, _> = tensors(config).into_iter().collect();
+    compare(tensors(config), shapes)
+}
+
+/// [`check`] for any set of tensors.
+pub(super) fn compare(expected: Vec<(String, Vec<usize>)>, shapes: &BTreeMap<String, Vec<usize>>) -> Result<()> {
+    let expected: BTreeMap<_, _> = expected.into_iter().collect();
     for (name, shape) in &expected {
         let error = match shapes.get(name) {
             Some(found) if found == shape => continue,
@@ -222,13 +230,19 @@ pub fn random(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     let key = name.bytes().fold(seed ^ 0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
     let mut random = SplitMix(key);
     let count: usize = shape.iter().product();
-    let norm = name.contains("norm") || name.contains("neck.1.") || name.contains("neck.3.")
-        || name.contains("output_upscaling.1.") || name.contains("downscaling.1.") || name.contains("downscaling.4.");
+    let norm = name.contains("norm")
+        || name.contains("neck.1.")
+        || name.contains("neck.3.")
+        || name.contains("output_upscaling.1.")
+        || name.contains("downscaling.1.")
+        || name.contains("downscaling.4.");
     let (centre, spread) = match shape {
         _ if norm && name.ends_with("weight") => (1.0, 0.1),
         [_] => (0.0, 0.02),
         _ if name == POSITIONAL_MATRIX => (0.0, 1.7),
-        _ if name.contains("pos") || name.contains("token.") || name.contains("embed") && shape.len() == 2 => (0.0, 0.2),
+        _ if name.contains("pos") || name.contains("token.") || name.contains("embed") && shape.len() == 2 => {
+            (0.0, 0.2)
+        }
         _ => (0.0, (3.0f32 / (count / shape[0]).max(1) as f32).sqrt()),
     };
     (0..count).map(|_| centre + spread * random.uniform()).collect()

@@ -1,10 +1,11 @@
 //! `samlora.json`: everything a program must know to run a package (DESIGN.md section 5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::layout;
 use super::quantize::{Scheme, matrix};
 use super::source::hex;
 use crate::config::{Class, Normalization, SamConfig};
@@ -20,8 +21,13 @@ pub const FORMAT_VERSION: u32 = match u32::from_str_radix(env!("SAMLORA_FORMAT_V
 };
 /// The largest shard that is written: any static host can carry it.
 pub const SHARD_BYTES: usize = 16 << 20;
+/// Patches along a side of the largest input: attention over more would take hundreds of gigabytes.
+const MAX_GRID: usize = 256;
 /// The largest manifest that is read.
 pub const MANIFEST_BYTES: usize = 4 << 20;
+
+/// What the name of every low-rank factor in an adapter package contains.
+pub const LORA_MARK: &str = ".lora_";
 
 /// What a package holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,17 +198,27 @@ impl Manifest {
     pub fn content_hash(&self) -> String {
         let mut hash = Sha256::new();
         for shard in &self.shards {
-            hash.update(shard.sha256.as_bytes());
+            hash.update(shard.sha256.to_ascii_lowercase());
         }
         hex(&hash.finalize())
     }
 
     fn check(&self) -> Result<()> {
-        let invalid = |field: &str, message: String| Err(Error::new(ErrorKind::Format, message).at(field));
+        self.check_settings()?;
+        self.check_shards()?;
+        self.check_tensors()?;
+        self.check_complete()
+    }
+
+    /// Everything that is known before the weights are.
+    pub(super) fn check_settings(&self) -> Result<()> {
         self.architecture.check()?;
         let (patch, bands) = (self.architecture.patch_size, self.architecture.in_chans);
         if self.input_size == 0 || !self.input_size.is_multiple_of(patch) || self.input_size > 4096 {
             return invalid("input_size", format!("{} is not a multiple of {patch} up to 4096", self.input_size));
+        }
+        if self.input_size / patch > MAX_GRID {
+            return invalid("input_size", format!("{} is more than {MAX_GRID} patches of {patch}", self.input_size));
         }
         if self.tile_size == 0 || self.tile_size > self.input_size {
             return invalid("tile_size", format!("{} is not within the input of {}", self.tile_size, self.input_size));
@@ -218,11 +234,27 @@ impl Manifest {
             if class.threshold.is_some_and(|t| !(0.0..=1.0).contains(&t)) {
                 return invalid("classes", format!("the threshold of {:?} is not within 0 to 1", class.name));
             }
+            if class.name.is_empty() || self.classes.iter().take(i).any(|other| other.name == class.name) {
+                return invalid("classes", format!("the name {:?} is empty or given twice", class.name));
+            }
         }
         let Normalization { mean, std } = &self.normalization;
-        if mean.len() != bands || std.len() != bands || std.iter().any(|s| !s.is_finite() || *s <= 0.0) {
+        // A deviation so small that its inverse is infinite is none.
+        let usable = |s: &f32| s.is_finite() && *s > 0.0 && s.recip().is_finite();
+        if mean.len() != bands || std.len() != bands || !mean.iter().all(|m| m.is_finite()) || !std.iter().all(usable) {
             return invalid("normalization", format!("needs {bands} means and {bands} positive deviations"));
         }
+        if self.ground_resolution.is_some_and(|metres| !metres.is_finite() || metres <= 0.0) {
+            return invalid("ground_resolution", "is not a positive number of metres".into());
+        }
+        if self.lora.as_ref().is_some_and(|l| l.rank == 0 || l.alpha.is_some_and(|alpha| !alpha.is_finite())) {
+            return invalid("lora", "needs a rank of at least 1 and a finite alpha".into());
+        }
+        Ok(())
+    }
+
+    fn check_shards(&self) -> Result<()> {
+        let mut names = BTreeSet::new();
         for shard in &self.shards {
             let name = shard.file.as_str();
             let plain = !name.starts_with('.')
@@ -233,6 +265,9 @@ impl Manifest {
                     .at("shards")
                     .remedy("do not use this package: its names reach outside its folder"));
             }
+            if !names.insert(name) {
+                return invalid("shards", format!("{name} is named twice"));
+            }
             if shard.bytes == 0 || shard.bytes > SHARD_BYTES {
                 return invalid("shards", format!("{name} has {} bytes, expected 1 to {SHARD_BYTES}", shard.bytes));
             }
@@ -240,27 +275,55 @@ impl Manifest {
                 return invalid("shards", format!("{name} has no SHA-256"));
             }
         }
+        Ok(())
+    }
+
+    fn check_tensors(&self) -> Result<()> {
         for (name, tensor) in &self.tensors {
-            let (rows, columns) = matrix(&tensor.shape);
+            let invalid = |message: String| invalid(&format!("tensor {name}"), message);
             let numbers = tensor.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-            if tensor.shape.is_empty() || tensor.shape.len() > 4 || !numbers.is_some_and(|n| (1..1 << 30).contains(&n)) {
-                return invalid(name, format!("has the absurd shape {:?}", tensor.shape));
+            if tensor.shape.is_empty() || tensor.shape.len() > 4 || !numbers.is_some_and(|n| (1..1 << 30).contains(&n))
+            {
+                return invalid(format!("has the absurd shape {:?}", tensor.shape));
             }
-            let mut stored = 0usize;
+            let (rows, columns) = matrix(&tensor.shape);
+            let (mut stored, mut last) = (0usize, None);
             for part in &tensor.parts {
+                // Shards are read in order, so rows in another order would change places.
+                if last.replace(part.shard).is_some_and(|last| last >= part.shard) {
+                    return invalid("its parts are not in the order of the shards".into());
+                }
                 let (values, scales) = tensor.scheme.row_bytes(columns);
                 let Some(shard) = self.shards.get(part.shard) else {
-                    return invalid(name, format!("lies in shard {}, there are {}", part.shard, self.shards.len()));
+                    return invalid(format!("lies in shard {}, there are {}", part.shard, self.shards.len()));
                 };
                 if part.rows == 0 || part.rows.checked_mul(values + scales).is_none_or(|bytes| bytes > shard.bytes) {
-                    return invalid(name, format!("{} rows do not fit into {}", part.rows, shard.file));
+                    return invalid(format!("{} rows do not fit into {}", part.rows, shard.file));
                 }
                 stored = stored.saturating_add(part.rows);
             }
             if stored != rows {
-                return invalid(name, format!("{stored} of {rows} rows are stored"));
+                return invalid(format!("{stored} of {rows} rows are stored"));
             }
         }
         Ok(())
     }
+
+    /// Checks before anything is fetched that the tensors are those of the architecture.
+    fn check_complete(&self) -> Result<()> {
+        let heads = self.kind == Kind::Adapter;
+        let own = |name: &str| !(heads && name.contains(LORA_MARK));
+        let shapes = self.tensors.iter().filter(|(name, _)| own(name)).map(|(name, t)| (name.clone(), t.shape.clone()));
+        let shapes: BTreeMap<_, _> = shapes.collect();
+        if heads && shapes.is_empty() {
+            return Ok(());
+        }
+        let mut expected = layout::tensors(&self.architecture);
+        expected.retain(|(name, _)| !heads || !name.starts_with("image_encoder."));
+        layout::compare(expected, &shapes)
+    }
+}
+
+fn invalid(field: &str, message: String) -> Result<()> {
+    Err(Error::new(ErrorKind::Format, message).at(field))
 }

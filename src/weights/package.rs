@@ -5,10 +5,11 @@ use std::future::Future;
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Kind, MANIFEST_FILE, Manifest, Shard};
+use super::manifest::{Kind, LORA_MARK, MANIFEST_BYTES, MANIFEST_FILE, Manifest, Shard};
 use super::quantize::matrix;
 use super::safetensors::parse_header;
 use super::source::hex;
+use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The suffix of a block-quantised tensor's scales within a shard.
@@ -20,7 +21,7 @@ pub trait PackageSource {
     fn name(&self) -> String;
 
     /// The whole file called `file`. It is at most `limit` bytes long; a source that can see more is there gives an error
-    /// instead of fetching it.
+    /// instead of fetching it. The caller adds package and file to errors.
     fn read(&self, file: &str, limit: usize) -> impl Future<Output = Result<Vec<u8>>>;
 }
 
@@ -38,7 +39,8 @@ pub struct LoadProgress {
 /// # Errors
 /// Those of the source and of [`Manifest::parse`], naming the package.
 pub async fn read_manifest(source: &impl PackageSource) -> Result<Manifest> {
-    let bytes = source.read(MANIFEST_FILE, super::manifest::MANIFEST_BYTES).await.map_err(|e| e.at(source.name()))?;
+    let bytes = source.read(MANIFEST_FILE, MANIFEST_BYTES).await;
+    let bytes = bytes.map_err(|e| e.at(MANIFEST_FILE).at(source.name()))?;
     Manifest::parse(&bytes).map_err(|e| e.at(source.name()))
 }
 
@@ -81,7 +83,11 @@ pub async fn read_tensors(
             let values = entry.scheme.decode(find(name)?, scales, rows, columns);
             let values = values.map_err(|e| place(e.at(format!("tensor {name}"))))?;
             let stored = begun.entry(name).or_default();
-            if stored.is_empty() { *stored = values } else { stored.extend(values) }
+            if stored.is_empty() {
+                *stored = values
+            } else {
+                stored.extend(values)
+            }
             if stored.len() == all_rows * columns {
                 tensor(name, &entry.shape, begun.remove(name.as_str()).unwrap_or_default())?;
             }
@@ -90,7 +96,9 @@ pub async fn read_tensors(
         progress(LoadProgress { loaded_bytes, total_bytes });
     }
     match begun.keys().next() {
-        Some(name) => Err(Error::new(ErrorKind::Format, "is not complete").at(format!("tensor {name}")).at(source.name())),
+        Some(name) => {
+            Err(Error::new(ErrorKind::Format, "is not complete").at(format!("tensor {name}")).at(source.name()))
+        }
         None => Ok(()),
     }
 }
@@ -98,7 +106,8 @@ pub async fn read_tensors(
 /// Checks that an adapter package belongs to a base package.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] if the kinds are wrong, [`ErrorKind::Integrity`] if the adapter names another base.
+/// [`ErrorKind::Invalid`] if the kinds are wrong, [`ErrorKind::Integrity`] if the adapter names another base,
+/// [`ErrorKind::Format`] if it does not fit the base that it names.
 pub fn check_pair(base: &Manifest, adapter: &Manifest) -> Result<()> {
     if base.kind != Kind::Base || adapter.kind != Kind::Adapter {
         let message = format!("expected a base and an adapter package, got {:?} and {:?}", base.kind, adapter.kind);
@@ -107,7 +116,15 @@ pub fn check_pair(base: &Manifest, adapter: &Manifest) -> Result<()> {
     let (wanted, found) = (adapter.origin.base_sha256.as_deref().unwrap_or("none"), base.content_hash());
     if wanted != found {
         let message = format!("the adapter {:?} was made for the base {wanted}, this base is {found}", adapter.name);
-        return Err(Error::new(ErrorKind::Integrity, message).remedy("load the base package that the adapter was made for"));
+        return Err(
+            Error::new(ErrorKind::Integrity, message).remedy("load the base package that the adapter was made for")
+        );
+    }
+    let same = SamConfig { mask_tokens: adapter.architecture.mask_tokens, ..base.architecture.clone() };
+    let heads = adapter.tensors.keys().any(|name| !name.contains(LORA_MARK));
+    if adapter.architecture != same || (!heads && same.mask_tokens != base.architecture.mask_tokens) {
+        let message = format!("the adapter {:?} is for another architecture than its base's", adapter.name);
+        return Err(Error::new(ErrorKind::Format, message).remedy("export the adapter again"));
     }
     Ok(())
 }

@@ -66,6 +66,17 @@ impl Scheme {
         }
     }
 
+    /// The largest magnitude that it can store: that of its floats, or of its f16 scales times its largest integer.
+    pub fn largest(self) -> f32 {
+        let half = f16::MAX.to_f32();
+        match self {
+            Self::F32 => f32::MAX,
+            Self::F16 => half,
+            Self::Q8 => half * 127.0,
+            Self::Q4 => half * 7.0,
+        }
+    }
+
     /// Stores rows of `columns` numbers: bytes of the values and of the scales (empty for floats), little-endian.
     pub fn encode(self, values: &[f32], columns: usize) -> (Vec<u8>, Vec<u8>) {
         match self {
@@ -146,7 +157,8 @@ impl std::str::FromStr for Scheme {
 
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, format!("there is no weight scheme {name:?}")).remedy("use f32, f16, q8 or q4")
+            Error::new(ErrorKind::Invalid, format!("there is no weight scheme {name:?}"))
+                .remedy("use f32, f16, q8 or q4")
         })
     }
 }
@@ -181,9 +193,7 @@ mod tests {
         for columns in [1, 31, 32, 33, 48, 100] {
             let values: Vec<f32> = (0..7 * columns).map(|_| random.uniform() * 3.0).collect();
             // f16 keeps 11 bits, q8 half a step of 3/127 and the rounding of its scale, q4 likewise
-            for (scheme, bound) in
-                [(Scheme::F32, 0.0), (Scheme::F16, 2e-3), (Scheme::Q8, 0.014), (Scheme::Q4, 0.22)]
-            {
+            for (scheme, bound) in [(Scheme::F32, 0.0), (Scheme::F16, 2e-3), (Scheme::Q8, 0.014), (Scheme::Q4, 0.22)] {
                 let (bytes, scales) = scheme.encode(&values, columns);
                 let back = scheme.decode(&bytes, &scales, 7, columns).expect("decodes");
                 let worst = values.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

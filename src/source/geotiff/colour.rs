@@ -41,7 +41,13 @@ enum Values {
 
 impl Samples {
     /// Takes what the decoder gave for `width` x `height` pixels; spreads samples of fewer than 8 bits to bytes.
-    pub(super) fn new(result: DecodingResult, width: usize, height: usize, per_pixel: usize, bits: u64) -> Result<Self> {
+    pub(super) fn new(
+        result: DecodingResult,
+        width: usize,
+        height: usize,
+        per_pixel: usize,
+        bits: u64,
+    ) -> Result<Self> {
         let values = match result {
             DecodingResult::U8(v) if bits < 8 => Values::Bytes(unpacked(&v, width * per_pixel, bits)),
             DecodingResult::U8(v) => Values::Bytes(v),

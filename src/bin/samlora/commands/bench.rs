@@ -52,7 +52,10 @@ struct Times {
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<()> {
     if args.size == 0 || !args.size.is_multiple_of(16) || args.size > 4096 || args.runs == 0 {
-        return Err(Error::new(ErrorKind::Invalid, "needs a --size that is a multiple of 16 up to 4096, and --runs of 1 or more"));
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "needs a --size that is a multiple of 16 up to 4096, and --runs of 1 or more",
+        ));
     }
     set_threads(args.threads)?;
     let device = pollster::block_on(open_device(args.device))?;

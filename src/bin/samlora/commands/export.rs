@@ -1,6 +1,6 @@
 //! `samlora export`: a checkpoint, with or without an adapter, as a package.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
@@ -69,10 +69,10 @@ pub struct ExportArgs {
 pub fn run(args: &ExportArgs) -> Result<()> {
     let watch = Instant::now();
     let base = Checkpoint::open(&args.base)?;
-    let manifest = plan(args, &base)?;
     let adapter = adapter(args)?;
-    let progress = bar(manifest.1 as u64, "exporting", "tensors");
-    let written = export::export(manifest.0, &base, adapter.as_ref(), &args.out, |done, all| {
+    let manifest = plan(args, &base, adapter.as_ref())?;
+    let progress = bar(0, "exporting", "tensors");
+    let written = export::export(manifest, &base, adapter.as_ref(), &args.out, |done, all| {
         progress.set_length(all as u64);
         progress.set_position(done as u64);
     })?;
@@ -101,6 +101,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 
 fn adapter(args: &ExportArgs) -> Result<Option<Adapter>> {
     let Some(file) = &args.adapter else { return Ok(None) };
+    if args.alpha.is_some_and(|alpha| !alpha.is_finite()) {
+        return Err(Error::new(ErrorKind::Invalid, "is not a finite number").at("--alpha"));
+    }
     let mut adapter = Adapter::open(file, 1.0)?;
     if let Some(alpha) = args.alpha {
         for factor in &mut adapter.factors {
@@ -110,10 +113,9 @@ fn adapter(args: &ExportArgs) -> Result<Option<Adapter>> {
     Ok(Some(adapter))
 }
 
-/// The manifest to write, and how many tensors it will have.
-fn plan(args: &ExportArgs, base: &Checkpoint) -> Result<(Manifest, usize)> {
-    let adapter = adapter(args)?;
-    let config = match &adapter {
+/// The manifest to write.
+fn plan(args: &ExportArgs, base: &Checkpoint, adapter: Option<&Adapter>) -> Result<Manifest> {
+    let config = match adapter {
         Some(adapter) => adapter.config(base.config()).map_err(|e| match &args.adapter {
             Some(file) => e.at(file.display()),
             None => e,
@@ -122,7 +124,7 @@ fn plan(args: &ExportArgs, base: &Checkpoint) -> Result<(Manifest, usize)> {
     };
     let stem = args.out.file_stem().map(|s| s.to_string_lossy().into_owned());
     let mut manifest = plain_manifest(&config, config.backbone_name().unwrap_or("custom"));
-    manifest.kind = match (&args.base_package, &adapter) {
+    manifest.kind = match (&args.base_package, adapter) {
         (Some(_), _) => Kind::Adapter,
         (None, None) if args.classes.is_empty() => Kind::Base,
         _ => Kind::Merged,
@@ -138,19 +140,38 @@ fn plan(args: &ExportArgs, base: &Checkpoint) -> Result<(Manifest, usize)> {
     manifest.licence.clone_from(&args.licence);
     manifest.attribution.clone_from(&args.attribution);
     manifest.origin.base_sha256 = match &args.base_package {
-        Some(package) => Some(pollster::block_on(read_manifest(&Folder::open(package)?))?.content_hash()),
+        Some(package) => Some(base_package(package, base)?),
         None => Some(base.hash()?),
     };
-    if let Some(adapter) = &adapter {
+    if let Some(adapter) = adapter {
         manifest.origin.adapter_sha256 = Some(adapter.sha256.clone());
         let mut targets: Vec<_> = adapter.factors.iter().map(|f| f.target).collect();
         targets.sort();
         targets.dedup();
-        let rank = adapter.factors.first().map_or(0, |f| f.rank);
-        manifest.lora = Some(LoraConfig { rank, alpha: args.alpha, dropout: 0.0, targets, blocks: None });
+        manifest.lora = adapter.factors.first().map(|f| LoraConfig {
+            rank: f.rank,
+            alpha: args.alpha,
+            dropout: 0.0,
+            targets,
+            blocks: None,
+        });
     }
-    let count = adapter.map_or(0, |a| a.tensors.len() + 2 * a.factors.len());
-    Ok((manifest, count))
+    Ok(manifest)
+}
+
+/// The hash of the base package at `path`, which must be one of `base`.
+fn base_package(path: &Path, base: &Checkpoint) -> Result<String> {
+    let manifest = pollster::block_on(read_manifest(&Folder::open(path)?))?;
+    let problem = if manifest.kind != Kind::Base {
+        "is not a base package"
+    } else if manifest.architecture != *base.config() {
+        "has another architecture than --base"
+    } else {
+        return Ok(manifest.content_hash());
+    };
+    Err(Error::new(ErrorKind::Invalid, problem)
+        .at(path.display())
+        .remedy("name the package that `samlora export` wrote of --base alone, without --classes"))
 }
 
 /// A manifest of `config` with default sizes and numbered classes, without weights.
@@ -227,7 +248,9 @@ fn classes(names: &[String], mask_tokens: usize) -> Result<Vec<Class>> {
         class.name = name.trim().to_owned();
         if let Some(hex) = hex {
             class.color = parse_color(hex.trim()).ok_or_else(|| {
-                Error::new(ErrorKind::Invalid, format!("{hex:?} is not a colour")).at("--classes").remedy("write #rrggbb")
+                Error::new(ErrorKind::Invalid, format!("{hex:?} is not a colour"))
+                    .at("--classes")
+                    .remedy("write #rrggbb")
             })?;
         }
     }

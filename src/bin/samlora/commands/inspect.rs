@@ -96,7 +96,9 @@ fn package(path: &Path, as_json: bool) -> Result<()> {
         let [r, g, b] = class.color;
         println!("  {:>3} #{r:02x}{g:02x}{b:02x} {}", class.index, class.name);
     }
-    for (name, text) in [("licence", &manifest.licence), ("attribution", &manifest.attribution), ("tool", &manifest.tool)] {
+    for (name, text) in
+        [("licence", &manifest.licence), ("attribution", &manifest.attribution), ("tool", &manifest.tool)]
+    {
         if !text.is_empty() {
             println!("{name}: {text}");
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use samlora::engine::{DeviceChoice, SegmentOptions, Segmentation, Segmenter, open_device};
 use samlora::error::{Error, ErrorKind, Result};
@@ -13,6 +14,8 @@ use samlora::polygon;
 use samlora::source::write::{atomic, mask_geotiff, mask_png, rgb_png};
 use samlora::source::{self, PixelSource, xyz};
 use samlora::weights::folder::Folder;
+use samlora::weights::manifest::Kind;
+use samlora::weights::package::LoadProgress;
 use serde_json::{Value, json};
 
 use super::{print_json, set_threads, size};
@@ -24,6 +27,9 @@ pub struct SegmentArgs {
     /// Package folder or .samlora file
     #[arg(long, value_name = "PACKAGE")]
     model: PathBuf,
+    /// Adapter package to put onto --model, which is then its base package
+    #[arg(long, value_name = "PACKAGE")]
+    adapter: Option<PathBuf>,
     /// Images, GeoTIFFs, or folders of XYZ tiles (z/x/y.ext or z-x-y.ext)
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
@@ -74,15 +80,14 @@ enum Format {
 pub fn run(args: &SegmentArgs) -> Result<()> {
     check(args)?;
     set_threads(args.threads)?;
-    std::fs::create_dir_all(&args.out).map_err(|e| Error::from(e).at(args.out.display()))?;
     let device = pollster::block_on(open_device(args.device))?;
-    let package = Folder::open(&args.model)?;
-    let loading = bar(0, "loading", "bytes");
-    let segmenter = pollster::block_on(Segmenter::load(&package, &device, |p| {
-        loading.set_length(p.total_bytes);
-        loading.set_position(p.loaded_bytes);
-    }))?;
-    loading.finish_and_clear();
+    let segmenter = load(args, &device)?;
+    std::fs::create_dir_all(&args.out).map_err(|e| {
+        Error::new(ErrorKind::Io, "the output folder cannot be made")
+            .source(e)
+            .at(args.out.display())
+            .remedy("choose another --out")
+    })?;
     for input in &args.inputs {
         let mut source = open(input, args.zoom)?;
         let report = one(args, &segmenter, input, source.as_mut()).map_err(|e| e.at(input.display()))?;
@@ -93,6 +98,25 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     Ok(())
 }
 
+fn load(args: &SegmentArgs, device: &Device) -> Result<Segmenter> {
+    let loading = bar(0, "loading", "bytes");
+    let show = |p: LoadProgress| {
+        loading.set_length(p.total_bytes);
+        loading.set_position(p.loaded_bytes);
+    };
+    let mut segmenter = pollster::block_on(Segmenter::load(&Folder::open(&args.model)?, device, show))?;
+    if let Some(adapter) = &args.adapter {
+        segmenter = pollster::block_on(segmenter.load_adapter(&Folder::open(adapter)?, show))?;
+    }
+    loading.finish_and_clear();
+    if segmenter.manifest().kind == Kind::Base {
+        return Err(Error::new(ErrorKind::Invalid, "is a base package, which has no classes")
+            .at(args.model.display())
+            .remedy("name an --adapter for it, or export it again with --classes"));
+    }
+    Ok(segmenter)
+}
+
 /// What can be known to fail is said before anything runs.
 fn check(args: &SegmentArgs) -> Result<()> {
     if !(0.0..=1.0).contains(&args.opacity) {
@@ -100,10 +124,22 @@ fn check(args: &SegmentArgs) -> Result<()> {
     }
     let mut stems = BTreeMap::new();
     for input in &args.inputs {
-        if let Some(other) = stems.insert(stem(input)?, input) {
-            return Err(Error::new(ErrorKind::Invalid, format!("would write to the same files as {}", other.display()))
+        let place = |e: std::io::Error| Error::from(e).at(input.display());
+        let found = input.canonicalize().map_err(place)?;
+        // A GeoTIFF beside its mask of the same name is the one output that can hit an input.
+        let tif = args.out.join(format!("{}.tif", stem(input)?));
+        if args.format.contains(&Format::Geotiff) && tif.canonicalize().is_ok_and(|tif| tif == found) {
+            return Err(Error::new(ErrorKind::Invalid, "would be overwritten by its own mask")
                 .at(input.display())
-                .remedy("run them one by one with different --out folders"));
+                .remedy("choose another --out"));
+        }
+        if let Some(other) = stems.insert(stem(input)?, input) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("would write to the same files as {}", other.display()),
+            )
+            .at(input.display())
+            .remedy("run them one by one with different --out folders"));
         }
     }
     Ok(())

@@ -1,0 +1,105 @@
+# `make demo` and `make test` do all set-up themselves (tests/setup.sh says what it installs); `make` lists the others.
+
+# Builds take tens of minutes the first time: one target folder, outside the checkout, serves every clone.
+CARGO_TARGET_DIR ?= $(HOME)/.samlora-target
+override CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
+DEMO ?= $(CARGO_TARGET_DIR)/demo
+PORT ?= 8080
+BACKBONE ?= vit_b
+SIZE ?= 256
+DEVICE ?= cpu
+THREADS ?= 2
+
+SAMLORA := $(CARGO_TARGET_DIR)/debug/samlora
+LOGS := $(CARGO_TARGET_DIR)/logs
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+export CARGO_TARGET_DIR
+
+# Real imagery beside the checkout, where there is some (tests/README.md).
+ifndef SAMLORA_DATA
+ifneq ($(wildcard ../shared/data/README.md),)
+export SAMLORA_DATA := $(abspath ../shared/data)
+endif
+endif
+
+.PHONY: help
+help: ## list these targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo "Builds go to $(CARGO_TARGET_DIR) (CARGO_TARGET_DIR)."
+
+.PHONY: demo demo-build
+demo: demo-build ## build everything, then serve the page with a generated model and pictures
+	@echo "The demo is served at the first address below; Ctrl-C ends it."
+	@exec "$(SAMLORA)" serve --model "$(DEMO)/package" --www www/dist --port $(PORT)
+
+demo-build: ## the same without serving
+	@tests/setup.sh demo
+	cargo build --locked
+	cd www && node build.mjs
+	"$(SAMLORA)" demo --out "$(DEMO)"
+	@rm -rf www/dist/samples && cp -R "$(DEMO)/samples" www/dist/samples
+
+.PHONY: test setup format types lint native web
+test: setup format types lint native wasm web ## every check, cheapest first
+	@echo; echo "What each check said last:"
+	@grep -hE '^(test result|test [^ ]+ \.\.\. FAILED)' $(LOGS)/native.log
+	@grep -hE 'wasm and glue' $(LOGS)/wasm.log
+	@grep -hE '^(# |ℹ )(tests|pass|fail|skipped)|^left out' $(LOGS)/web.log
+	@grep -hE '^left out' $(LOGS)/native.log | sort -u || true
+	@echo "format, types and lint: clean"
+
+setup:
+	@tests/setup.sh test
+	@mkdir -p $(LOGS)
+
+format:
+	cargo fmt --check
+
+types:
+	cd www && npm run --silent check
+
+# In a folder of its own: clippy shares nothing with a build, and so neither waits for the other.
+lint: ## clippy
+	cargo clippy --locked --all-targets --target-dir "$(CARGO_TARGET_DIR)/lint" -- -D warnings
+
+# A missing GPU is a failure where a Vulkan driver is installed, and left out elsewhere.
+native: ## cargo test
+	@mkdir -p $(LOGS)
+	@if ls /usr/share/vulkan/icd.d/lvp_icd*.json >/dev/null 2>&1; then export SAMLORA_REQUIRE_GPU=1; fi; \
+	python="$(CARGO_TARGET_DIR)/venv/bin/python"; \
+	if [ -x "$$python" ]; then export SAMLORA_PYTHON="$${SAMLORA_PYTHON:-$$python}"; fi; \
+	set -x; cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee $(LOGS)/native.log
+
+.PHONY: wasm
+wasm: ## build the browser package and the page, and print their sizes
+	@tests/setup.sh demo
+	@mkdir -p $(LOGS)
+	cd www && node build.mjs 2>&1 | tee $(LOGS)/wasm.log
+	@if grep -q 'OVER (budget' $(LOGS)/wasm.log; then echo "a wasm build is larger than its budget"; exit 1; fi
+
+web: ## the browser's tests, of what `make wasm` and `make native` built
+	@mkdir -p $(LOGS)
+	@if [ -n "$${CHROMIUM:-}" ] || command -v chromium google-chrome >/dev/null; \
+	then set -x; cd www && npm test 2>&1 | tee $(LOGS)/web.log; \
+	else echo "left out: the browser's tests, there is no Chromium" | tee $(LOGS)/web.log; fi
+
+.PHONY: bench peers full-size clean
+bench: ## time encoder, decoder and tile (BACKBONE=vit_b SIZE=256 DEVICE=cpu THREADS=2)
+	@cargo build --locked --quiet
+	@"$(SAMLORA)" bench --backbone $(BACKBONE) --size $(SIZE) --device $(DEVICE) --threads $(THREADS)
+
+peers: ## the same encoder in PyTorch and onnxruntime (tests/peers/README.md; downloads 640 MB once)
+	@cargo build --locked --quiet
+	@python3 tests/peers/encoder.py --samlora "$(SAMLORA)" --work "$(CARGO_TARGET_DIR)/peers" \
+	  --backbone $(BACKBONE) --size $(SIZE) --threads $(THREADS) --rounds 3
+
+full-size: ## export ViT-B, ViT-L and ViT-H with random weights in every scheme; sizes, times, memory, errors
+	@cargo build --locked --quiet
+	@SAMLORA_BIN="$(SAMLORA)" bash tests/full_size.sh
+
+clean: ## remove what was built of this project; its dependencies stay built
+	cargo clean -p samlora
+	rm -rf www/dist www/wasm www/node_modules "$(DEMO)" "$(LOGS)"

@@ -1,0 +1,184 @@
+//! Real imagery in, masks, overlays and polygons out; an independent reader (rasterio, shapely) compares them.
+//!
+//! Takes the data from `SAMLORA_DATA` and a Python with rasterio and shapely from `SAMLORA_PYTHON`; outputs stay in
+//! `SAMLORA_OUT` if it is set, to be looked at.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use samlora::config::Class;
+use samlora::image::RgbImage;
+use samlora::mask::ClassMask;
+use samlora::polygon::{Options, trace_mask};
+use samlora::source::{self, PixelSource, write, xyz};
+use samlora::{geojson, overlay};
+
+fn data() -> Option<PathBuf> {
+    let data = std::env::var_os("SAMLORA_DATA").map(PathBuf::from);
+    if data.is_none() {
+        println!("left out: SAMLORA_DATA is not set, so there is no real imagery to read");
+    }
+    data
+}
+
+fn classes() -> Vec<Class> {
+    let class = |index, name: &str, color| Class { index, name: name.into(), color, threshold: None };
+    vec![
+        class(0, "background", [0, 0, 0]),
+        class(1, "bright", [230, 60, 50]),
+        class(2, "green", [40, 180, 60]),
+        class(3, "dark", [50, 70, 220]),
+    ]
+}
+
+/// A stand-in for a model: classes by brightness and greenness, averaged over blocks of 4 pixels for compact shapes.
+fn classify(image: &RgbImage) -> ClassMask {
+    let (width, height) = (image.width(), image.height());
+    let mut classes = Vec::with_capacity(width * height);
+    for y in 0..height {
+        for x in 0..width {
+            let [r, g, b] = image.pixel(x / 4 * 4, y / 4 * 4).map(i32::from);
+            let light = (r + g + b) / 3;
+            let class = if 2 * g - r - b > 12 { 2 } else { [3, 0, 0, 1][(light / 64) as usize] };
+            classes.push(class);
+        }
+    }
+    let confidence = classes.iter().map(|&c| 255 - 40 * c).collect();
+    ClassMask::new(width, height, classes, confidence).expect("a mask of the image's size")
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            out.extend(files(&path));
+        } else {
+            out.push(path);
+        }
+    }
+    out.sort();
+    out
+}
+
+fn images(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    files(folder)
+        .into_iter()
+        .filter(|p| p.extension().is_some_and(|e| ["tif", "png", "jpg"].contains(&e.to_str().unwrap_or_default())))
+}
+
+/// Writes everything that can be written about an image, and a line for the check.
+fn outputs(name: &str, input: Option<&Path>, source: &mut dyn PixelSource, out: &Path) -> serde_json::Value {
+    let (width, height) = source.size();
+    let classes = classes();
+    let georef = source.georef().cloned();
+    let path = |suffix: &str| out.join(format!("{name}{suffix}"));
+    let small = width * height <= 4 << 20;
+    let mut tiff =
+        write::MaskTiff::create(path(".tif"), width, height, &classes, georef.as_ref(), None).expect("begun");
+    let mut png = write::MaskPng::create(path(".png"), width, height, &classes).expect("begun");
+    let rows = if small { height } else { 1024 };
+    let mut whole = None;
+    for y in (0..height).step_by(rows) {
+        let image = source.read(0, y, width, rows.min(height - y)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mask = classify(&image);
+        tiff.write(&mask.classes).expect("written");
+        png.write(&mask.classes).expect("written");
+        whole = Some((image, mask));
+    }
+    tiff.finish().expect("finished");
+    png.finish().expect("finished");
+    let (image, mask) = whole.expect("at least one row");
+    if small {
+        write::rgb_png(path("-rgb.png"), &image).expect("written");
+        let drawn = overlay::blend(&image, &mask, &classes, overlay::Style::default()).expect("drawn");
+        write::rgb_png(path("-overlay.png"), &drawn).expect("written");
+        let polygons = trace_mask(&mask, Options::default()).expect("traced");
+        write::atomic(path(".geojson"), |file| geojson::write(file, &polygons, &classes, georef.as_ref()))
+            .expect("written");
+        let smooth = trace_mask(&mask, Options { min_pixels: 8, tolerance: 2.0 }).expect("traced");
+        write::atomic(path("-smooth.geojson"), |file| geojson::write(file, &smooth, &classes, georef.as_ref()))
+            .expect("written");
+    }
+    serde_json::json!({ "name": name, "input": input, "small": small, "georef": georef.is_some() })
+}
+
+#[test]
+fn outputs_line_up_with_their_inputs() {
+    let Some(data) = data() else { return };
+    let Some(python) = std::env::var_os("SAMLORA_PYTHON") else {
+        println!(
+            "left out: SAMLORA_PYTHON is not set (a Python with rasterio and shapely), so nothing checks the outputs"
+        );
+        return;
+    };
+    let temporary = tempfile::tempdir().expect("a folder");
+    let out = std::env::var_os("SAMLORA_OUT").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
+    std::fs::create_dir_all(&out).expect("a folder");
+    let mut jobs = Vec::new();
+    let mut inputs: Vec<PathBuf> = images(&data.join("georef")).collect();
+    for set in ["buildings", "landcover"] {
+        inputs.extend(images(&data.join("classified-tiles").join(set).join("images")).next());
+    }
+    inputs.extend(images(&data.join("dubai-landcover/images")).next());
+    for (i, input) in inputs.into_iter().enumerate() {
+        let name = format!("{i}-{}", input.file_stem().expect("a name").to_string_lossy());
+        let mut source = source::open(&input).expect("opened");
+        jobs.push(outputs(&name, Some(&input), source.as_mut(), &out));
+    }
+    for mut mosaic in xyz::mosaics(data.join("tiles/xyz-philippines")).expect("a folder of tiles") {
+        let name = format!("xyz-{}", mosaic.zoom());
+        jobs.push(outputs(&name, None, &mut mosaic, &out));
+    }
+    let manifest = out.join("jobs.json");
+    let folder = data.join("tiles/xyz-philippines");
+    let json = serde_json::json!({ "out": out, "tiles": folder, "jobs": jobs, "classes": classes() });
+    std::fs::write(&manifest, json.to_string()).expect("written");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/georef_check.py");
+    let status = Command::new(python).arg(script).arg(&manifest).status().expect("Python runs");
+    assert!(status.success(), "the outputs do not line up with their inputs");
+}
+
+#[test]
+fn every_real_image_opens() {
+    let Some(data) = data() else { return };
+    let mut count = 0;
+    for folder in
+        ["georef", "dubai-landcover/images", "classified-tiles/landcover/images", "classified-tiles/buildings/images"]
+    {
+        for path in images(&data.join(folder)) {
+            let mut source = source::open(&path).unwrap_or_else(|e| panic!("{e}"));
+            let (width, height) = source.size();
+            source.read(width / 2, height / 2, 1, 1).unwrap_or_else(|e| panic!("{e}"));
+            let georeferenced = !folder.starts_with("dubai");
+            assert_eq!(source.georef().is_some_and(|g| g.crs.epsg.is_some()), georeferenced, "{}", source.describe());
+            count += 1;
+        }
+    }
+    for place in ["banepa", "philippines", "zanzibar", "banepa-512-train"] {
+        for path in images(&data.join("oam-buildings").join(place).join("images")) {
+            let source = source::open(&path).unwrap_or_else(|e| panic!("{e}"));
+            let georef = source.georef().expect("a tile's name places it");
+            let (width, height) = source.size();
+            let metres = georef.ground_resolution(width, height).expect("Web Mercator converts");
+            assert!((0.05..0.4).contains(&metres), "{}: {metres}", path.display());
+            count += 1;
+        }
+        for mosaic in xyz::mosaics(data.join("oam-buildings").join(place).join("images")).expect("tiles") {
+            println!("{place}: {}", mosaic.describe());
+        }
+    }
+    println!("{count} images opened");
+    assert!(count > 1300);
+}
+
+#[test]
+fn gaps_in_a_mosaic_hold_no_data() {
+    let Some(data) = data() else { return };
+    for mut mosaic in xyz::mosaics(data.join("tiles/xyz-philippines")).expect("tiles") {
+        let (width, height) = mosaic.size();
+        let gaps = mosaic.nodata(0, 0, width, height).expect("read").map_or(0, |n| n.iter().filter(|n| **n).count());
+        let tiles = mosaic.tile_count() * 256 * 256;
+        assert_eq!(gaps, width * height - tiles, "{}", mosaic.describe());
+    }
+}

@@ -1,0 +1,199 @@
+//! Windows, blending and classes of images of every size, with the tiny model.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+
+mod common;
+
+use std::time::Instant;
+
+use common::{load, merged, picture};
+use samlora::engine::{SegmentOptions, Segmentation, Segmenter};
+use samlora::image::RgbImage;
+use samlora::logits::{classify, to_byte};
+use samlora::mosaic::Windows;
+use samlora::weights::quantize::Scheme;
+
+const ALL: SegmentOptions = SegmentOptions { probabilities: true };
+
+/// Six classes, input 96, tile 72.
+fn tiny() -> Segmenter {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("package");
+    merged("s96_k6", 96, Scheme::F32, &out);
+    load(&out).unwrap()
+}
+
+fn segment(segmenter: &Segmenter, image: &RgbImage) -> Segmentation {
+    let found = pollster::block_on(segmenter.segment(image, &ALL)).unwrap();
+    check(&found, image.width(), image.height(), segmenter.manifest().classes.len());
+    found
+}
+
+/// What holds of every result: sizes, classes in range, probabilities that add up and agree with the mask.
+fn check(found: &Segmentation, width: usize, height: usize, classes: usize) {
+    let (mask, all) = (&found.mask, found.probabilities.as_ref().unwrap());
+    assert_eq!((mask.width, mask.height), (width, height));
+    assert_eq!((mask.classes.len(), mask.confidence.len()), (width * height, width * height));
+    assert_eq!(all.len(), width * height * classes);
+    for (pixel, bytes) in all.chunks_exact(classes).enumerate() {
+        let sum: i32 = bytes.iter().map(|b| i32::from(*b)).sum();
+        // each byte is rounded by half at most
+        assert!((sum - 255).abs() <= classes as i32 / 2, "pixel {pixel}: {bytes:?}");
+        let best = bytes[usize::from(mask.classes[pixel])];
+        assert!(best == *bytes.iter().max().unwrap() && best.abs_diff(mask.confidence[pixel]) <= 1, "pixel {pixel}");
+    }
+}
+
+#[test]
+fn images_of_every_size_give_masks_of_that_size() {
+    let (segmenter, picture) = (tiny(), picture());
+    for (width, height) in [(1, 1), (1, 300), (300, 1), (95, 60), (96, 96), (97, 96), (96, 97), (200, 130), (333, 97)] {
+        let found = segment(&segmenter, &picture.crop(100, 100, width, height).unwrap());
+        let windows = Windows::new(width, height, 96, 72).count();
+        assert_eq!(found.timings.windows, windows, "{width} x {height}");
+        assert_eq!(windows == 1, width <= 96 && height <= 96);
+    }
+}
+
+#[test]
+fn one_window_is_the_logits_of_that_window() {
+    let (segmenter, picture) = (tiny(), picture());
+    let image = picture.crop(7, 9, 96, 96).unwrap();
+    let logits = pollster::block_on(segmenter.logits(&image)).unwrap().resize(96, 96);
+    let found = segment(&segmenter, &image);
+    for pixel in 0..96 * 96 {
+        let at: Vec<f32> = logits.values.iter().skip(pixel).step_by(96 * 96).copied().collect();
+        let (class, probability) = classify(&at);
+        assert_eq!((found.mask.classes[pixel], found.mask.confidence[pixel]), (class, to_byte(probability)));
+    }
+    assert!(pollster::block_on(segmenter.logits(&picture)).is_err(), "too large for one window");
+}
+
+/// The blend written down plainly: every window's logits by weights that fall linearly to its edge.
+fn plain_blend(segmenter: &Segmenter, image: &RgbImage) -> (Vec<u8>, Vec<u8>) {
+    let (size, fade, classes) = (96usize, 24.0f32, 6);
+    let windows = Windows::new(image.width(), image.height(), size, 72);
+    let mut sums = vec![vec![0.0f32; classes + 1]; image.width() * image.height()];
+    for &y in &windows.ys {
+        for &x in &windows.xs {
+            let part = image.crop(x as usize, y as usize, size, size).unwrap();
+            let logits = pollster::block_on(segmenter.logits(&part)).unwrap().resize(size, size);
+            for at in 0..size * size {
+                let (row, column) = (at / size, at % size);
+                let ramp = |i: usize| ((i.min(size - 1 - i) as f32 + 0.5) / fade).min(1.0);
+                let weight = ramp(row) * ramp(column);
+                let pixel = &mut sums[(y as usize + row) * image.width() + x as usize + column];
+                for class in 0..classes {
+                    pixel[class] += weight * logits.values[class * size * size + at];
+                }
+                pixel[classes] += weight;
+            }
+        }
+    }
+    let classified = sums.iter().map(|s| {
+        let logits: Vec<f32> = s[..classes].iter().map(|v| v / s[classes]).collect();
+        let (class, probability) = classify(&logits);
+        (class, to_byte(probability))
+    });
+    classified.unzip()
+}
+
+#[test]
+fn large_images_blend_their_windows_and_are_the_same_however_they_are_read() {
+    let segmenter = tiny();
+    let image = picture().crop(300, 200, 250, 190).unwrap();
+    let whole = segment(&segmenter, &image);
+    let (classes, confidence) = plain_blend(&segmenter, &image);
+    let same = whole.mask.classes.iter().zip(&classes).filter(|(a, b)| a == b).count();
+    let near = whole.mask.confidence.iter().zip(&confidence).filter(|(a, b)| a.abs_diff(**b) <= 1).count();
+    // ties may fall either way
+    assert!(same * 10_000 >= classes.len() * 9_999 && near == confidence.len(), "{same} {near} of {}", classes.len());
+
+    let (mut shares, mut asked) = (Vec::new(), 0);
+    let read = |x: usize, y: usize, w: usize, h: usize| {
+        asked += 1;
+        assert!(w <= 96 && h <= 96 && x + w <= 250 && y + h <= 190);
+        image.crop(x, y, w, h).map(Some)
+    };
+    let parts = pollster::block_on(segmenter.run(250, 190, &ALL, read, |share| shares.push(share))).unwrap();
+    assert_eq!((parts.mask, parts.probabilities), (whole.mask, whole.probabilities));
+    assert_eq!(asked, whole.timings.windows);
+    assert!(shares.is_sorted() && shares.len() == asked && shares.last() == Some(&1.0));
+}
+
+#[test]
+fn windows_leave_no_seams() {
+    let segmenter = tiny();
+    // One colour: what changes from column to column is the model's own doing, and the windows'.
+    let image = RgbImage::new(400, 120, [90, 120, 80].repeat(400 * 120)).unwrap();
+    let found = segment(&segmenter, &image);
+    let all = found.probabilities.unwrap();
+    // Mean step of all probabilities from column x - 1 to x.
+    let step = |x: usize| {
+        let steps = (0..120).flat_map(|y| (0..6).map(move |c| (y * 400 + x) * 6 + c));
+        steps.map(|i| f64::from(all[i].abs_diff(all[i - 6]))).sum::<f64>() / 720.0
+    };
+    let windows = Windows::new(400, 120, 96, 72);
+    let edges: Vec<usize> =
+        windows.xs.iter().flat_map(|x| [*x as usize, *x as usize + 96]).filter(|x| (1..400).contains(x)).collect();
+    let within = (1..400).filter(|x| !edges.contains(x)).map(step).fold(0.0, f64::max);
+    let worst = edges.iter().map(|x| step(*x)).fold(0.0, f64::max);
+    println!("largest mean step within windows {within:.2}, at their {} edges {worst:.2}", edges.len());
+    assert!(edges.len() >= 6 && worst <= within);
+}
+
+#[test]
+fn windows_without_data_are_not_run() {
+    let segmenter = tiny();
+    let image = picture().crop(0, 0, 400, 90).unwrap();
+    let whole = segment(&segmenter, &image);
+    let (mut run, mut shares) = (0, Vec::new());
+    let read = |x: usize, y: usize, w: usize, h: usize| {
+        if x + w <= 200 {
+            return Ok(None);
+        }
+        run += 1;
+        image.crop(x, y, w, h).map(Some)
+    };
+    let half =
+        pollster::block_on(segmenter.run(400, 90, &SegmentOptions::default(), read, |s| shares.push(s))).unwrap();
+    let windows = Windows::new(400, 90, 96, 72);
+    let starts: Vec<usize> = windows.xs.iter().map(|x| *x as usize).filter(|x| x + 96 > 200).collect();
+    assert!(run == starts.len() && run < windows.count(), "{run}");
+    assert_eq!(shares.last(), Some(&1.0));
+    assert!(half.probabilities.is_none());
+    // Up to the first window that ran: nothing. From where only windows that ran count: as if all had run.
+    let last_skipped = windows.xs.iter().map(|x| *x as usize).filter(|x| x + 96 <= 200).max().unwrap() + 96;
+    for (pixel, (class, confidence)) in half.mask.classes.iter().zip(&half.mask.confidence).enumerate() {
+        match pixel % 400 {
+            x if x < starts[0] => assert_eq!((*class, *confidence), (0, 0)),
+            x if x >= last_skipped => {
+                assert_eq!((*class, *confidence), (whole.mask.classes[pixel], whole.mask.confidence[pixel]));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn errors_of_the_reader_come_through_and_an_empty_image_is_one() {
+    use samlora::error::{Error, ErrorKind};
+    let segmenter = tiny();
+    let read = |_, _, _, _| Err(Error::new(ErrorKind::Io, "the drive is gone"));
+    let found = pollster::block_on(segmenter.run(200, 200, &ALL, read, |_| ()));
+    assert_eq!(found.unwrap_err().kind(), ErrorKind::Io);
+    for (width, height) in [(0, 0), (0, 5), (5, 0)] {
+        let read = |_, _, _, _| Ok(None);
+        let found = pollster::block_on(segmenter.run(width, height, &ALL, read, |_| ()));
+        assert_eq!(found.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+}
+
+#[test]
+fn a_strip_of_50_000_pixels_takes_a_minute_at_most() {
+    let segmenter = tiny();
+    let pixels: Vec<u8> = (0..50_000 * 2 * 3usize).map(|i| (i % 251) as u8).collect();
+    let watch = Instant::now();
+    let found = segment(&segmenter, &RgbImage::new(50_000, 2, pixels).unwrap());
+    println!("{} windows in {:.1} s", found.timings.windows, watch.elapsed().as_secs_f64());
+    assert!(watch.elapsed().as_secs() < 60);
+}

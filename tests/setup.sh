@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Installs what `make demo` (setup.sh demo) or `make test` (setup.sh test) needs and this machine lacks, and says so.
+# What is there is left alone; nothing else of the machine is touched:
+#
+#   Debian packages   a C compiler; for tests also Chromium, a software Vulkan driver and Python's venv
+#   rustup            the target wasm32-unknown-unknown; for tests also clippy and rustfmt
+#   npm               www/node_modules, as www/package-lock.json has it
+#   Python            for tests: CARGO_TARGET_DIR/venv with tests/requirements.txt
+#
+# wasm-bindgen-cli, at Cargo.lock's version, is installed by www/build.mjs into CARGO_TARGET_DIR/tools.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+purpose=${1:?demo or test}
+target=${CARGO_TARGET_DIR:-$HOME/.samlora-target}
+
+say() { echo "setup: $*"; }
+have() { command -v "$1" >/dev/null; }
+fail() { say "$*" >&2; exit 1; }
+have_vulkan() { [ "$(uname)" != Linux ] || compgen -G '/usr/share/vulkan/icd.d/*.json' || compgen -G '/etc/vulkan/icd.d/*.json'; } >/dev/null
+have_loader() { [ "$(uname)" != Linux ] || /sbin/ldconfig -p | grep -q 'libvulkan\.so\.1'; }
+have_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
+have_chromium() { [ -n "${CHROMIUM:-}" ] || have chromium || have google-chrome; }
+
+# Debian packages
+packages=()
+have cc || packages+=(build-essential)
+if [ "$purpose" = test ]; then
+  have_chromium || packages+=(chromium)
+  have_loader || packages+=(libvulkan1)
+  have_vulkan || packages+=(mesa-vulkan-drivers)
+  have_venv || packages+=(python3-venv)
+fi
+if [ ${#packages[@]} -gt 0 ]; then
+  if have apt-get && { [ "$(id -u)" = 0 ] || have sudo; }; then
+    root=(env)
+    [ "$(id -u)" = 0 ] || root=(sudo env)
+    say "installing Debian packages: ${packages[*]}"
+    "${root[@]}" apt-get update -qq
+    "${root[@]}" DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null
+  else
+    say "this system has no apt-get (or no right to use it); what is missing is called on Debian: ${packages[*]}"
+    have cc || fail "a C compiler is needed: install one and call this again"
+    have_chromium || say "left out: the browser's tests (install Chromium, or name it in CHROMIUM)"
+    have_loader && have_vulkan || say "left out: native GPU tests (install a Vulkan driver; mesa's software one will do)"
+    have_venv || say "left out: the check by rasterio (install Python's venv)"
+    # A check that leaves tests out unseen is none.
+    [ -z "${CI:-}" ] || fail "with CI set, nothing may be left out"
+  fi
+fi
+
+# Rust
+have cargo || fail "Rust is needed: https://rustup.rs"
+if [ ! -d "$(rustc --print target-libdir --target wasm32-unknown-unknown)" ]; then
+  say "installing the Rust target wasm32-unknown-unknown"
+  rustup target add wasm32-unknown-unknown
+fi
+if [ "$purpose" = test ]; then
+  for component in rustfmt clippy; do
+    if ! cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1; then
+      say "installing the Rust component $component"
+      rustup component add "$component"
+    fi
+  done
+fi
+
+# npm
+have npm || fail "Node.js with npm is needed, version 20.15 or newer: https://nodejs.org"
+node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 15) ? 0 : 1)' ||
+  fail "Node.js is $(node --version), 20.15 or newer is needed"
+if [ ! www/node_modules/.package-lock.json -nt www/package-lock.json ]; then
+  say "installing npm packages into www/node_modules"
+  (cd www && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json)
+fi
+
+# Python
+if [ "$purpose" = test ] && have_venv && ! cmp -s tests/requirements.txt "$target/venv/requirements.txt"; then
+  say "installing Python packages into $target/venv: $(grep -v '^#' tests/requirements.txt | xargs)"
+  python3 -m venv --clear "$target/venv"
+  "$target/venv/bin/pip" install -q --disable-pip-version-check --only-binary :all: -r tests/requirements.txt
+  cp tests/requirements.txt "$target/venv/"
+fi

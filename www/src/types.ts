@@ -1,0 +1,192 @@
+// The public types.
+
+/** Where a model runs. */
+export type Device = "gpu" | "cpu";
+
+/** One class of a mask; index 0 is background. */
+export interface ClassInfo {
+  /** Value of this class in a class mask. */
+  index: number;
+  name: string;
+  /** sRGB, each 0 to 255. */
+  color: [number, number, number];
+  /** Confidence (0 to 1) below which a pixel of this class becomes background. */
+  threshold?: number;
+}
+
+/** What was loaded and where it runs. */
+export interface SegmenterInfo {
+  /** The package's name. */
+  name: string;
+  classes: ClassInfo[];
+  device: Device;
+  /** The GPU as the browser names it; absent on the CPU. */
+  adapter?: AdapterInfo;
+  /** Name of the backbone. */
+  backbone: string;
+  /** Numbers in the model. */
+  parameters: number;
+  /** How the weights are stored: `f32`, `f16`, `q8` or `q4`. */
+  scheme: string;
+  /** Side in pixels of the square that the network sees. */
+  inputSize: number;
+  /** Side in pixels of the tile inside it; the rest is halo. */
+  tileSize: number;
+  /** Metres per pixel that the model was trained for, if it says. */
+  groundResolution?: number;
+  licence?: string;
+  attribution?: string;
+  /** Bytes of the package: manifest and shards. */
+  bytes: number;
+  /** Milliseconds from the call of `load` until the model was ready. */
+  loadTime: number;
+}
+
+/** The parts of WebGPU's `GPUAdapterInfo` and limits that decide what a model can do. */
+export interface AdapterInfo {
+  vendor: string;
+  architecture: string;
+  description: string;
+  /** A software adapter, slower than the CPU device. */
+  isFallback: boolean;
+  maxStorageBufferBindingSize: number;
+  maxBufferSize: number;
+  shaderF16: boolean;
+}
+
+/** Bytes of the package that have arrived. */
+export interface LoadProgress {
+  loadedBytes: number;
+  totalBytes: number;
+}
+
+/**
+ * A model package: the URL of its folder, the files of a dropped or chosen folder, or a function that gives the bytes of a
+ * named file of the package.
+ */
+export type PackageInput = string | URL | Iterable<File> | ReadFile;
+
+/** Gives the bytes of one file of a package (`samlora.json` or a shard). */
+export type ReadFile = (file: string, options: ReadOptions) => Promise<Uint8Array>;
+
+export interface ReadOptions {
+  /** The most bytes that the file may have; there is no need to read more. */
+  limit: number;
+  signal?: AbortSignal;
+}
+
+export interface LoadOptions {
+  /** `auto` (the default) takes a hardware GPU that the browser really offers, else the CPU. */
+  device?: Device | "auto";
+  /** Run in a worker, so that the page stays responsive (default), or on the calling thread. */
+  worker?: boolean;
+  /** Stops the download; `load` then rejects with the signal's reason. */
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+/** Anything with pixels. */
+export type ImageInput =
+  | ImageBitmap
+  | ImageData
+  | HTMLCanvasElement
+  | OffscreenCanvas
+  | HTMLImageElement
+  | VideoFrame
+  | Blob;
+
+export interface SegmentOptions {
+  /** Also return every class's probability. */
+  probabilities?: boolean;
+  /** Gives up before the work starts; `segment` then rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+export interface OverlayOptions {
+  /** Opacity of the classes, 0 to 1; 1 unless told otherwise. */
+  opacity?: number;
+  /** Draw the pixels along a class's edge darker. */
+  outline?: boolean;
+}
+
+export interface PolygonOptions {
+  /** Leave out regions of fewer pixels. */
+  minPixels?: number;
+  /** How far in pixels a simplified border may leave the true one; 0 (the default) keeps every pixel edge. */
+  tolerance?: number;
+  /** The place of the picture as a tile of the XYZ scheme: coordinates become longitude and latitude. */
+  tile?: TileId;
+}
+
+/** A tile of the XYZ scheme: x to the east, y to the south, `2 ** z` tiles a side. */
+export interface TileId {
+  z: number;
+  x: number;
+  y: number;
+}
+
+/** Milliseconds of each step. */
+export interface Timings {
+  /** Pixels to network input. */
+  preprocess: number;
+  /** Image encoder. */
+  encode: number;
+  /** Mask decoder. */
+  decode: number;
+  /** Full-size logits to class and confidence. */
+  classify: number;
+  total: number;
+  /** Network inputs that the image was cut into. */
+  windows: number;
+}
+
+/** How much of the mask one class covers. */
+export interface ClassStats extends ClassInfo {
+  pixels: number;
+  /** Share of all pixels, 0 to 1. */
+  share: number;
+  /** Mean confidence of its pixels, 0 to 1; 0 if there are none. */
+  meanConfidence: number;
+}
+
+/** The result for one image. All masks are row-major, `[height, width]`, top row first. */
+export interface Segmentation {
+  readonly width: number;
+  readonly height: number;
+  /** Class index of every pixel. */
+  readonly classMask: Uint8Array;
+  /** Probability of that class, 0 to 255. */
+  readonly confidenceMask: Uint8Array;
+  /** Probability of every class, 0 to 255, `[height, width, classes]`; only if asked for. */
+  readonly probabilities?: Uint8Array;
+  readonly timings: Timings;
+  /** The mask in class colours; background is transparent. */
+  toImageData(options?: OverlayOptions): Promise<ImageData>;
+  /**
+   * Polygons of every class but background, with holes: in longitude and latitude if a `tile` is given, else in pixels
+   * (x right, y down).
+   */
+  toGeoJSON(options?: PolygonOptions): Promise<GeoJSONFeatureCollection>;
+  /** Area and mean confidence of every class. */
+  stats(): ClassStats[];
+}
+
+/** Raw output of the network for one input window. */
+export interface Logits {
+  classes: number;
+  height: number;
+  width: number;
+  /** `[classes, height, width]`. */
+  values: Float32Array;
+}
+
+export interface GeoJSONFeatureCollection {
+  type: "FeatureCollection";
+  features: GeoJSONFeature[];
+}
+
+export interface GeoJSONFeature {
+  type: "Feature";
+  geometry: { type: "Polygon"; coordinates: number[][][] } | { type: "MultiPolygon"; coordinates: number[][][][] };
+  properties: Record<string, unknown> | null;
+}

@@ -1,0 +1,39 @@
+// The bindings as src/web.rs declares them, so that the types check before wasm has been built.
+
+declare module "*/samlora.js" {
+  export default function init(): Promise<unknown>;
+
+  export class Segmenter {
+    private constructor();
+    static load(
+      read: (file: string, limit: number) => Promise<Uint8Array>,
+      name: string,
+      device: string,
+      onProgress: (loadedBytes: number, totalBytes: number) => void,
+    ): Promise<Segmenter>;
+    info(): any;
+    segment(rgba: Uint8ClampedArray, width: number, height: number, options: { probabilities?: boolean }): Promise<Segmentation>;
+    logits(rgba: Uint8ClampedArray, width: number, height: number): Promise<any>;
+    overlay(classMask: Uint8Array, width: number, height: number, options: { opacity?: number; outline?: boolean }): Uint8ClampedArray;
+    polygons(
+      classMask: Uint8Array,
+      confidenceMask: Uint8Array,
+      width: number,
+      height: number,
+      options: { minPixels?: number; tolerance?: number; tile?: { z: number; x: number; y: number } },
+    ): string;
+    free(): void;
+  }
+
+  export class Segmentation {
+    private constructor();
+    readonly width: number;
+    readonly height: number;
+    classMask(): Uint8Array;
+    confidenceMask(): Uint8Array;
+    probabilities(): Uint8Array | undefined;
+    timings(): any;
+    stats(): any;
+    free(): void;
+  }
+}

@@ -1,0 +1,124 @@
+// What the tests share: packages made by the native program, its server, and Chromium.
+
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { crc32, deflateSync } from "node:zlib";
+import { chromium } from "playwright-core";
+
+export const www = fileURLToPath(new URL("..", import.meta.url));
+const root = join(www, "..");
+const fixtures = process.env.SAMLORA_FIXTURES ?? join(root, "tests/fixtures/parity");
+
+/** A folder for one test file, gone when it ends. */
+export function scratch(t) {
+  const folder = mkdtempSync(join(tmpdir(), "samlora-web-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+let binary;
+
+/** The native program: `SAMLORA_BIN`, else cargo's. */
+export function samlora() {
+  if (!binary) {
+    const target = () => {
+      const metadata = execFileSync("cargo", ["metadata", "--format-version=1", "--no-deps"], { cwd: root, maxBuffer: 1 << 26 });
+      return JSON.parse(metadata.toString()).target_directory;
+    };
+    binary = process.env.SAMLORA_BIN ?? join(target(), "debug/samlora");
+    if (!existsSync(binary)) throw new Error(`${binary} is missing: run "cargo build" first, or set SAMLORA_BIN`);
+  }
+  return binary;
+}
+
+/** Runs the native program to its end. */
+export function run(...args) {
+  return execFileSync(samlora(), args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] }).toString();
+}
+
+/** Exports the parity fixture's tiny model as a package. */
+export function exportTiny(folder, { name = "tiny", scheme = "f32" } = {}) {
+  const out = join(folder, name);
+  run(
+    "export", "--base", join(fixtures, "tiny_sam.safetensors"), "--adapter", join(fixtures, "s256_k4_lora.safetensors"),
+    "--classes", "building,road,water", "--scheme", scheme, "--out", out,
+  );
+  return out;
+}
+
+/** The native server with the built page; its address. */
+export async function serve(t, models) {
+  const args = ["serve", ...models.flatMap((m) => ["--model", m]), "--www", join(www, "dist"), "--port", "0", "--json"];
+  const server = spawn(samlora(), args, { stdio: ["ignore", "pipe", "inherit"] });
+  t.after(() => server.kill());
+  let text = "";
+  for await (const chunk of server.stdout) {
+    text += chunk;
+    const line = text.split("\n").find((l) => l.startsWith("{"));
+    if (line && text.includes("\n")) return JSON.parse(line).url.replace(/\/$/, "");
+  }
+  throw new Error("the server ended before it said its address");
+}
+
+/** Chromium with WebGPU on the software adapter. */
+export async function browser(t) {
+  const executablePath = process.env.CHROMIUM ?? execFileSync("sh", ["-c", "command -v chromium || command -v google-chrome"]).toString().trim();
+  const chrome = await chromium.launch({
+    executablePath,
+    args: [
+      "--headless=new", "--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic",
+    ],
+  });
+  t.after(() => chrome.close());
+  return chrome;
+}
+
+/** A page of the server's origin with nothing on it but `samlora`, the library. */
+export async function blank(chrome, url) {
+  const page = await chrome.newPage();
+  page.on("console", (message) => {
+    if (message.type() === "error") console.error(`browser: ${message.text()}`);
+  });
+  await page.route("**/blank.html", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html>" }));
+  await page.goto(`${url}/blank.html`);
+  await page.evaluate(async () => {
+    globalThis.samlora = await import("/lib/index.js");
+  });
+  return page;
+}
+
+/** Writes a drawn scene of fields, roads and roofs as an RGB PNG. */
+export function drawScene(file, width, height) {
+  const rows = Buffer.alloc(height * (1 + 3 * width));
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const noise = ((x * 7919 + y * 104729) % 31) - 15;
+      const road = Math.abs(x - y / 2 - 40) < 6;
+      const roof = x % 61 > 22 && x % 61 < 48 && y % 53 > 14 && y % 53 < 40;
+      const colour = road ? [128, 126, 122] : roof ? [176, 84, 62] : [82 + 30 * Math.sin(x / 37), 118 + 24 * Math.cos(y / 29), 62];
+      const at = y * (1 + 3 * width) + 1 + 3 * x;
+      for (let c = 0; c < 3; c++) rows[at + c] = Math.max(0, Math.min(255, Math.round(colour[c] + noise)));
+    }
+  }
+  const chunk = (type, data) => {
+    const body = Buffer.concat([Buffer.from(type), data]);
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(data.length);
+    const crc = Buffer.alloc(4);
+    crc.writeUInt32BE(crc32(body));
+    return Buffer.concat([length, body, crc]);
+  };
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(width, 0);
+  header.writeUInt32BE(height, 4);
+  header.set([8, 2, 0, 0, 0], 8);
+  const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+  const png = [signature, chunk("IHDR", header), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))];
+  mkdirSync(join(file, ".."), { recursive: true });
+  writeFileSync(file, Buffer.concat(png));
+  return file;
+}

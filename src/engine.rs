@@ -1,6 +1,8 @@
 //! The segmenter: a package on a device, and the way from pixels to a class mask.
 
-use burn::tensor::{Device, Tensor};
+/// burn's handle of a device, cheap to clone.
+pub use burn::tensor::Device;
+use burn::tensor::Tensor;
 
 use crate::config::Normalization;
 use crate::error::{Error, ErrorKind, Result};

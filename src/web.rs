@@ -11,8 +11,28 @@ mod source;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// Runs when the module is instantiated: a panic's message goes to the console before the trap.
+/// Runs when the module is instantiated: a panic's message goes to the console before the trap, and so do burn's errors,
+/// which on WebGPU are all that tells of a shader that failed to compile.
 #[wasm_bindgen(start)]
 pub fn start() {
     console_error_panic_hook::set_once();
+    if log::set_logger(&ConsoleLog).is_ok() {
+        log::set_max_level(log::LevelFilter::Error);
+    }
+}
+
+struct ConsoleLog;
+
+impl log::Log for ConsoleLog {
+    fn enabled(&self, metadata: &log::Metadata) -> bool {
+        metadata.level() <= log::Level::Error
+    }
+
+    fn log(&self, record: &log::Record) {
+        if self.enabled(record.metadata()) {
+            web_sys::console::error_1(&format!("{}: {}", record.target(), record.args()).into());
+        }
+    }
+
+    fn flush(&self) {}
 }

@@ -3,80 +3,18 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use common::{cpu, failure, load, merged};
-use samlora::engine::Segmenter;
-use samlora::error::{ErrorKind, Result};
+use common::package::Package;
+use common::{failure, load, merged};
+use samlora::error::ErrorKind;
 use samlora::lora::SplitMix;
 use samlora::weights::manifest::{MANIFEST_BYTES, MANIFEST_FILE, Manifest};
-use samlora::weights::package::PackageSource;
 use samlora::weights::quantize::Scheme;
-use samlora::weights::safetensors::parse_header;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;
-
-/// A package in memory, to be damaged.
-#[derive(Clone)]
-struct Package {
-    manifest: Value,
-    files: BTreeMap<String, Vec<u8>>,
-}
-
-impl Package {
-    /// Six classes, q8, one shard.
-    fn tiny() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("package");
-        merged("s96_k6", 96, Scheme::Q8, &out);
-        let read = |name: &String| (name.clone(), fs::read(out.join(name)).unwrap());
-        let mut files: BTreeMap<_, _> = common::listing(&out).iter().map(read).collect();
-        let manifest = serde_json::from_slice(&files.remove(MANIFEST_FILE).unwrap()).unwrap();
-        Self { manifest, files }
-    }
-
-    fn shard(&self) -> String {
-        self.manifest["shards"][0]["file"].as_str().unwrap().to_owned()
-    }
-
-    /// Changes bytes of a stored tensor and makes the hash right again.
-    fn patch(&mut self, tensor: &str, change: impl FnOnce(&mut [u8])) {
-        let file = self.shard();
-        let bytes = self.files.get_mut(&file).unwrap();
-        let found = parse_header(bytes).unwrap().tensors.into_iter().find(|t| t.info.name == tensor).unwrap();
-        change(&mut bytes[found.range]);
-        self.seal();
-    }
-
-    /// Length and hash of the one shard as they are now.
-    fn seal(&mut self) {
-        let bytes = &self.files[&self.shard()];
-        let hash: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
-        self.manifest["shards"][0]["bytes"] = bytes.len().into();
-        self.manifest["shards"][0]["sha256"] = hash.into();
-    }
-
-    fn load(&self) -> Result<Segmenter> {
-        pollster::block_on(Segmenter::load(self, &cpu(), |_| ()))
-    }
-}
-
-impl PackageSource for Package {
-    fn name(&self) -> String {
-        "memory".into()
-    }
-
-    async fn read(&self, file: &str, _: usize) -> Result<Vec<u8>> {
-        match file {
-            MANIFEST_FILE => Ok(serde_json::to_vec(&self.manifest).unwrap()),
-            _ => Ok(self.files[file].clone()),
-        }
-    }
-}
 
 const MATRIX: &str = "image_encoder.blocks.1.mlp.lin1.weight";
 const VECTOR: &str = "image_encoder.blocks.1.mlp.lin1.bias";
@@ -114,7 +52,7 @@ fn damaged_shards_are_named() {
         p.manifest["shards"][0]["sha256"] = "0".repeat(64).into();
     });
     // Right hashes of wrong contents.
-    expect(&whole, ErrorKind::Format, &[shard, "header"], |p| {
+    expect(&whole, ErrorKind::Limit, &[shard, "header"], |p| {
         let length = bytes(p);
         p.files.insert(shard.into(), b"<!doctype html>".iter().copied().cycle().take(length).collect());
         p.seal();
@@ -153,6 +91,18 @@ fn tensors_must_be_those_of_the_architecture() {
         let at = bytes.windows(VECTOR.len()).position(|w| w == VECTOR.as_bytes()).unwrap();
         bytes[at] = b'I';
         p.seal();
+    });
+    // The same bytes under another type, and a tensor that nothing asks for.
+    expect(&whole, ErrorKind::Format, &[VECTOR, "not in this shard as f16"], |p| {
+        let entry = |dtype: &str| format!("{VECTOR}\":{{\"dtype\":\"{dtype}\"");
+        p.rewrite(|header| header.replace(&entry("F16"), &entry("BF16")));
+    });
+    expect(&whole, ErrorKind::Format, &["surplus", "not in the manifest"], |p| {
+        p.rewrite(|header| {
+            let end = header.trim_end().trim_end_matches('}');
+            let last = end.rsplit(',').next().unwrap_or_default().trim_end_matches(']').to_owned();
+            format!("{end}}},\"surplus\":{{\"dtype\":\"F16\",\"shape\":[0],\"data_offsets\":[{last},{last}]}}}}")
+        });
     });
     for (tensor, scheme) in [(VECTOR, "q8"), (VECTOR, "q4"), (MATRIX, "f16"), (MATRIX, "q4"), (MATRIX, "f32")] {
         expect(&whole, ErrorKind::Format, &[tensor], |p| p.manifest["tensors"][tensor]["scheme"] = scheme.into());
@@ -407,12 +357,12 @@ fn no_flipped_byte_or_strange_value_of_a_manifest_panics() {
     let mut accepted = 0;
     for _ in 0..4000 {
         let mut damaged = bytes.clone();
-        for _ in 0..1 + random.next() % 3 {
-            let at = random.next() as usize % damaged.len();
-            damaged[at] = match random.next() % 3 {
-                0 => damaged[at] ^ 1 << (random.next() % 8),
-                1 => b"0123456789-.eE\"{}[],:"[random.next() as usize % 21],
-                _ => random.next() as u8,
+        for _ in 0..1 + random.next_u64() % 3 {
+            let at = random.next_u64() as usize % damaged.len();
+            damaged[at] = match random.next_u64() % 3 {
+                0 => damaged[at] ^ 1 << (random.next_u64() % 8),
+                1 => b"0123456789-.eE\"{}[],:"[random.next_u64() as usize % 21],
+                _ => random.next_u64() as u8,
             };
         }
         accepted += usize::from(Manifest::parse(&damaged).is_ok());
@@ -440,7 +390,7 @@ fn no_flipped_byte_or_strange_value_of_a_manifest_panics() {
         let mut damaged = whole.clone();
         let mut left = place;
         let Some(value) = nth(&mut damaged.manifest, &mut left) else { break };
-        *value = strange[random.next() as usize % strange.len()].clone();
+        *value = strange[random.next_u64() as usize % strange.len()].clone();
         if Manifest::parse(&serde_json::to_vec(&damaged.manifest).unwrap()).is_ok() {
             accepted += 1;
             loaded += usize::from(damaged.files.contains_key(&damaged.shard()) && damaged.load().is_ok());

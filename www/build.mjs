@@ -22,10 +22,11 @@ const root = join(www, "..");
 const dist = join(www, "dist");
 const quick = process.argv.includes("--quick");
 
-// DESIGN.md section 7: wasm and glue together, gzip, in bytes.
+// Wasm and glue together, gzip, in bytes: the aim (onnxruntime-web has 6.6 MB and 3.7 MB), and the most that a build may
+// have without failing. The GPU build misses its aim: burn's shader compiler and matrix-product expanders are 80 % of it.
 const BUILDS = [
-  { device: "gpu", budget: 1.5e6 },
-  { device: "cpu", budget: 1.0e6 },
+  { device: "gpu", budget: 1.5e6, most: 2.45e6 },
+  { device: "cpu", budget: 1.0e6, most: 1.0e6 },
 ];
 
 // What rustc's wasm32 target and +simd128 let LLVM emit; every browser with WebGPU or wasm SIMD has them.
@@ -166,10 +167,14 @@ function printSizes() {
     };
   };
   console.log(`${"".padEnd(22)}      raw       gzip`);
-  for (const { device, budget } of BUILDS) {
+  for (const { device, budget, most } of BUILDS) {
     const sizes = size(`wasm/${device}/samlora_bg.wasm`, `wasm/${device}/samlora.js`);
-    const verdict = quick ? "not optimised" : sizes.gzip <= budget ? "within" : "OVER";
+    const verdict = quick ? "not optimised" : sizes.gzip <= budget ? "within" : "over";
     row(`${device}: wasm and glue`, sizes, `${verdict} (budget ${kilobytes(budget).trim()} gzip)`);
+    if (!quick && sizes.gzip > most) {
+      console.error(`the ${device} build has grown beyond ${kilobytes(most).trim()} gzip`);
+      process.exitCode = 1;
+    }
   }
   row("scripts", size(...readdirSync(join(dist, "lib")).filter((file) => file.endsWith(".js"))));
 }

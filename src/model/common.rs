@@ -45,7 +45,9 @@ impl Linear {
     /// Takes `{name}.weight` `[outputs, inputs]`.
     pub fn load_without_bias(from: &mut Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
         let weight = from.take(&format!("{name}.weight"), [outputs, inputs])?;
-        Ok(Self { weight, bias: None, adapters: Vec::new() })
+        // Lies in memory as [inputs, outputs], which products read in order; its shape stays SAM's.
+        let turned = weight.val().transpose().reshape([inputs * outputs]).reshape([inputs, outputs]);
+        Ok(Self { weight: Param::from_tensor(turned.transpose()), bias: None, adapters: Vec::new() })
     }
 
     /// `[.., in]` to `[.., out]`.

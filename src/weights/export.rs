@@ -82,21 +82,23 @@ pub fn write(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Manifest> {
     manifest.check_settings()?;
+    let place = |e: Error| e.at(out.display());
     let target = Target::new(out)?;
     let mut shards = ShardWriter::new(target.folder.path(), &manifest.name);
     manifest.tensors.clear();
     let count = tensors.len();
     for (done, (name, shape)) in tensors.into_iter().enumerate() {
         let scheme = tensor_scheme(manifest.scheme, &name, &shape);
-        let parts = shards.tensor(&name, &shape, scheme, &read(&name)?)?;
+        let values = read(&name)?;
+        let parts = shards.tensor(&name, &shape, scheme, &values).map_err(place)?;
         manifest.tensors.insert(name, TensorEntry { shape, scheme, parts });
         progress(done + 1, count);
     }
-    manifest.shards = shards.finish()?;
+    manifest.shards = shards.finish().map_err(place)?;
     let json = manifest.to_json()?;
     Manifest::parse(&json)?; // what is written can be read
     let path = target.folder.path().join(MANIFEST_FILE);
-    write_file(&path, &json)?;
+    write_file(&path, &json).map_err(place)?;
     target.commit(&manifest)?;
     Ok(manifest)
 }
@@ -155,13 +157,8 @@ impl ShardWriter {
             let run = fitting.min(rows - done);
             let (bytes, scales) = scheme.encode(&values[done * columns..(done + run) * columns], columns);
             let info = |name: String, dtype, width| TensorInfo { name, shape: vec![run, width], dtype };
-            let (dtype, width) = match scheme {
-                Scheme::F32 => (Dtype::F32, columns),
-                Scheme::F16 => (Dtype::F16, columns),
-                Scheme::Q8 => (Dtype::I8, columns),
-                Scheme::Q4 => (Dtype::U8, columns.div_ceil(2)),
-            };
-            self.pending.push((info(name.to_owned(), dtype, width), bytes));
+            let dtype = scheme.dtype();
+            self.pending.push((info(name.to_owned(), dtype, row_values / dtype.size()), bytes));
             if !scales.is_empty() {
                 self.pending.push((info(format!("{name}{SCALE_SUFFIX}"), Dtype::F16, row_scales / 2), scales));
             }
@@ -216,9 +213,10 @@ impl Target {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        fs::create_dir_all(parent).map_err(|e| Error::from(e).at(parent.display()))?;
+        let no_folder = |e: std::io::Error| Error::from(e).at(parent.display()).remedy("choose another --out");
+        fs::create_dir_all(parent).map_err(no_folder)?;
         let folder = tempfile::Builder::new().prefix(".samlora-").tempdir_in(parent);
-        Ok(Self { out: out.to_owned(), folder: folder.map_err(|e| Error::from(e).at(parent.display()))? })
+        Ok(Self { out: out.to_owned(), folder: folder.map_err(no_folder)? })
     }
 
     /// Puts the finished folder, or a zip of it, in place.
@@ -318,7 +316,8 @@ fn write_file(path: &Path, content: &[u8]) -> Result<()> {
     };
     write().map_err(|e| {
         let full = e.kind() == std::io::ErrorKind::StorageFull;
-        let e = Error::from(e).at(path.display());
+        // The caller adds the package: the folder that it grows in is of no interest.
+        let e = Error::from(e).at(path.file_name().unwrap_or_default().display());
         if full { e.remedy("free some space, or choose another --out") } else { e }
     })
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::manifest::{Kind, LORA_MARK, MANIFEST_BYTES, MANIFEST_FILE, Manifest, Shard};
 use super::quantize::matrix;
 use super::safetensors::parse_header;
-use super::source::hex;
+use super::source::{Dtype, hex};
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -64,10 +64,12 @@ pub async fn read_tensors(
         let bytes = source.read(&shard.file, shard.bytes).await.map_err(place)?;
         verify(shard, &bytes).map_err(place)?;
         let header = parse_header(&bytes).map_err(place)?;
-        let find = |name: &str| {
-            let entry = header.tensors.iter().find(|t| t.info.name == name);
+        let mut unclaimed: BTreeMap<&str, _> = header.tensors.iter().map(|t| (t.info.name.as_str(), t)).collect();
+        let mut find = |name: &str, dtype: Dtype| {
+            let entry = unclaimed.remove(name).filter(|t| t.info.dtype == dtype);
             entry.and_then(|t| bytes.get(t.range.clone())).ok_or_else(|| {
-                place(Error::new(ErrorKind::Format, "is not in this shard").at(format!("tensor {name}")))
+                let message = format!("is not in this shard as {dtype}");
+                place(Error::new(ErrorKind::Format, message).at(format!("tensor {name}")))
             })
         };
         for (name, entry) in &manifest.tensors {
@@ -78,9 +80,9 @@ pub async fn read_tensors(
             let (all_rows, columns) = matrix(&entry.shape);
             let scales = match entry.scheme.row_bytes(columns) {
                 (_, 0) => &[][..],
-                _ => find(&format!("{name}{SCALE_SUFFIX}"))?,
+                _ => find(&format!("{name}{SCALE_SUFFIX}"), Dtype::F16)?,
             };
-            let values = entry.scheme.decode(find(name)?, scales, rows, columns);
+            let values = entry.scheme.decode(find(name, entry.scheme.dtype())?, scales, rows, columns);
             let values = values.map_err(|e| place(e.at(format!("tensor {name}"))))?;
             let stored = begun.entry(name).or_default();
             if stored.is_empty() {
@@ -91,6 +93,10 @@ pub async fn read_tensors(
             if stored.len() == all_rows * columns {
                 tensor(name, &entry.shape, begun.remove(name.as_str()).unwrap_or_default())?;
             }
+        }
+        if let Some(name) = unclaimed.keys().next() {
+            let error = Error::new(ErrorKind::Format, "is in this shard, but not in the manifest");
+            return Err(place(error.at(format!("tensor {name}"))));
         }
         loaded_bytes += shard.bytes as u64;
         progress(LoadProgress { loaded_bytes, total_bytes });
@@ -111,7 +117,9 @@ pub async fn read_tensors(
 pub fn check_pair(base: &Manifest, adapter: &Manifest) -> Result<()> {
     if base.kind != Kind::Base || adapter.kind != Kind::Adapter {
         let message = format!("expected a base and an adapter package, got {:?} and {:?}", base.kind, adapter.kind);
-        return Err(Error::new(ErrorKind::Invalid, message));
+        return Err(
+            Error::new(ErrorKind::Invalid, message).remedy("put an adapter package onto the base that it names")
+        );
     }
     let (wanted, found) = (adapter.origin.base_sha256.as_deref().unwrap_or("none"), base.content_hash());
     if wanted != found {

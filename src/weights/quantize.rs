@@ -8,6 +8,7 @@
 use half::f16;
 use serde::{Deserialize, Serialize};
 
+use super::source::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Columns that share a scale.
@@ -63,6 +64,16 @@ impl Scheme {
             Self::F16 => (2 * columns, 0),
             Self::Q8 => (columns, scales),
             Self::Q4 => (columns.div_ceil(2), scales),
+        }
+    }
+
+    /// The type that its numbers have in a shard; two of int4 share a byte.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Q8 => Dtype::I8,
+            Self::Q4 => Dtype::U8,
         }
     }
 

@@ -2,6 +2,9 @@
 #![allow(dead_code)] // each test uses a part
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
+mod files;
+pub mod package;
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -16,16 +19,10 @@ use samlora::weights::manifest::{FORMAT_VERSION, Kind, Manifest, Origin};
 use samlora::weights::quantize::Scheme;
 use samlora::weights::source::open;
 
+pub use files::fixtures;
+
 /// The parity fixtures' cases: name and side of the input.
 pub const CASES: [(&str, usize); 3] = [("s96_k6", 96), ("s224_k2", 224), ("s256_k4", 256)];
-
-/// The folder of the parity fixtures; `SAMLORA_FIXTURES` names another.
-pub fn fixtures() -> PathBuf {
-    match std::env::var_os("SAMLORA_FIXTURES") {
-        Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity"),
-    }
-}
 
 /// A file of the real data that `SAMLORA_DATA` names; without it says that `test` is left out.
 pub fn data(test: &str, file: &str) -> Option<PathBuf> {

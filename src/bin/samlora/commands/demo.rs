@@ -10,10 +10,9 @@ mod weights;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use clap::Args;
 use samlora::config::{Backbone, Class, Normalization, SamConfig};
-use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, open_device, read_back};
+use samlora::engine::{Device, DeviceChoice, SegmentOptions, Segmenter, open_device, read_back};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::logits::Logits;
 use samlora::model::{Parameters, Sam};
@@ -143,8 +142,7 @@ fn solve(rows: &mut [Vec<f64>], size: usize) -> Result<()> {
         }
         rows[pivot].iter_mut().for_each(|v| *v /= divisor);
         let source = rows[pivot].clone();
-        for (i, row) in rows.iter_mut().enumerate().filter(|(i, _)| *i != pivot) {
-            debug_assert!(i != pivot);
+        for (_, row) in rows.iter_mut().enumerate().filter(|(i, _)| *i != pivot) {
             let factor = row[pivot];
             row.iter_mut().zip(&source).for_each(|(v, s)| *v -= factor * s);
         }

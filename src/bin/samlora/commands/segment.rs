@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use samlora::engine::{DeviceChoice, SegmentOptions, Segmentation, Segmenter, open_device};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson;
+use samlora::image::check_size;
 use samlora::mask::ClassMask;
 use samlora::overlay;
 use samlora::polygon;
@@ -80,8 +80,7 @@ enum Format {
 pub fn run(args: &SegmentArgs) -> Result<()> {
     check(args)?;
     set_threads(args.threads)?;
-    let device = pollster::block_on(open_device(args.device))?;
-    let segmenter = load(args, &device)?;
+    let segmenter = load(args)?;
     std::fs::create_dir_all(&args.out).map_err(|e| {
         Error::new(ErrorKind::Io, "the output folder cannot be made")
             .source(e)
@@ -98,13 +97,14 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     Ok(())
 }
 
-fn load(args: &SegmentArgs, device: &Device) -> Result<Segmenter> {
+fn load(args: &SegmentArgs) -> Result<Segmenter> {
+    let device = pollster::block_on(open_device(args.device))?;
     let loading = bar(0, "loading", "bytes");
     let show = |p: LoadProgress| {
         loading.set_length(p.total_bytes);
         loading.set_position(p.loaded_bytes);
     };
-    let mut segmenter = pollster::block_on(Segmenter::load(&Folder::open(&args.model)?, device, show))?;
+    let mut segmenter = pollster::block_on(Segmenter::load(&Folder::open(&args.model)?, &device, show))?;
     if let Some(adapter) = &args.adapter {
         segmenter = pollster::block_on(segmenter.load_adapter(&Folder::open(adapter)?, show))?;
     }
@@ -172,6 +172,11 @@ fn open(input: &Path, zoom: Option<u8>) -> Result<Box<dyn PixelSource>> {
 
 fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut dyn PixelSource) -> Result<Value> {
     let (width, height) = source.size();
+    if args.format.contains(&Format::Overlay) {
+        // The one output that holds the whole image: said before hours of computing, not after.
+        check_size(width, height)
+            .map_err(|e| e.at("--format overlay").remedy("ask for other formats: --format png"))?;
+    }
     let progress = bar(100, &stem(input)?, "%");
     if !args.json {
         eprintln!("{}", source.describe());

@@ -135,7 +135,7 @@ impl Canvas {
         let (cx, cy) = (self.between(0.03, 0.97) * side, self.between(0.03, 0.97) * side);
         let (half_x, half_y) = (self.between(9.0, 22.0), self.between(8.0, 16.0));
         let angle = self.between(0.0, 1.5);
-        let roof = match self.random.next() % 3 {
+        let roof = match self.random.next_u64() % 3 {
             0 => [178.0, 88.0, 64.0],
             1 => [222.0, 220.0, 216.0],
             _ => [150.0, 66.0, 54.0],

@@ -1,0 +1,285 @@
+//! PyTorch's checkpoint files: every storage, foreign classes, damage, and hostile bytes of either format.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+
+use std::fs;
+use std::io::{Seek, Write};
+use std::path::{Path, PathBuf};
+
+use samlora::error::ErrorKind;
+use samlora::weights::keys::{LoraKeys, canonical};
+use samlora::weights::source::{Dtype, open};
+use tempfile::TempDir;
+
+#[path = "common/files.rs"]
+mod files;
+
+use files::{file, fixtures, info, message, names, safetensors};
+
+// PyTorch: pickles written here, opcode by opcode.
+
+/// Protocol 2 opcodes of what PyTorch writes.
+mod opcode {
+    pub fn text(s: &str) -> Vec<u8> {
+        [&b"X"[..], &(s.len() as u32).to_le_bytes(), s.as_bytes()].concat()
+    }
+    pub fn int(n: i32) -> Vec<u8> {
+        [&b"J"[..], &n.to_le_bytes()].concat()
+    }
+    pub fn ints(values: &[i32]) -> Vec<u8> {
+        [b"(".to_vec(), values.iter().flat_map(|&n| int(n)).collect(), b"t".to_vec()].concat()
+    }
+    pub fn global(module: &str, name: &str) -> Vec<u8> {
+        format!("c{module}\n{name}\n").into_bytes()
+    }
+    pub fn storage(class: &str, key: &str, len: i32) -> Vec<u8> {
+        let parts = [text("storage"), global("torch", class), text(key), text("cpu"), int(len)].concat();
+        [b"(", &parts[..], b"tQ"].concat()
+    }
+    pub fn tensor(storage: Vec<u8>, offset: i32, shape: &[i32], strides: &[i32]) -> Vec<u8> {
+        let hooks = [global("collections", "OrderedDict"), b")R".to_vec()].concat();
+        let arguments = [storage, int(offset), ints(shape), ints(strides), b"\x89".to_vec(), hooks].concat();
+        [global("torch._utils", "_rebuild_tensor_v2"), b"(".to_vec(), arguments, b"tR".to_vec()].concat()
+    }
+    pub fn dict(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+        let items = entries.iter().flat_map(|(k, v)| [text(k), v.clone()].concat()).collect();
+        [b"}(".to_vec(), items, b"u".to_vec()].concat()
+    }
+    pub fn program(value: Vec<u8>) -> Vec<u8> {
+        [b"\x80\x02".to_vec(), value, b".".to_vec()].concat()
+    }
+}
+use opcode::{dict, program, storage, tensor};
+
+fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in entries {
+        let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        zip.start_file(*name, options).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+fn pth(pickle: &[u8], storages: &[(&str, &[u8])]) -> (TempDir, PathBuf) {
+    let names: Vec<String> = storages.iter().map(|(key, _)| format!("archive/data/{key}")).collect();
+    let mut entries = vec![("archive/data.pkl", pickle)];
+    entries.extend(names.iter().map(String::as_str).zip(storages.iter().map(|s| s.1)));
+    file("model.pth", &zip_of(&entries))
+}
+
+#[test]
+fn every_storage_type_and_view() {
+    let floats: Vec<u8> = (0..12).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let view =
+        |offset, shape: &[i32], strides: &[i32]| tensor(storage("FloatStorage", "0", 12), offset, shape, strides);
+    let parameter = [
+        opcode::global("torch._utils", "_rebuild_parameter"),
+        [b"(".to_vec(), view(1, &[2], &[1]), b"\x88}tR".to_vec()].concat(),
+    ];
+    let one = |class, key| tensor(storage(class, key, 2), 0, &[2], &[1]);
+    let entries = [
+        ("whole", view(0, &[3, 4], &[4, 1])),
+        ("transposed", view(0, &[4, 3], &[1, 4])),
+        ("part", view(5, &[2, 2], &[4, 1])),
+        ("repeated", view(3, &[2, 2], &[0, 0])),
+        ("empty", view(0, &[0, 3], &[3, 1])),
+        ("scalar", view(7, &[], &[])),
+        ("parameter", parameter.concat()),
+        ("half", one("HalfStorage", "h")),
+        ("bf16", one("BFloat16Storage", "f")),
+        ("double", one("DoubleStorage", "d")),
+        ("long", one("LongStorage", "l")),
+        ("int", one("IntStorage", "i")),
+        ("byte", one("ByteStorage", "b")),
+        ("char", one("CharStorage", "b")),
+        ("bool", one("BoolStorage", "b")),
+        ("epoch", opcode::int(3)),
+    ];
+    let expected: &[(&str, &[f32])] = &[
+        ("whole", &[0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11.]),
+        ("transposed", &[0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]),
+        ("part", &[5., 6., 9., 10.]),
+        ("repeated", &[3.; 4]),
+        ("empty", &[]),
+        ("scalar", &[7.]),
+        ("parameter", &[1., 2.]),
+        ("half", &[1., -2.]),
+        ("bf16", &[1., -2.]),
+        ("double", &[0.5, -3.]),
+        ("long", &[-1., 5.]),
+        ("int", &[-1., 5.]),
+        ("byte", &[255., 0.]),
+        ("char", &[-1., 0.]),
+        ("bool", &[1., 0.]),
+    ];
+    let storages: &[(&str, &[u8])] = &[
+        ("0", &floats),
+        ("h", &[0x00, 0x3c, 0x00, 0xc0]),
+        ("f", &[0x80, 0x3f, 0x00, 0xc0]),
+        ("d", &[0.5f64, -3.0].map(f64::to_le_bytes).concat()),
+        ("l", &[-1i64, 5].map(i64::to_le_bytes).concat()),
+        ("i", &[-1i32, 5].map(i32::to_le_bytes).concat()),
+        ("b", &[255, 0]),
+    ];
+    let state = dict(&entries);
+    let metadata = [state.clone(), dict(&[("_metadata", dict(&[]))]), b"b".to_vec()].concat();
+    for pickle in [state.clone(), metadata, dict(&[("epoch", opcode::int(1)), ("model", state.clone())])] {
+        let (_folder, path) = pth(&program(pickle), storages);
+        let source = open(path).unwrap();
+        assert_eq!(source.tensors().len(), expected.len());
+        for (name, values) in expected {
+            assert_eq!(source.read_f32(name).unwrap(), *values, "{name}");
+        }
+    }
+    let big: Vec<u8> = [1f32, -2.5].iter().flat_map(|v| v.to_be_bytes()).collect();
+    let pickle = program(dict(&[("a", tensor(storage("FloatStorage", "0", 2), 0, &[2], &[1]))]));
+    let entries: &[(&str, &[u8])] = &[("x/data.pkl", &pickle), ("x/byteorder", b"big"), ("x/data/0", &big)];
+    let (_folder, path) = file("big.pth", &zip_of(entries));
+    assert_eq!(open(path).unwrap().read_f32("a").unwrap(), [1.0, -2.5]);
+}
+
+#[test]
+fn foreign_classes_are_named_and_never_run() {
+    let marker = tempfile::tempdir().unwrap().path().join("ran");
+    let call = |module: &str, name: &str| {
+        let command = opcode::text(&format!("touch {}", marker.display()));
+        [opcode::global(module, name), b"(".to_vec(), command, b"tR".to_vec()].concat()
+    };
+    for (module, name) in
+        [("os", "system"), ("builtins", "eval"), ("torch.storage", "_load_from_bytes"), ("torch", "Size")]
+    {
+        let (_folder, path) = pth(&program(dict(&[("a", call(module, name))])), &[]);
+        let (kind, text) = message(open(path));
+        assert!(kind == ErrorKind::Unsupported && text.contains(&format!("{module}.{name}")), "{text}");
+        assert!(text.contains("torch.save") && text.contains("model.pth"), "{text}");
+    }
+    let stacked = [opcode::text("posix"), opcode::text("system"), b"\x93".to_vec()].concat();
+    let (_folder, path) = pth(&program(stacked), &[]);
+    assert!(message(open(path)).1.contains("posix.system"));
+    assert!(!marker.exists());
+}
+
+#[test]
+fn damaged_pytorch_files() {
+    let floats = [0u8; 16];
+    let a = |class, len, offset, shape: &[i32], strides: &[i32]| {
+        program(dict(&[("a", tensor(storage(class, "0", len), offset, shape, strides))]))
+    };
+    for (pickle, kind) in [
+        (a("FloatStorage", 4, 1, &[4], &[1]), ErrorKind::Format), // past the end
+        (a("FloatStorage", 5, 0, &[5], &[1]), ErrorKind::Format), // storage larger than its entry
+        (a("FloatStorage", 4, 0, &[2], &[-1]), ErrorKind::Format), // negative stride
+        (a("FloatStorage", 4, -1, &[2], &[1]), ErrorKind::Format), // negative offset
+        (a("FloatStorage", 4, 0, &[-2], &[1]), ErrorKind::Format), // negative size
+        (a("FloatStorage", 4, 0, &[2, 2], &[1]), ErrorKind::Format), // strides do not go with the shape
+        (a("FloatStorage", 4, 0, &[i32::MAX; 8], &[0; 8]), ErrorKind::Limit), // repeats one element for ever
+        (a("FloatStorage", 4, 0, &[1 << 20], &[0]), ErrorKind::Limit),
+        (a("FloatStorage", 4, 0, &[1; 9], &[1; 9]), ErrorKind::Limit),
+        (a("ShortStorage", 8, 0, &[2], &[1]), ErrorKind::Unsupported),
+        (program(dict(&[])), ErrorKind::Unsupported),
+        (program(opcode::int(1)), ErrorKind::Unsupported),
+        (b"\x80\x02".to_vec(), ErrorKind::Format),
+        (b"\x80\x02.".to_vec(), ErrorKind::Format),
+        (b"\x80\x02u.".to_vec(), ErrorKind::Format),
+        ([&b"\x80\x02"[..], &b"(".repeat(1 << 20)].concat(), ErrorKind::Format),
+        ([&b"\x80\x02)"[..], &b"\x85".repeat(1 << 20), b"."].concat(), ErrorKind::Unsupported), // nested a million deep
+        (vec![b')'; (1 << 22) + 1], ErrorKind::Limit),
+    ] {
+        let (_folder, path) = pth(&pickle, &[("0", &floats)]);
+        let (found, text) = message(open(path));
+        assert_eq!(found, kind, "{text}");
+    }
+    let good = a("FloatStorage", 4, 0, &[4], &[1]);
+    let (_folder, path) = pth(&good, &[("1", &floats)]);
+    assert!(message(open(path)).1.contains("lacks data/0"));
+    let (_folder, path) = file("x.pth", &zip_of(&[("x/y", b"1")]));
+    assert!(message(open(path)).1.contains("no data.pkl"));
+    let (_folder, path) = file("x.pth", &zip_of(&[("x/data.pkl", &good), ("y/data.pkl", &good)]));
+    assert!(message(open(path)).1.contains("several data.pkl"));
+
+    let (_folder, path) = pth(&good, &[("0", &[0, 0, 0, 0, 0, 0, 0x80, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0])]);
+    let (kind, text) = message(open(&path).unwrap().read_f32("a"));
+    assert!(kind == ErrorKind::Format && text.contains("tensor a: element 1 is inf"), "{text}");
+    // One flipped bit in a storage is caught by the zip's checksum.
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(4).position(|w| w == [0, 0, 0x80, 0x7f]).unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(message(open(&path).unwrap().read_f32("a")).0, ErrorKind::Integrity);
+    // Compressed entries, as a repacked file has them: method 8 in every header.
+    for (signature, field) in [(b"PK\x03\x04", 8), (b"PK\x01\x02", 10)] {
+        for at in 0..bytes.len() - 4 {
+            if &bytes[at..at + 4] == signature {
+                bytes[at + field] = 8;
+            }
+        }
+    }
+    fs::write(&path, &bytes).unwrap();
+    assert!(message(open(&path)).1.contains("zip -0"));
+}
+
+// Any bytes give tensors or an error, never a panic.
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n
+    }
+}
+
+fn read_all(path: &Path) {
+    if let Ok(source) = open(path) {
+        let _ = canonical(names(source.as_ref()));
+        let _ = LoraKeys::find(source.tensors());
+        for t in source.tensors() {
+            let _ = source.read_f32(&t.name);
+        }
+    }
+}
+
+fn torture(original: &[u8], rounds: usize, seed: u64) {
+    let (_folder, path) = file("model", original);
+    let mut out = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let mut random = Random(seed);
+    for round in 0..rounds {
+        let mut bytes = original.to_vec();
+        match round % 3 {
+            0 => bytes.truncate(random.below(bytes.len())),
+            1 => {
+                let at = random.below(bytes.len());
+                bytes[at] ^= 1 << random.below(8);
+            }
+            _ => {
+                for _ in 0..=random.below(8) {
+                    let at = random.below(bytes.len());
+                    bytes[at] = random.below(256) as u8;
+                }
+            }
+        }
+        // Rewritten in place: truncating to nothing first makes some file systems flush every time.
+        out.rewind().unwrap();
+        out.write_all(&bytes).unwrap();
+        out.set_len(bytes.len() as u64).unwrap();
+        read_all(&path);
+    }
+}
+
+#[test]
+fn no_bytes_make_it_panic() {
+    let floats = [0u8; 48];
+    let state = dict(&[
+        ("w_a_000", tensor(storage("FloatStorage", "0", 12), 0, &[4, 3], &[1, 4])),
+        ("w_b_000", tensor(storage("FloatStorage", "0", 12), 4, &[3, 2], &[2, 1])),
+    ]);
+    let (_folder, path) = pth(&program(dict(&[("model", state)])), &[("0", &floats)]);
+    torture(&fs::read(path).unwrap(), 6000, 1);
+    let small = safetensors(&[(info("a", &[2, 3], Dtype::F32), vec![0; 24]), (info("b", &[3], Dtype::U8), vec![0; 3])]);
+    torture(&small, 3000, 2);
+    for name in ["s224_k2_lora.pth", "s224_k2_lora.safetensors"] {
+        if let Ok(bytes) = fs::read(fixtures().join(name)) {
+            torture(&bytes, 150, 3);
+        }
+    }
+}

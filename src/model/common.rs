@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData, module};
 
 use super::Parameters;
 use crate::error::Result;
+use crate::kernels::bias_gelu;
 
 /// A linear layer, `y = x W^T + b`, with any number of low-rank adapters on ranges of its outputs.
 #[derive(Module, Debug)]
@@ -136,10 +137,10 @@ impl MlpBlock {
 
     /// `[.., channels]` to the same.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let hidden = self.lin1.forward(x);
-        let hidden = match self.activation {
-            Activation::Gelu => gelu(hidden),
-            Activation::Relu => relu(hidden),
+        let hidden = match (self.activation, &self.lin1.bias) {
+            (Activation::Gelu, Some(bias)) => bias_gelu(self.lin1.product(x), bias.val()),
+            (Activation::Gelu, None) => gelu(self.lin1.product(x)),
+            (Activation::Relu, _) => relu(self.lin1.forward(x)),
         };
         self.lin2.forward(hidden)
     }

@@ -2,17 +2,14 @@
 //! (`image_encoder.py`).
 
 use burn::module::{Module, Param};
-use burn::tensor::ops::{AttentionModuleOptions, PadMode};
-use burn::tensor::{Device, Int, Tensor, TensorData, module};
+use burn::tensor::ops::PadMode;
+use burn::tensor::{Tensor, module};
 
 use super::Parameters;
 use super::common::{Activation, LayerNorm, Linear, MlpBlock, patches, resample_matrix};
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
-
-/// Most attention scores that exist at once. Devices without a fused kernel write them out, and WebGPU's default limit for
-/// one binding is 128 MiB: 2^24 scores of 4 bytes are half of it. (ViT-B's global blocks have 12 x 2^24 at 1024 px.)
-const SCORES_AT_ONCE: usize = 1 << 24;
+use crate::kernels::{WindowAttention, by_query_and_key};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
 #[derive(Module, Debug)]
@@ -141,99 +138,39 @@ impl Attention {
         })
     }
 
-    /// `[b, h, w, c]` to the same.
-    ///
-    /// The reference pads the image to whole windows before the qkv product. A padded token is zero, so its q, k and v
-    /// are the bias alone: here the product runs on real tokens only and the bias is added after padding. Padded keys
-    /// take part in the softmax as they do in the reference; padded queries' results are cropped away before the
-    /// projection.
+    /// `[b, h, w, c]` to the same; padded tokens never reach the products ([`WindowAttention::forward`]).
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [b, h, w, c] = x.dims();
+        let [_, h, w, _] = x.dims();
         let (rows, columns) = match self.window {
             Some(side) => (side, side),
             None => (h, w),
         };
-        let (down, across) = (h.div_ceil(rows), w.div_ceil(columns));
-        let windows = b * down * across;
-
-        let mut qkv = self.qkv.product(x);
-        if (down * rows, across * columns) != (h, w) {
-            qkv = qkv.pad([(0, down * rows - h), (0, across * columns - w), (0, 0)], PadMode::Constant(0.0));
-        }
-        if let Some(bias) = &self.qkv.bias {
-            qkv = qkv + bias.val().unsqueeze();
-        }
-        // [windows, heads, tokens, head_dim] each
-        let (heads, tokens) = (self.num_heads, rows * columns);
-        let qkv = qkv
-            .reshape([b, down, rows, across, columns, 3 * c])
-            .permute([0, 1, 3, 2, 4, 5])
-            .reshape([windows, tokens, 3, heads, c / heads])
-            .permute([2, 0, 3, 1, 4]);
-        let part = |i: usize| qkv.clone().narrow(0, i, 1).reshape([windows, heads, tokens, c / heads]);
-        let y = self.attend(part(0), part(1), part(2), rows, columns);
-        let y = y
-            .permute([0, 2, 1, 3])
-            .reshape([b, down, across, rows, columns, c])
-            .permute([0, 1, 3, 2, 4, 5])
-            .reshape([b, down * rows, across * columns, c])
-            .slice([0..b, 0..h, 0..w, 0..c]);
-        self.proj.forward(y)
+        let attention = WindowAttention {
+            rows,
+            columns,
+            heads: self.num_heads,
+            rel_h: relative_positions(self.rel_pos_h.val(), rows),
+            rel_w: relative_positions(self.rel_pos_w.val(), columns),
+        };
+        self.proj.forward(attention.forward(self.qkv.product(x), self.qkv_bias()))
     }
 
-    /// Softmax attention over windows of `rows` x `columns` tokens; q, k, v and result `[windows, heads, tokens, head_dim]`.
-    ///
-    /// The reference adds `rel_h[q, row of k] + rel_w[q, column of k]` to the scores:
-    /// `softmax(q k^T / sqrt(d) + rel_h[.., :, None] + rel_w[.., None, :]) v`. The same sum comes out of a longer
-    /// product, `[q / sqrt(d) | rel_h | rel_w] [k | row of k, one-hot | column of k, one-hot]^T`, so that no bias of
-    /// size tokens x tokens is ever built.
-    fn attend(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, rows: usize, columns: usize) -> Tensor<4> {
-        let [windows, heads, tokens, dim] = q.dims();
-        let device = q.device();
-        let grid = q.clone().reshape([windows * heads, rows, columns, dim]);
-        // rel_h = einsum("bhwc,hkc->bhwk"), rel_w = einsum("bhwc,wkc->bhwk"), with the unscaled q
-        let rel_h = grid.clone().matmul(relative_positions(self.rel_pos_h.val(), rows).swap_dims(1, 2).unsqueeze());
-        let rel_w = relative_positions(self.rel_pos_w.val(), columns).swap_dims(1, 2).unsqueeze();
-        let rel_w = grid.swap_dims(1, 2).matmul(rel_w).swap_dims(1, 2);
-        let rel_h = rel_h.reshape([windows, heads, tokens, rows]);
-        let rel_w = rel_w.reshape([windows, heads, tokens, columns]);
-        let place =
-            one_hot_grid(rows, columns, &device).unsqueeze::<4>().expand([windows, heads, tokens, rows + columns]);
-        let q = Tensor::cat(vec![q * (dim as f64).powf(-0.5), rel_h, rel_w], 3);
-        let k = Tensor::cat(vec![k, place], 3);
-        let options = AttentionModuleOptions { scale: Some(1.0), ..Default::default() };
-        let rows = (SCORES_AT_ONCE / (windows * heads * tokens)).clamp(1, tokens);
-        if rows == tokens {
-            return module::attention(q, k, v, None, None, options);
+    fn qkv_bias(&self) -> Tensor<1> {
+        match &self.qkv.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([self.qkv.weight.dims()[0]], &self.qkv.weight.val().device()),
         }
-        let runs = q.split(rows, 2).into_iter();
-        Tensor::cat(runs.map(|q| module::attention(q, k.clone(), v.clone(), None, None, options)).collect(), 2)
     }
 }
 
-/// Relative positions `[2 * s - 1, d]` as `[side, side, d]` for query and key coordinates, resampled to
-/// `2 * side - 1` if they are for another side (`get_rel_pos`; query and key grids are the same here).
+/// Relative positions by coordinate of query and key `[side, side, d]`, resampled if they are for another side
+/// (`get_rel_pos`; query and key grids are the same here).
 fn relative_positions(positions: Tensor<2>, side: usize) -> Tensor<3> {
-    let [length, dim] = positions.dims();
-    let device = positions.device();
-    let positions = if length == 2 * side - 1 {
-        positions
-    } else {
-        resample_matrix(length, 2 * side - 1, &device).matmul(positions)
-    };
-    let indices: Vec<i32> = (0..side).flat_map(|q| (0..side).map(move |k| (q + side - 1 - k) as i32)).collect();
-    let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [side * side]), &device);
-    positions.select(0, indices).reshape([side, side, dim])
-}
-
-/// Row and column of each token of a grid, one-hot: `[rows * columns, rows + columns]`.
-fn one_hot_grid(rows: usize, columns: usize, device: &Device) -> Tensor<2> {
-    let mut values = vec![0.0f32; rows * columns * (rows + columns)];
-    for (token, line) in values.chunks_exact_mut(rows + columns).enumerate() {
-        line[token / columns] = 1.0;
-        line[rows + token % columns] = 1.0;
+    let [length, _] = positions.dims();
+    if length == 2 * side - 1 {
+        return by_query_and_key(positions, side);
     }
-    Tensor::from_data(TensorData::new(values, [rows * columns, rows + columns]), device)
+    by_query_and_key(resample_matrix(length, 2 * side - 1, &positions.device()).matmul(positions), side)
 }
 
 /// 1x1 convolution, layer norm, 3x3 convolution, layer norm.

@@ -105,13 +105,7 @@ fn outputs(name: &str, input: Option<&Path>, source: &mut dyn PixelSource, out: 
 
 #[test]
 fn outputs_line_up_with_their_inputs() {
-    let Some(data) = data() else { return };
-    let Some(python) = std::env::var_os("SAMLORA_PYTHON") else {
-        println!(
-            "left out: SAMLORA_PYTHON is not set (a Python with rasterio and shapely), so nothing checks the outputs"
-        );
-        return;
-    };
+    let (Some(data), Some(python)) = (data(), python()) else { return };
     let temporary = tempfile::tempdir().expect("a folder");
     let out = std::env::var_os("SAMLORA_OUT").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     std::fs::create_dir_all(&out).expect("a folder");
@@ -127,16 +121,76 @@ fn outputs_line_up_with_their_inputs() {
         jobs.push(outputs(&name, Some(&input), source.as_mut(), &out));
     }
     for mut mosaic in xyz::mosaics(data.join("tiles/xyz-philippines")).expect("a folder of tiles") {
-        let name = format!("xyz-{}", mosaic.zoom());
-        jobs.push(outputs(&name, None, &mut mosaic, &out));
+        let zoom = mosaic.zoom();
+        let mut job = outputs(&format!("xyz-{zoom}"), None, &mut mosaic, &out);
+        job["zoom"] = zoom.into();
+        jobs.push(job);
     }
+    check(&python, &out, &data, &jobs, &serde_json::json!(classes()));
+}
+
+fn python() -> Option<std::ffi::OsString> {
+    let python = std::env::var_os("SAMLORA_PYTHON");
+    if python.is_none() {
+        println!(
+            "left out: SAMLORA_PYTHON is not set (a Python with rasterio and shapely), so nothing checks the outputs"
+        );
+    }
+    python
+}
+
+/// Has the independent reader compare what lies in `out` with the data.
+fn check(python: &std::ffi::OsStr, out: &Path, data: &Path, jobs: &[serde_json::Value], classes: &serde_json::Value) {
     let manifest = out.join("jobs.json");
     let folder = data.join("tiles/xyz-philippines");
-    let json = serde_json::json!({ "out": out, "tiles": folder, "jobs": jobs, "classes": classes() });
+    let json = serde_json::json!({ "out": out, "tiles": folder, "jobs": jobs, "classes": classes });
     std::fs::write(&manifest, json.to_string()).expect("written");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/georef_check.py");
     let status = Command::new(python).arg(script).arg(&manifest).status().expect("Python runs");
     assert!(status.success(), "the outputs do not line up with their inputs");
+}
+
+/// The whole way: the demo's model on one file of every kind, by the command.
+#[test]
+fn the_command_lines_up_with_its_inputs() {
+    let (Some(data), Some(python)) = (data(), python()) else { return };
+    let temporary = tempfile::tempdir().expect("a folder");
+    let (demo, out) = (temporary.path().join("demo"), temporary.path().join("out"));
+    let samlora = |arguments: &mut Command| {
+        let output = arguments.output().expect("the command runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let binary = env!("CARGO_BIN_EXE_samlora");
+    samlora(Command::new(binary).args(["demo", "--out"]).arg(&demo));
+    let mut inputs: Vec<PathBuf> = images(&data.join("georef")).collect();
+    inputs.extend(images(&data.join("oam-buildings/zanzibar/images")).next());
+    inputs.extend(images(&data.join("oam-buildings/banepa-512-train/images")).next());
+    let mut command = Command::new(binary);
+    command.arg("segment").arg("--json").arg("--model").arg(demo.join("package")).arg("--out").arg(&out);
+    command.args(["--format", "png,overlay,geojson,geotiff"]).args(&inputs).arg(data.join("tiles/xyz-philippines"));
+    let reports = samlora(&mut command);
+    let mut jobs = Vec::new();
+    for line in reports.lines() {
+        let report: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+        let input = PathBuf::from(report["input"].as_str().expect("an input"));
+        let side = |name: &str| report[name].as_u64().expect("a side");
+        let folder = input.is_dir();
+        jobs.push(serde_json::json!({
+            "name": input.file_stem().expect("a name").to_string_lossy(),
+            "input": if folder { None } else { Some(&input) },
+            "zoom": 21, // the largest that the folder has
+            "small": side("width") * side("height") <= 4 << 20,
+            "georef": input.extension().is_some_and(|e| e == "tif"),
+            // a picture that only its name, z-x-y, places
+            "tile": !folder && input.extension().is_none_or(|e| e != "tif"),
+            "command": true,
+        }));
+    }
+    assert_eq!(jobs.len(), inputs.len() + 1);
+    let manifest = std::fs::read_to_string(demo.join("package/samlora.json")).expect("a manifest");
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
+    check(&python, &out, &data, &jobs, &manifest["classes"]);
 }
 
 #[test]

@@ -23,6 +23,11 @@ pub use device::{DeviceChoice, open_device};
 
 use clock::Stopwatch;
 
+/// The most pixels that are segmented at once: class and confidence are one byte each.
+const MAX_MASK_PIXELS: u64 = 1 << 31;
+/// The most memory for blending; 1 GiB is 100,000 columns of six classes at an input of 448 px.
+const MAX_BLEND_BYTES: u64 = 1 << 30;
+
 /// What [`Segmenter::segment`] shall give.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SegmentOptions {
@@ -172,6 +177,7 @@ impl Segmenter {
         if width == 0 || height == 0 {
             return Err(Error::new(ErrorKind::Invalid, format!("the image is empty: {width} x {height} pixels")));
         }
+        self.check_extent(width, height)?;
         let total = Stopwatch::start();
         let mut timings = Timings::default();
         let size = self.manifest.input_size;
@@ -213,6 +219,17 @@ impl Segmenter {
         }
         timings.total = total.elapsed();
         Ok(Segmentation { mask, probabilities: options.probabilities.then_some(probabilities), timings })
+    }
+
+    /// Refuses what would not fit into memory: the mask's pixels, and the blend's rows of one window.
+    fn check_extent(&self, width: usize, height: usize) -> Result<()> {
+        let (pixels, rows) = (width as u64 * height as u64, width as u64 * self.manifest.input_size as u64);
+        let blend_bytes = rows * (self.manifest.architecture.mask_tokens as u64 + 1) * 4;
+        if pixels > MAX_MASK_PIXELS || blend_bytes > MAX_BLEND_BYTES {
+            let message = format!("{width} x {height} pixels are too many to segment at once");
+            return Err(Error::new(ErrorKind::Limit, message).remedy("cut the image into parts"));
+        }
+        Ok(())
     }
 
     /// The low-resolution logits, `[classes, input / 4, input / 4]`, of the one window that an image runs in which fits

@@ -446,3 +446,14 @@ fn wrong_arguments_say_so() {
     let version = succeeds(&["--version"]);
     assert!(version.contains(env!("CARGO_PKG_VERSION")) && version.contains("package format"), "{version}");
 }
+
+/// `println!` would panic there.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_stdout_is_an_error_not_a_panic() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let file = fixture("tiny_sam.pth");
+    let output = Command::new(env!("CARGO_BIN_EXE_samlora")).args(["inspect", &file]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("error: standard output: "), "{}", text(&output.stderr));
+}

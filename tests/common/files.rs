@@ -11,12 +11,9 @@ use samlora::weights::safetensors::Writer;
 use samlora::weights::source::{Dtype, TensorInfo, TensorSource};
 use tempfile::TempDir;
 
-/// The parity fixtures; `SAMLORA_FIXTURES` names another folder.
+/// The parity fixtures of this repository; only `parity.rs` takes another folder, since the others know its cases.
 pub fn fixtures() -> PathBuf {
-    match std::env::var_os("SAMLORA_FIXTURES") {
-        Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity"),
-    }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity")
 }
 
 pub fn names(source: &dyn TensorSource) -> Vec<&str> {

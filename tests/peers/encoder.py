@@ -1,6 +1,6 @@
 """The same SAM image encoder in PyTorch, onnxruntime (native and web) and `samlora bench`, side by side.
 
-    python3 tests/peers/encoder.py --samlora target/release/samlora [--backbone vit_b] [--size 256] [--threads 2]
+    python3 tests/peers/encoder.py --samlora target/debug/samlora [--backbone vit_b] [--size 256] [--threads 2]
 
 Makes its own environment on the first call, writes a random checkpoint unless one is given, then measures engine after
 engine, each in a process of its own, and prints a table and one line of JSON. See README.md.
@@ -93,7 +93,7 @@ def main():
     ap.add_argument("--rounds", type=int, default=1, help="how often the engines take turns")
     ap.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     ap.add_argument("--checkpoint", type=pathlib.Path, help=".pth or .safetensors in Meta's names; default: random weights")
-    ap.add_argument("--samlora", type=pathlib.Path, default=root / "target/release/samlora", help="the built command")
+    ap.add_argument("--samlora", type=pathlib.Path, default=root / "target/debug/samlora", help="the built command")
     ap.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"))
     ap.add_argument("--work", type=pathlib.Path, default=root / "target/peers", help="folder of environment and models")
     ap.add_argument("--json", type=pathlib.Path, help="write the report there as well")
@@ -108,7 +108,7 @@ def main():
     if a.setup:
         return print(python)
     if "samlora" in a.engines and not a.samlora.exists():
-        sys.exit(f"{a.samlora} does not exist: build it (cargo build --release), give --samlora, or choose --engines without it")
+        sys.exit(f"{a.samlora} does not exist: build it (cargo build), give --samlora, or choose --engines without it")
     if "onnxruntime-web" in a.engines and not a.chromium:
         sys.exit("no Chromium found: install it, give --chromium, or choose --engines without onnxruntime-web")
 

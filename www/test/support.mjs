@@ -10,7 +10,7 @@ import { chromium } from "playwright-core";
 
 export const www = fileURLToPath(new URL("..", import.meta.url));
 const root = join(www, "..");
-const fixtures = process.env.SAMLORA_FIXTURES ?? join(root, "tests/fixtures/parity");
+const fixtures = join(root, "tests/fixtures/parity");
 
 /** A folder for one test file, gone when it ends. */
 export function scratch(t) {

@@ -8,11 +8,20 @@ pub mod inspect;
 pub mod segment;
 pub mod serve;
 
+use std::io::Write;
+
 use samlora::error::{Error, ErrorKind, Result};
 
 /// Prints one JSON value on a line of stdout.
-pub fn print_json(value: &serde_json::Value) {
-    println!("{value}");
+pub fn print_json(value: &serde_json::Value) -> Result<()> {
+    say(format_args!("{value}"))
+}
+
+/// Prints a line on stdout. `println!` would panic where stdout is closed or its disk is full.
+pub fn say(line: std::fmt::Arguments) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_fmt(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
+    written.map_err(|e| Error::from(e).at("standard output"))
 }
 
 /// This process's largest resident memory so far in bytes, where the system tells (Linux).

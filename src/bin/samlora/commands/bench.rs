@@ -15,7 +15,7 @@ use samlora::weights::layout;
 use serde_json::json;
 
 use super::export::plain_manifest;
-use super::{peak_memory, print_json, set_threads, size};
+use super::{peak_memory, print_json, say, set_threads, size};
 
 /// Measures a backbone; prints milliseconds of the first run, the median and the fastest of the others
 #[derive(Debug, Args)]
@@ -93,16 +93,20 @@ pub fn run(args: &BenchArgs) -> Result<()> {
             "threads": rayon::current_num_threads(), "runs": args.runs, "load_ms": load_ms,
             "encoder_ms": times(&encoder), "decoder_ms": times(&decoder), "tile_ms": times(&tile),
             "peak_memory_bytes": memory,
-        }));
+        }))?;
         return Ok(());
     }
     let threads = rayon::current_num_threads();
-    println!("{} at {side} px on {} ({threads} threads), load {load_ms:.0} ms", args.backbone, args.device.name());
-    println!("{:<10} {:>10} {:>10} {:>10}", "ms", "first", "median", "fastest");
+    say(format_args!(
+        "{} at {side} px on {} ({threads} threads), load {load_ms:.0} ms",
+        args.backbone,
+        args.device.name()
+    ))?;
+    say(format_args!("{:<10} {:>10} {:>10} {:>10}", "ms", "first", "median", "fastest"))?;
     for (name, t) in [("encoder", encoder), ("decoder", decoder), ("tile", tile)] {
-        println!("{name:<10} {:>10.1} {:>10.1} {:>10.1}", t.cold, t.median, t.min);
+        say(format_args!("{name:<10} {:>10.1} {:>10.1} {:>10.1}", t.cold, t.median, t.min))?;
     }
-    println!("peak memory {}", memory.map_or("unknown".into(), size));
+    say(format_args!("peak memory {}", memory.map_or("unknown".into(), size)))?;
     Ok(())
 }
 

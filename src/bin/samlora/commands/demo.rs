@@ -26,6 +26,7 @@ use samlora::weights::quantize::Scheme;
 
 use self::scene::Scene;
 use super::export::plain_manifest;
+use super::say;
 
 /// Writes DIR/package and DIR/samples
 #[derive(Debug, Args)]
@@ -61,14 +62,14 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     }
     let list = serde_json::json!(names).to_string();
     atomic(samples.join("index.json"), |file| Ok(std::io::Write::write_all(file, list.as_bytes())?))?;
-    println!(
+    say(format_args!(
         "{}: {}, mean IoU {:.3} on a drawn scene it has not seen; {} pictures in {}",
         out.display(),
         super::size(written.weight_bytes()),
         written.metrics.and_then(|m| m.get("mean_iou").copied()).unwrap_or_default(),
         names.len(),
         samples.display()
-    );
+    ))?;
     Ok(())
 }
 

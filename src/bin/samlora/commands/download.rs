@@ -3,6 +3,7 @@
 //! Size and CRC-32 of the published files are known (below); their SHA-256 is recorded beside the file as
 //! `<file>.sha256` when a download is first verified, and checked from then on.
 
+use super::say;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind as IoKind, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -115,9 +116,9 @@ pub fn run(args: &DownloadArgs) -> Result<()> {
         let line = serde_json::json!({
             "file": path, "bytes": bytes, "crc32": crc32, "sha256": sha256, "downloaded": downloaded,
         });
-        println!("{line}");
+        say(format_args!("{line}"))?;
     } else {
-        println!("{}", path.display());
+        say(format_args!("{}", path.display()))?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use samlora::weights::package::read_manifest;
 use samlora::weights::quantize::Scheme;
 use serde_json::json;
 
-use super::{peak_memory, print_json, size};
+use super::{peak_memory, print_json, say, size};
 use crate::progress::bar;
 
 /// Writes a package folder, or a .samlora file if --out ends so
@@ -83,9 +83,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             "package": args.out, "kind": written.kind, "backbone": written.backbone, "scheme": written.scheme,
             "parameters": written.parameters(), "weight_bytes": bytes, "shards": written.shards.len(),
             "content_hash": written.content_hash(), "seconds": seconds, "peak_memory_bytes": memory,
-        }));
+        }))?;
     } else {
-        println!(
+        say(format_args!(
             "{}: {} {} as {}, {} in {} shards, {seconds:.1} s, peak memory {}",
             args.out.display(),
             written.backbone,
@@ -94,7 +94,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             size(bytes),
             written.shards.len(),
             memory.map_or("unknown".into(), size)
-        );
+        ))?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use samlora::weights::package::{read_manifest, read_tensors};
 use samlora::weights::source;
 use serde_json::json;
 
-use super::{print_json, size};
+use super::{print_json, say, size};
 
 /// Recognises the file by its content; a package's weights are read and checked against their hashes
 #[derive(Debug, Args)]
@@ -40,11 +40,14 @@ pub fn run(args: &InspectArgs) -> Result<()> {
             print_json(&json!({
                 "kind": "adapter", "rank": keys.rank(), "blocks": keys.blocks(), "targets": targets,
                 "lora_parameters": numbers, "other_tensors": keys.rest.tensors.len(),
-            }));
+            }))?;
         } else {
             let rank = keys.rank().map_or("mixed".into(), |r| r.to_string());
-            println!("LoRA adapter: rank {rank}, {} blocks, targets {}", keys.blocks(), targets.join(", "));
-            println!("{numbers} LoRA parameters, {} other tensors (prompt encoder, decoder)", keys.rest.tensors.len());
+            say(format_args!("LoRA adapter: rank {rank}, {} blocks, targets {}", keys.blocks(), targets.join(", ")))?;
+            say(format_args!(
+                "{numbers} LoRA parameters, {} other tensors (prompt encoder, decoder)",
+                keys.rest.tensors.len()
+            ))?;
         }
         return Ok(());
     }
@@ -54,10 +57,10 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     if args.json {
         print_json(&json!({
             "kind": "checkpoint", "backbone": config.backbone_name(), "architecture": config, "parameters": parameters,
-        }));
+        }))?;
     } else {
-        println!("SAM checkpoint: {}, {parameters} parameters", config.backbone_name().unwrap_or("custom"));
-        println!(
+        say(format_args!("SAM checkpoint: {}, {parameters} parameters", config.backbone_name().unwrap_or("custom")))?;
+        say(format_args!(
             "embed {}, depth {}, heads {}, window {}, global blocks {:?}, {} mask tokens, pretrained at {} px",
             config.embed_dim,
             config.depth,
@@ -66,7 +69,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
             config.global_attn_indexes,
             config.mask_tokens,
             config.pretrained_size
-        );
+        ))?;
     }
     Ok(())
 }
@@ -81,26 +84,32 @@ fn package(path: &Path, as_json: bool) -> Result<()> {
             "kind": manifest.kind, "backbone": manifest.backbone, "scheme": manifest.scheme,
             "parameters": manifest.parameters(), "weight_bytes": manifest.weight_bytes(),
             "content_hash": manifest.content_hash(), "manifest": manifest,
-        }));
+        }))?;
         return Ok(());
     }
-    println!("{:?} package {:?}: {} as {}", manifest.kind, manifest.name, manifest.backbone, manifest.scheme.name());
-    println!(
+    say(format_args!(
+        "{:?} package {:?}: {} as {}",
+        manifest.kind,
+        manifest.name,
+        manifest.backbone,
+        manifest.scheme.name()
+    ))?;
+    say(format_args!(
         "{} numbers, {} in {} shards, all hashes right",
         manifest.parameters(),
         size(manifest.weight_bytes()),
         manifest.shards.len()
-    );
-    println!("input {} px, tile {} px", manifest.input_size, manifest.tile_size);
+    ))?;
+    say(format_args!("input {} px, tile {} px", manifest.input_size, manifest.tile_size))?;
     for class in &manifest.classes {
         let [r, g, b] = class.color;
-        println!("  {:>3} #{r:02x}{g:02x}{b:02x} {}", class.index, class.name);
+        say(format_args!("  {:>3} #{r:02x}{g:02x}{b:02x} {}", class.index, class.name))?;
     }
     for (name, text) in
         [("licence", &manifest.licence), ("attribution", &manifest.attribution), ("tool", &manifest.tool)]
     {
         if !text.is_empty() {
-            println!("{name}: {text}");
+            say(format_args!("{name}: {text}"))?;
         }
     }
     Ok(())

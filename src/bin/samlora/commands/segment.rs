@@ -18,7 +18,7 @@ use samlora::weights::manifest::Kind;
 use samlora::weights::package::LoadProgress;
 use serde_json::{Value, json};
 
-use super::{print_json, set_threads, size};
+use super::{print_json, say, set_threads, size};
 use crate::progress::bar;
 
 /// Reads PNG, JPEG, WebP, TIFF and GeoTIFF files and folders of XYZ tiles; writes into --out, named after the input
@@ -91,7 +91,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
         let mut source = open(input, args.zoom)?;
         let report = one(args, &segmenter, input, source.as_mut()).map_err(|e| e.at(input.display()))?;
         if args.json {
-            print_json(&report);
+            print_json(&report)?;
         }
     }
     Ok(())
@@ -197,13 +197,18 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut dyn
     let files = write(args, segmenter, input, source, &mask)?;
     let stats = mask.stats(classes);
     if !args.json {
-        println!("{}: {width} x {height} px, {} windows, {:.0} ms", input.display(), timings.windows, timings.total);
+        say(format_args!(
+            "{}: {width} x {height} px, {} windows, {:.0} ms",
+            input.display(),
+            timings.windows,
+            timings.total
+        ))?;
         for s in stats.iter().filter(|s| s.pixels > 0) {
-            println!("  {:>6.2} % {} (confidence {:.2})", 100.0 * s.share, s.name, s.mean_confidence);
+            say(format_args!("  {:>6.2} % {} (confidence {:.2})", 100.0 * s.share, s.name, s.mean_confidence))?;
         }
         for file in &files {
             let bytes = std::fs::metadata(file).map_or(0, |m| m.len());
-            println!("  {} ({})", file.display(), size(bytes));
+            say(format_args!("  {} ({})", file.display(), size(bytes)))?;
         }
     }
     Ok(json!({

@@ -1,5 +1,6 @@
 //! `samlora serve`: the page and model packages over HTTP, from this machine alone.
 
+use super::say;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -61,10 +62,12 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let url = format!("http://{address}/");
     let names: Vec<&String> = packages.keys().collect();
     if args.json {
-        println!("{}", json!({ "url": url, "port": address.port(), "models": names }));
+        say(format_args!("{}", json!({ "url": url, "port": address.port(), "models": names })))?;
     } else {
-        println!("{url}");
-        names.iter().for_each(|name| println!("{url}models/{name}/"));
+        say(format_args!("{url}"))?;
+        for name in &names {
+            say(format_args!("{url}models/{name}/"))?;
+        }
     }
     std::io::stdout().flush()?;
 

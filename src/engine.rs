@@ -23,7 +23,7 @@ pub use device::{DeviceChoice, open_device};
 
 use clock::Stopwatch;
 
-/// The most pixels that are segmented at once: class and confidence are one byte each.
+/// The most pixels that are segmented at once, with probabilities times classes: each is one byte of every result.
 const MAX_MASK_PIXELS: u64 = 1 << 31;
 /// The most memory for blending; 1 GiB is 100,000 columns of six classes at an input of 448 px.
 const MAX_BLEND_BYTES: u64 = 1 << 30;
@@ -177,7 +177,7 @@ impl Segmenter {
         if width == 0 || height == 0 {
             return Err(Error::new(ErrorKind::Invalid, format!("the image is empty: {width} x {height} pixels")));
         }
-        self.check_extent(width, height)?;
+        self.check(width, height, options)?;
         let total = Stopwatch::start();
         let mut timings = Timings::default();
         let size = self.manifest.input_size;
@@ -221,11 +221,18 @@ impl Segmenter {
         Ok(Segmentation { mask, probabilities: options.probabilities.then_some(probabilities), timings })
     }
 
-    /// Refuses what would not fit into memory: the mask's pixels, and the blend's rows of one window.
-    fn check_extent(&self, width: usize, height: usize) -> Result<()> {
+    /// Refuses a model without classes, and what would not fit into memory: the mask's pixels, the probabilities, and the
+    /// blend's rows of one window.
+    fn check(&self, width: usize, height: usize, options: &SegmentOptions) -> Result<()> {
+        if self.manifest.kind == Kind::Base {
+            return Err(Error::new(ErrorKind::Invalid, "a base package has no classes")
+                .at(&self.manifest.name)
+                .remedy("put an adapter onto it, or export it with --classes"));
+        }
+        let classes = self.manifest.architecture.mask_tokens as u64;
         let (pixels, rows) = (width as u64 * height as u64, width as u64 * self.manifest.input_size as u64);
-        let blend_bytes = rows * (self.manifest.architecture.mask_tokens as u64 + 1) * 4;
-        if pixels > MAX_MASK_PIXELS || blend_bytes > MAX_BLEND_BYTES {
+        let numbers = if options.probabilities { pixels * classes } else { pixels };
+        if numbers > MAX_MASK_PIXELS || rows * (classes + 1) * 4 > MAX_BLEND_BYTES {
             let message = format!("{width} x {height} pixels are too many to segment at once");
             return Err(Error::new(ErrorKind::Limit, message).remedy("cut the image into parts"));
         }

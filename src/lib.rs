@@ -24,6 +24,7 @@ pub mod error;
 pub mod config;
 pub mod image;
 pub mod logits;
+pub mod random;
 pub mod kernels;
 pub mod model;
 pub mod lora;

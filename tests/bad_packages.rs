@@ -10,7 +10,7 @@ use std::path::Path;
 use common::package::Package;
 use common::{failure, load, merged};
 use samlora::error::ErrorKind;
-use samlora::lora::SplitMix;
+use samlora::random::SplitMix;
 use samlora::weights::manifest::{MANIFEST_BYTES, MANIFEST_FILE, Manifest};
 use samlora::weights::quantize::Scheme;
 use serde_json::{Value, json};

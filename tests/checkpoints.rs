@@ -7,7 +7,7 @@ use std::path::Path;
 
 use samlora::error::ErrorKind;
 use samlora::lora::Target;
-use samlora::weights::keys::{Factor, LoraKeys, Naming, canonical, lora_name, samed_name};
+use samlora::weights::keys::{LoraKeys, Naming, Side, canonical, lora_name, samed_name};
 use samlora::weights::safetensors::{Writer, header_len, parse_header};
 use samlora::weights::source::{Dtype, open};
 
@@ -177,8 +177,8 @@ fn real_adapters_are_recognised() {
 fn adapters_in_every_naming() {
     let mut tensors = Vec::new();
     for (i, target) in Target::ALL.into_iter().enumerate() {
-        tensors.push(info(&lora_name(7, target, Factor::A), &[i + 1, 32], Dtype::F32));
-        tensors.push(info(&lora_name(7, target, Factor::B), &[64, i + 1], Dtype::F32));
+        tensors.push(info(&lora_name(7, target, Side::A), &[i + 1, 32], Dtype::F32));
+        tensors.push(info(&lora_name(7, target, Side::B), &[64, i + 1], Dtype::F32));
     }
     let lora = LoraKeys::find(&tensors).unwrap().unwrap();
     assert_eq!(lora.pairs.iter().map(|p| p.rank).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
@@ -197,8 +197,8 @@ fn adapters_in_every_naming() {
     assert_eq!(lora.rest.naming, Naming::Wrapped);
     assert_eq!(lora.rest.tensors["image_encoder.blocks.5.attn.qkv.weight"], format!("{block}qkv.weight"));
 
-    assert_eq!(samed_name(3, Target::Value, Factor::B).unwrap(), "w_b_007");
-    assert!(samed_name(3, Target::Key, Factor::A).is_none());
+    assert_eq!(samed_name(3, Target::Value, Side::B).unwrap(), "w_b_007");
+    assert!(samed_name(3, Target::Key, Side::A).is_none());
     assert!(LoraKeys::find(&[info("image_encoder.pos_embed", &[1], Dtype::F32)]).unwrap().is_none());
     let half = [info("w_a_000", &[4, 32], Dtype::F32)];
     assert!(message(LoraKeys::find(&half)).1.contains("w_a_000"));

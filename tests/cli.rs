@@ -6,51 +6,15 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
+use common::command::{fails, fixture, json, samlora, succeeds, text};
 use common::{fixtures, listing};
 use samlora::weights::layout;
 use samlora::weights::safetensors::Writer;
 use samlora::weights::source::{Dtype, TensorInfo, open};
 use serde_json::Value;
 use tempfile::TempDir;
-
-fn samlora(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_samlora")).args(args).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Runs what must fail: exit code 1, nothing on stdout, and one line of error that holds `words`.
-#[track_caller]
-fn fails(args: &[&str], words: &[&str]) -> String {
-    let output = samlora(args);
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    println!("{}", err.trim_end());
-    assert_eq!(output.status.code(), Some(1), "{args:?}: {out}{err}");
-    assert!(out.is_empty(), "{args:?}: stdout {out}");
-    let line = err.lines().last().unwrap_or_default();
-    assert!(line.starts_with("error: ") && line.len() < 800, "{err}");
-    assert_eq!(err.lines().filter(|l| l.starts_with("error")).count(), 1, "{err}");
-    assert!(!err.contains("panicked") && words.iter().all(|w| line.contains(w)), "{words:?} in {line}");
-    line.to_owned()
-}
-
-#[track_caller]
-fn succeeds(args: &[&str]) -> String {
-    let output = samlora(args);
-    assert!(output.status.success(), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
-
-#[track_caller]
-fn json(args: &[&str]) -> Value {
-    let out = succeeds(args);
-    assert_eq!(out.lines().count(), 1, "{out}");
-    serde_json::from_str(&out).unwrap()
-}
 
 /// A folder with a package, a good picture, and room for outputs.
 struct Bench {
@@ -93,10 +57,6 @@ impl Bench {
             assert_eq!(listing(Path::new(&out)), [""; 0], "{input}");
         }
     }
-}
-
-fn fixture(name: &str) -> String {
-    fixtures().join(name).display().to_string()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use burn::tensor::activation::gelu;
 use burn::tensor::{Tensor, TensorData};
 use samlora::engine::{Device, DeviceChoice, open_device};
 use samlora::kernels::{WindowAttention, bias_gelu, by_query_and_key};
-use samlora::lora::SplitMix;
+use samlora::random::SplitMix;
 
 /// f32 sums in another order, over at most a few hundred terms.
 const TOLERANCE: f32 = 2e-5;

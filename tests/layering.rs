@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// DESIGN.md section 3, "about 500 at most" (STYLE.md 5).
+/// What one reads at a sitting; most files have about 200.
 const MAX_LINES: usize = 500;
-/// A path that ends in `/` allows the whole folder. Tensors: `kernels` and `train` are to come.
+/// A path that ends in `/` allows the whole folder. `train` is to come.
 const TENSORS: &[&str] = &[
     "preprocess.rs",
     "model.rs",

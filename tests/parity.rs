@@ -11,13 +11,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use samlora::config::SamConfig;
 use samlora::engine::{DeviceChoice, open_device};
 use samlora::logits::{Logits, classify};
-use samlora::lora;
+use samlora::lora::{self, Target};
 use samlora::model::Sam;
 use samlora::model::prompt_encoder::{Point, Prompt};
+use samlora::random::SplitMix;
 use samlora::weights::checkpoint::{Adapter, Checkpoint, load};
 use samlora::weights::source::{TensorSource, open};
 
-/// DESIGN.md section 7: rounding of f32 through four blocks and a decoder.
+/// Rounding of f32 through four blocks and a decoder; about 1e-6 is measured.
 const CPU_TOLERANCE: f32 = 1e-4;
 /// A GPU may reorder sums and approximate exp and erf.
 const GPU_TOLERANCE: f32 = 1e-3;
@@ -145,7 +146,7 @@ fn taps_logits_and_masks_equal_the_reference() {
 
                 // The same factors beside the base instead of in it.
                 let what = format!("{device_name} {name} {extension} attached");
-                let decoder_only = Adapter { factors: Vec::new(), ..adapter.clone() };
+                let decoder_only = Adapter { factors: Vec::new(), numbered: false, ..adapter.clone() };
                 let (_, mut sam) = load(&base, Some(&decoder_only), &device).expect("loads");
                 lora::attach(&mut sam, &config, &adapter.factors, 0.0, &device).expect("attaches");
                 check_taps(&what, &sam, &reference, &case, &device, tolerance);
@@ -177,6 +178,39 @@ fn detached_adapters_leave_the_base_as_it_was() {
     assert_ne!(values(&sam), before);
     lora::detach(&mut sam);
     assert_eq!(values(&sam), before);
+}
+
+/// Every kind of matrix, chosen blocks, an alpha: merged on the host, attached, and merged on the device are the same,
+/// and differ from the base. Dropout is for training alone.
+#[test]
+fn adapters_on_all_matrices_merge_as_they_attach() {
+    let base = Checkpoint::open(fixtures().join("tiny_sam.safetensors")).expect("base");
+    let lora = lora::LoraConfig {
+        rank: 3,
+        alpha: Some(6.0),
+        dropout: 0.5,
+        targets: Target::ALL.to_vec(),
+        blocks: Some(vec![0, base.config().depth - 1]),
+    };
+    let mut factors = lora.init(base.config(), 11).expect("factors");
+    assert_eq!(factors.len(), 2 * Target::ALL.len());
+    let mut random = SplitMix(12);
+    factors.iter_mut().flat_map(|f| &mut f.b).for_each(|b| *b = 0.1 * random.uniform());
+    let adapter = Adapter { factors, ..Adapter::default() };
+    for (what, device, tolerance) in devices() {
+        let x = Tensor::<4>::ones([1, 3, 96, 96], &device) * 0.5;
+        let encode = |sam: &Sam| sam.encode(x.clone()).into_data().try_into_vec::<f32>().expect("f32");
+        let (_, merged) = load(&base, Some(&adapter), &device).expect("loads");
+        let (config, mut sam) = load(&base, None, &device).expect("loads");
+        let (plain, merged) = (encode(&sam), encode(&merged));
+        let peak = merged.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let distance = |a: &[f32]| a.iter().zip(&merged).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max) / peak;
+        assert!(distance(&plain) > 0.05, "{what}: the adapter does something");
+        lora::attach(&mut sam, &config, &adapter.factors, lora.dropout, &device).expect("attaches");
+        assert!(distance(&encode(&sam)) <= tolerance, "{what}: attached");
+        lora::merge(&mut sam);
+        assert!(distance(&encode(&sam)) <= tolerance, "{what}: merged on the device");
+    }
 }
 
 #[test]

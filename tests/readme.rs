@@ -87,9 +87,7 @@ fn every_link_leads_to_a_file() {
         let text = read(document);
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|l| !l.starts_with("http") && !l.starts_with('#')) {
-            // A picture that is to come stands in a comment.
-            let pending = text.lines().any(|line| line.starts_with("<!--") && line.contains(link));
-            assert!(pending || folder.join(link).exists(), "{document} links to {link}, which is not there");
+            assert!(folder.join(link).exists(), "{document} links to {link}, which is not there");
         }
     }
 }

@@ -37,6 +37,9 @@ pub struct LowRank {
 
 impl Linear {
     /// Takes `{name}.weight` `[outputs, inputs]` and `{name}.bias` `[outputs]`.
+    ///
+    /// # Errors
+    /// As [`Parameters::take`].
     pub fn load(from: &mut Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
         let mut layer = Self::load_without_bias(from, name, inputs, outputs)?;
         layer.bias = Some(from.take(&format!("{name}.bias"), [outputs])?);
@@ -44,6 +47,9 @@ impl Linear {
     }
 
     /// Takes `{name}.weight` `[outputs, inputs]`.
+    ///
+    /// # Errors
+    /// As [`Parameters::take`].
     pub fn load_without_bias(from: &mut Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
         let weight = from.take(&format!("{name}.weight"), [outputs, inputs])?;
         // Lies in memory as [inputs, outputs], which products read in order; its shape stays SAM's.
@@ -89,6 +95,9 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// Takes `{name}.weight` and `{name}.bias`, both `[channels]`.
+    ///
+    /// # Errors
+    /// As [`Parameters::take`].
     pub fn load(from: &mut Parameters, name: &str, channels: usize, epsilon: f64) -> Result<Self> {
         let weight = from.take(&format!("{name}.weight"), [channels])?;
         let bias = from.take(&format!("{name}.bias"), [channels])?;
@@ -123,6 +132,9 @@ pub struct MlpBlock {
 
 impl MlpBlock {
     /// Takes `{name}.lin1` and `{name}.lin2`.
+    ///
+    /// # Errors
+    /// As [`Parameters::take`].
     pub fn load(
         from: &mut Parameters,
         name: &str,

@@ -28,6 +28,9 @@ pub struct ImageEncoder {
 
 impl ImageEncoder {
     /// Takes `image_encoder.*`.
+    ///
+    /// # Errors
+    /// As [`Parameters::take`].
     pub fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
         let (dim, patch, grid) = (config.embed_dim, config.patch_size, config.pretrained_grid());
         let patch_embed_weight =

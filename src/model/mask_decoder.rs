@@ -30,6 +30,9 @@ pub struct MaskDecoder {
 
 impl MaskDecoder {
     /// Takes `mask_decoder.*`.
+    ///
+    /// # Errors
+    /// As [`Parameters::take`].
     pub fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
         let (c, n) = (config.out_chans, config.mask_tokens);
         Ok(Self {

@@ -47,6 +47,9 @@ pub struct PromptEncoder {
 
 impl PromptEncoder {
     /// Takes `prompt_encoder.*`.
+    ///
+    /// # Errors
+    /// As [`Parameters::take`].
     pub fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
         let c = config.out_chans;
         Ok(Self {

@@ -22,6 +22,9 @@ pub struct TwoWayTransformer {
 
 impl TwoWayTransformer {
     /// Takes `mask_decoder.transformer.*`.
+    ///
+    /// # Errors
+    /// As [`Parameters::take`].
     pub fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
         let name = "mask_decoder.transformer";
         Ok(Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 
-use super::keys::{Factor as Side, lora_name};
+use super::keys::{Side, lora_name};
 use super::manifest::LORA_MARK;
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};

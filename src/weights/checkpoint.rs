@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use super::keys::{LoraKeys, canonical};
+use super::keys::{LoraKeys, Side, canonical, samed_name};
 use super::layout;
 use super::source::{TensorSource, open};
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lora::Factor;
+use crate::lora::{Factor, Target};
 use crate::model::{Parameters, Sam};
 
 /// A whole SAM checkpoint on disk; only its table of contents is in memory.
@@ -85,6 +85,9 @@ pub struct Adapter {
     pub tensors: BTreeMap<String, HostTensor>,
     /// SHA-256 of the file.
     pub sha256: String,
+    /// Whether the file numbers its factors (SAMed's `w_a_000`), which leaves no way to tell that some are missing but
+    /// their count: q and v of every block.
+    pub numbered: bool,
 }
 
 impl Adapter {
@@ -103,7 +106,8 @@ impl Adapter {
         let keys = LoraKeys::find(source.tensors())?.ok_or_else(|| {
             Error::new(ErrorKind::Format, "holds no LoRA tensors").remedy("give a checkpoint with w_a_000 and the like")
         })?;
-        let mut adapter = Self { sha256: source.hash()?, ..Self::default() };
+        let numbered = keys.pairs.iter().any(|pair| pair.a.contains("w_a_"));
+        let mut adapter = Self { sha256: source.hash()?, numbered, ..Self::default() };
         for pair in &keys.pairs {
             let (a, b) = (source.read_f32(&pair.a)?, source.read_f32(&pair.b)?);
             adapter.factors.push(Factor { block: pair.block, target: pair.target, rank: pair.rank, scale, a, b });
@@ -131,6 +135,17 @@ impl Adapter {
         config.check()?;
         for factor in &self.factors {
             factor.check(&config)?;
+        }
+        if self.numbered {
+            for (block, target) in (0..config.depth).flat_map(|b| [(b, Target::Query), (b, Target::Value)]) {
+                if !self.factors.iter().any(|f| (f.block, f.target) == (block, target)) {
+                    let name = samed_name(block, target, Side::A).unwrap_or_default();
+                    let message = format!("is missing from the adapter: {target} of block {block}");
+                    return Err(Error::new(ErrorKind::NotFound, message)
+                        .at(format!("tensor {name}"))
+                        .remedy("use the whole file, and the base it was trained on"));
+                }
+            }
         }
         let expected: BTreeMap<_, _> = layout::tensors(&config).into_iter().collect();
         for (name, tensor) in &self.tensors {

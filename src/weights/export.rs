@@ -12,7 +12,7 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::checkpoint::{Adapter, Checkpoint, merged_tensor};
 use super::folder::Folder;
-use super::keys::{Factor as Side, lora_name};
+use super::keys::{Side, lora_name};
 use super::layout;
 use super::manifest::{Kind, MANIFEST_BYTES, MANIFEST_FILE, Manifest, Part, SHARD_BYTES, Shard, TensorEntry};
 use super::package::SCALE_SUFFIX;

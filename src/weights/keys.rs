@@ -19,6 +19,7 @@
 
 use std::collections::BTreeMap;
 
+use super::layout::POSITIONAL_MATRIX;
 use super::source::TensorInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::Target;
@@ -50,7 +51,7 @@ pub struct Keys {
 
 /// One of the two factors of an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Factor {
+pub enum Side {
     /// `[rank, inputs]`.
     A,
     /// `[outputs, rank]`.
@@ -86,21 +87,21 @@ pub struct LoraKeys {
 }
 
 /// The extended name of an adapter's tensor, `image_encoder.blocks.{block}.{attn|mlp}.{target}.lora_{a|b}`.
-pub fn lora_name(block: usize, target: Target, factor: Factor) -> String {
+pub fn lora_name(block: usize, target: Target, factor: Side) -> String {
     let part = if matches!(target, Target::Mlp1 | Target::Mlp2) { "mlp" } else { "attn" };
-    let factor = if factor == Factor::A { "a" } else { "b" };
+    let factor = if factor == Side::A { "a" } else { "b" };
     format!("image_encoder.blocks.{block}.{part}.{target}.lora_{factor}")
 }
 
 /// SAMed's name of an adapter's tensor; `None` for targets that SAMed does not have. It counts every block, so it is
 /// right only if q and v of all blocks are adapted.
-pub fn samed_name(block: usize, target: Target, factor: Factor) -> Option<String> {
+pub fn samed_name(block: usize, target: Target, factor: Side) -> Option<String> {
     let index = match target {
         Target::Query => 2 * block,
         Target::Value => 2 * block + 1,
         _ => return None,
     };
-    Some(format!("w_{}_{index:03}", if factor == Factor::A { "a" } else { "b" }))
+    Some(format!("w_{}_{index:03}", if factor == Side::A { "a" } else { "b" }))
 }
 
 /// Finds the canonical name of every tensor.
@@ -164,7 +165,7 @@ impl LoraKeys {
         let mut found: BTreeMap<(usize, Target), [Option<&TensorInfo>; 2]> = BTreeMap::new();
         for (tensor, short) in tensors.iter().zip(short) {
             if let Some((block, target, factor)) = lora_slot(short) {
-                let slot = &mut found.entry((block, target)).or_default()[usize::from(factor == Factor::B)];
+                let slot = &mut found.entry((block, target)).or_default()[usize::from(factor == Side::B)];
                 if let Some(other) = slot.replace(tensor) {
                     return error(&tensor.name, format!("adapts {target} of block {block}, as {} does", other.name));
                 }
@@ -215,10 +216,10 @@ impl LoraKeys {
 }
 
 /// Block, matrix and factor of a LoRA tensor's name in any of its namings; `None` if it is something else.
-fn lora_slot(name: &str) -> Option<(usize, Target, Factor)> {
+fn lora_slot(name: &str) -> Option<(usize, Target, Side)> {
     let factor = |text: &str| match text {
-        "a" => Some(Factor::A),
-        "b" => Some(Factor::B),
+        "a" => Some(Side::A),
+        "b" => Some(Side::B),
         _ => None,
     };
     if let Some((letter, index)) = name.strip_prefix("w_").and_then(|rest| rest.split_once('_')) {
@@ -338,7 +339,6 @@ fn unknown_tensors(unknown: &[&str]) -> Error {
 /// `SamModel` saves the prompt encoder's positional matrix twice.
 const TIED: &str = "prompt_encoder.shared_embedding.positional_embedding";
 const TIED_TO: &str = "shared_image_embedding.positional_embedding";
-const GAUSSIAN: &str = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix";
 
 /// The attentions of a decoder layer.
 const ATTENTIONS: [&str; 3] = ["self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"];
@@ -361,8 +361,8 @@ const TABLE: &[(&str, &str)] = &[
     ("image_encoder.neck.1.*", "vision_encoder.neck.layer_norm1.*"),
     ("image_encoder.neck.2.weight", "vision_encoder.neck.conv2.weight"),
     ("image_encoder.neck.3.*", "vision_encoder.neck.layer_norm2.*"),
-    (GAUSSIAN, TIED_TO),
-    (GAUSSIAN, TIED),
+    (POSITIONAL_MATRIX, TIED_TO),
+    (POSITIONAL_MATRIX, TIED),
     ("prompt_encoder.point_embeddings.{n}.weight", "prompt_encoder.point_embed.{n}.weight"),
     ("prompt_encoder.not_a_point_embed.weight", "prompt_encoder.not_a_point_embed.weight"),
     ("prompt_encoder.no_mask_embed.weight", "prompt_encoder.no_mask_embed.weight"),

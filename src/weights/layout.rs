@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{BACKBONES, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lora::SplitMix;
+use crate::random::SplitMix;
 
 /// The one tensor that is a buffer, not a parameter, in the reference (and is not counted as one).
 pub const POSITIONAL_MATRIX: &str = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix";

@@ -1,4 +1,4 @@
-//! `samlora.json`: everything a program must know to run a package (DESIGN.md section 5).
+//! `samlora.json`: everything a program must know to run a package.
 
 use std::collections::{BTreeMap, BTreeSet};
 

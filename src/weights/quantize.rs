@@ -1,4 +1,4 @@
-//! Weight schemes of a package: f32, f16, and symmetric block-wise int8 and int4 (DESIGN.md section 5).
+//! Weight schemes of a package: f32, f16, and symmetric block-wise int8 and int4.
 //!
 //! A tensor is seen as a matrix `[rows, columns]`: rows are its first axis that is not 1, columns all that follow. Integer
 //! schemes cut each row into blocks of [`BLOCK`] columns (the last may be shorter) with one f16 scale a block:
@@ -8,6 +8,7 @@
 use half::f16;
 use serde::{Deserialize, Serialize};
 
+use super::layout::POSITIONAL_MATRIX;
 use super::source::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -42,15 +43,16 @@ impl Scheme {
         }
     }
 
-    /// The scheme of one tensor in a package of this scheme. Vectors, norms, tokens and relative positions stay f16;
+    /// The scheme of one tensor in a package of this scheme. Vectors, norms, tokens and relative positions stay f16, the positional encoding's matrix f32;
     /// in `q4` the decoder, the prompt encoder and the neck stay q8. The absolute positions (6 MB as f16 in ViT-B) are
     /// quantised to 8 bits in both.
     pub fn of_tensor(self, name: &str, shape: &[usize]) -> Self {
         let (rows, columns) = matrix(shape);
         match self {
             Self::F32 | Self::F16 => self,
+            // 256 numbers that angles of many turns are multiplied from
+            _ if name == POSITIONAL_MATRIX => Self::F32,
             _ if rows < 8 || columns < BLOCK || name.contains("rel_pos") || name.contains("tokens") => Self::F16,
-            _ if name.ends_with("positional_encoding_gaussian_matrix") => Self::F32,
             Self::Q4 if name.contains(".blocks.") || name.contains("patch_embed") => Self::Q4,
             _ => Self::Q8,
         }
@@ -196,7 +198,7 @@ fn integer(value: f32, scale: f32, largest: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::SplitMix;
+    use crate::random::SplitMix;
 
     #[test]
     fn every_scheme_reads_back_what_it_wrote_within_its_step() {
@@ -217,6 +219,16 @@ mod tests {
     fn wrong_lengths_and_infinite_scales_are_errors() {
         assert!(Scheme::Q8.decode(&[0; 31], &[0; 2], 1, 32).is_err());
         assert!(Scheme::Q8.decode(&[1; 32], &f16::INFINITY.to_le_bytes(), 1, 32).is_err());
+    }
+
+    #[test]
+    fn small_and_sensitive_tensors_keep_floats() {
+        for scheme in [Scheme::Q8, Scheme::Q4] {
+            assert_eq!(scheme.of_tensor(POSITIONAL_MATRIX, &[2, 128]), Scheme::F32);
+            assert_eq!(scheme.of_tensor("image_encoder.blocks.0.norm1.weight", &[768]), Scheme::F16);
+            assert_eq!(scheme.of_tensor("image_encoder.pos_embed", &[1, 64, 64, 768]), Scheme::Q8);
+            assert_eq!(scheme.of_tensor("image_encoder.blocks.0.attn.qkv.weight", &[2304, 768]), scheme);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test uses a part
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
+pub mod command;
 mod files;
 pub mod package;
 

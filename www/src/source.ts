@@ -76,6 +76,14 @@ async function download(url: string, file: string, { limit, signal }: ReadOption
       `the address must be that of a folder which holds ${MANIFEST}`,
     );
   }
+  // A compressed body's header counts other bytes than the file's, and another origin's does not say that it is one; such
+  // answers are counted as they come.
+  const plain = response.type !== "cors" && !response.headers.has("content-encoding");
+  const announced = Number(response.headers.get("content-length"));
+  if (plain && announced > limit) {
+    await response.body?.cancel();
+    throw tooLong(`${url}: has ${announced} bytes, expected at most ${limit}`);
+  }
   try {
     return await readBody(response, url, limit);
   } catch (cause) {
@@ -93,16 +101,16 @@ async function readBody(response: Response, url: string, limit: number): Promise
   for (let part = await stream?.read(); part && !part.done; part = await stream?.read()) {
     if (length + part.value.length > limit) {
       await stream?.cancel();
-      throw new SamloraError(
-        "integrity",
-        `${url}: is longer than the ${limit} bytes that it should have at most`,
-        "the file is from another package or the server sends something else: upload the package again",
-      );
+      throw tooLong(`${url}: is longer than the ${limit} bytes that it should have at most`);
     }
     bytes.set(part.value, length);
     length += part.value.length;
   }
   return bytes.subarray(0, length);
+}
+
+function tooLong(message: string): SamloraError {
+  return new SamloraError("integrity", message, "the file is damaged or from another package: copy or download it again");
 }
 
 /** The package's files by name. A chosen folder's files carry their path (which is lost on the way to a worker). */
@@ -121,12 +129,13 @@ function named(files: File[]): Map<string, File> {
 }
 
 function fromFiles(files: Map<string, File>): ReadFile {
-  return async (name, { signal }) => {
+  return async (name, { limit, signal }) => {
     signal?.throwIfAborted();
     const file = files.get(name);
     if (!file) {
       throw new SamloraError("not_found", `${name} is missing from the package`, "choose or drop the whole folder");
     }
+    if (file.size > limit) throw tooLong(`${name} has ${file.size} bytes, expected at most ${limit}`);
     try {
       return new Uint8Array(await file.arrayBuffer());
     } catch (cause) {

@@ -1,10 +1,10 @@
 // The page itself, as a user meets it; screenshots go to test/screenshots (or SAMLORA_SCREENSHOTS) to be looked at.
 
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, readdirSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { browser, drawScene, exportTiny, scratch, serve, www } from "./support.mjs";
+import { browser, drawScene, exportTiny, run, scratch, serve, www } from "./support.mjs";
 
 const DESKTOP = { viewport: { width: 1280, height: 900 } };
 const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
@@ -187,4 +187,34 @@ test("the page", { timeout: 600_000 }, async (t) => {
       await close();
     });
   }
+});
+
+// Of `samlora demo`, in the legend's order.
+const CLASSES = ["background", "building", "road", "vegetation", "water"];
+
+test("what `make demo` serves", { timeout: 600_000 }, async (t) => {
+  const folder = scratch(t);
+  run("demo", "--out", folder);
+  const copy = join(folder, "www");
+  const dist = join(www, "dist");
+  cpSync(dist, copy, { recursive: true, filter: (path) => path !== join(dist, "samples") });
+  cpSync(join(folder, "samples"), join(copy, "samples"), { recursive: true });
+  const url = await serve(t, [join(folder, "package")], copy);
+
+  const page = await (await browser(t)).newPage(DESKTOP);
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(error.message));
+  page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
+  await page.goto(url);
+  await page.locator("input[value=cpu]").check({ force: true });
+  await page.locator("#info", { hasText: "CPU" }).waitFor({ timeout: 120_000 });
+  await page.locator("#samples button").first().click();
+  await page.locator("#details").waitFor({ timeout: 300_000 });
+
+  const rows = await page.locator("#legend tbody tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+  assert.deepEqual(rows.map(([name]) => name), CLASSES);
+  const share = Object.fromEntries(rows.map(([name, percent]) => [name, parseFloat(percent)]));
+  assert.ok(share.building > 1 && share.road > 1, JSON.stringify(share));
+  assert.equal(await page.locator("#error").isVisible(), false);
+  assert.deepEqual(faults, []);
 });

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { cpSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { test } from "node:test";
 import { blank, browser, exportTiny, scratch, serve } from "./support.mjs";
@@ -22,6 +23,25 @@ function errorOf(page, work, argument) {
     },
     [work.toString(), argument],
   );
+}
+
+/** A server on another origin whose files have neither length nor end; its address. */
+async function endless(t) {
+  const block = Buffer.alloc(1 << 16, " ");
+  const server = createServer((request, response) => {
+    response.writeHead(200, { "content-type": "application/json", "access-control-allow-origin": "*" });
+    const more = () => {
+      while (!response.destroyed && response.write(block));
+    };
+    response.on("drain", more);
+    more();
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${server.address().port}/`;
 }
 
 const load = (model) => globalThis.samlora.Segmenter.load(model, { device: "cpu" });
@@ -79,8 +99,13 @@ test("the library", { timeout: 600_000 }, async (t) => {
   await expectError("a manifest that is no JSON", { argument: `${url}/not-json/`, code: "format", message: /not-json.*samlora\.json/ });
   await page.route("**/newer/*", (route) => route.fulfill({ contentType: "application/json", body: '{"format":"samlora","version":999}' }));
   await expectError("a newer format", { argument: `${url}/newer/`, code: "unsupported", message: /version 999/, remedy: /update/ });
-  await page.route("**/endless/*", (route) => route.fulfill({ contentType: "application/json", body: Buffer.alloc(5 << 20, 32) }));
-  await expectError("a manifest without end", { argument: `${url}/endless/`, code: "integrity", message: /longer than/ });
+  await page.route("**/long/*", (route) => route.fulfill({ contentType: "application/json", body: Buffer.alloc(5 << 20, 32) }));
+  await expectError("a manifest that is announced as too long", {
+    argument: `${url}/long/`, code: "integrity", message: /samlora\.json: has 5242880 bytes, expected at most 4194304/, remedy: /another package/,
+  });
+  await expectError("a manifest without end", {
+    argument: await endless(t), code: "integrity", message: /samlora\.json: is longer than the 4194304 bytes/, remedy: /another package/,
+  });
   await expectError("a corrupted shard", { argument: model("corrupted"), code: "integrity", message: /safetensors.*SHA-256/s, remedy: /download/ });
   await expectError("a truncated shard", { argument: model("truncated"), code: "integrity", message: /1000 bytes/, remedy: /download/ });
   await expectError("a missing shard", { argument: model("gap"), code: "not_found", message: /safetensors: the server answered 404/ });
@@ -93,6 +118,25 @@ test("the library", { timeout: 600_000 }, async (t) => {
   await expectError("files without a manifest", {
     work: () => globalThis.samlora.Segmenter.load([new File(["x"], "notes.txt")], { device: "cpu" }),
     code: "not_found", message: /no samlora\.json among 1 file/, remedy: /folder/,
+  });
+  await expectError("a file that is too long is not even read", {
+    work: () => {
+      const file = new File([new Uint8Array((4 << 20) + 1)], "samlora.json");
+      file.arrayBuffer = () => Promise.reject(new Error("it was read"));
+      return globalThis.samlora.Segmenter.load([file], { device: "cpu", worker: false });
+    },
+    code: "integrity", message: /^samlora\.json has 4194305 bytes, expected at most 4194304$/, remedy: /another package/,
+  });
+  await expectError("a dropped shard that is longer than the manifest says", {
+    work: async ([model, names]) => {
+      const file = async (name) => {
+        const bytes = await (await fetch(model + name)).blob();
+        return new File(name.endsWith(".safetensors") ? [bytes, "x"] : [bytes], name);
+      };
+      return globalThis.samlora.Segmenter.load(await Promise.all(names.map(file)), { device: "cpu" });
+    },
+    argument: [model("good"), readdirSync(good)],
+    code: "integrity", message: /safetensors has \d+ bytes, expected at most \d+/, remedy: /another package/,
   });
 
   await page.evaluate(async (m) => {

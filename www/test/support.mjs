@@ -49,9 +49,9 @@ export function exportTiny(folder, { name = "tiny", scheme = "f32" } = {}) {
   return out;
 }
 
-/** The native server with the built page; its address. */
-export async function serve(t, models) {
-  const args = ["serve", ...models.flatMap((m) => ["--model", m]), "--www", join(www, "dist"), "--port", "0", "--json"];
+/** The native server with the built page, or a copy of it; its address. */
+export async function serve(t, models, page = join(www, "dist")) {
+  const args = ["serve", ...models.flatMap((m) => ["--model", m]), "--www", page, "--port", "0", "--json"];
   const server = spawn(samlora(), args, { stdio: ["ignore", "pipe", "inherit"] });
   t.after(() => server.kill());
   let text = "";

@@ -76,7 +76,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     })?;
     let Some(embedding) = embedding else { return Err(Error::new(ErrorKind::Invalid, "nothing ran")) };
     let decoder = measure(args.runs, || pollster::block_on(read_back(sam.decode(embedding.clone()))).map(|_| ()))?;
-    let mut manifest = plain_manifest(&config, &args.backbone);
+    let backbone = config.backbone_name().unwrap_or("custom");
+    let mut manifest = plain_manifest(&config, backbone);
     (manifest.input_size, manifest.tile_size) = (side, side);
     let segmenter = Segmenter::new(manifest, sam, &device);
     let tile = measure(args.runs, || {
@@ -89,7 +90,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if args.json {
         let times = |t: &Times| json!({ "cold": t.cold, "median": t.median, "min": t.min });
         print_json(&json!({
-            "backbone": args.backbone, "size": side, "device": args.device.name(),
+            "backbone": backbone, "size": side, "device": args.device.name(),
             "threads": rayon::current_num_threads(), "runs": args.runs, "load_ms": load_ms,
             "encoder_ms": times(&encoder), "decoder_ms": times(&decoder), "tile_ms": times(&tile),
             "peak_memory_bytes": memory,
@@ -97,11 +98,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         return Ok(());
     }
     let threads = rayon::current_num_threads();
-    say(format_args!(
-        "{} at {side} px on {} ({threads} threads), load {load_ms:.0} ms",
-        args.backbone,
-        args.device.name()
-    ))?;
+    say(format_args!("{} at {side} px on {} ({threads} threads), load {load_ms:.0} ms", backbone, args.device.name()))?;
     say(format_args!("{:<10} {:>10} {:>10} {:>10}", "ms", "first", "median", "fastest"))?;
     for (name, t) in [("encoder", encoder), ("decoder", decoder), ("tile", tile)] {
         say(format_args!("{name:<10} {:>10.1} {:>10.1} {:>10.1}", t.cold, t.median, t.min))?;

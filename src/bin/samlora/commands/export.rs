@@ -31,7 +31,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "PACKAGE", requires = "adapter")]
     base_package: Option<PathBuf>,
     /// LoRA's alpha; the scale is alpha / rank, 1 without (SAMed)
-    #[arg(long)]
+    #[arg(long, requires = "adapter")]
     alpha: Option<f64>,
     /// Class names without background, in channel order; with colours as name=#rrggbb
     #[arg(long, value_delimiter = ',', value_name = "A,B,..")]
@@ -148,13 +148,11 @@ fn plan(args: &ExportArgs, base: &Checkpoint, adapter: Option<&Adapter>) -> Resu
         let mut targets: Vec<_> = adapter.factors.iter().map(|f| f.target).collect();
         targets.sort();
         targets.dedup();
-        manifest.lora = adapter.factors.first().map(|f| LoraConfig {
-            rank: f.rank,
-            alpha: args.alpha,
-            dropout: 0.0,
-            targets,
-            blocks: None,
-        });
+        let mut blocks: Vec<_> = adapter.factors.iter().map(|f| f.block).collect();
+        blocks.dedup(); // factors come block by block
+        let blocks = Some(blocks).filter(|blocks| blocks.len() != config.depth);
+        let rank = adapter.factors.first().map(|f| f.rank);
+        manifest.lora = rank.map(|rank| LoraConfig { rank, alpha: args.alpha, dropout: 0.0, targets, blocks });
     }
     Ok(manifest)
 }

@@ -2,7 +2,7 @@
 
 use samlora::error::Result;
 use samlora::image::RgbImage;
-use samlora::lora::SplitMix;
+use samlora::random::SplitMix;
 
 /// Names and colours of the classes; background is bare ground.
 pub const CLASSES: [(&str, [u8; 3]); 5] = [

@@ -8,7 +8,7 @@
 //! A layer norm would distort the colours. So every vector also holds each number's negative, which makes its mean zero,
 //! and a large constant +-[`LARGE`], which makes its deviation a constant that the norm's weight takes back.
 
-use samlora::lora::SplitMix;
+use samlora::random::SplitMix;
 
 /// Numbers at each pixel that a class's kernel weighs.
 pub const FEATURES: usize = 32;

@@ -43,9 +43,9 @@ impl Scheme {
         }
     }
 
-    /// The scheme of one tensor in a package of this scheme. Vectors, norms, tokens and relative positions stay f16, the positional encoding's matrix f32;
-    /// in `q4` the decoder, the prompt encoder and the neck stay q8. The absolute positions (6 MB as f16 in ViT-B) are
-    /// quantised to 8 bits in both.
+    /// The scheme of one tensor in a package of this scheme. Vectors, norms, tokens and relative positions stay f16, the
+    /// positional encoding's matrix f32; in `q4` the decoder, the prompt encoder and the neck stay q8. The absolute
+    /// positions (6 MB as f16 in ViT-B) are quantised to 8 bits in both.
     pub fn of_tensor(self, name: &str, shape: &[usize]) -> Self {
         let (rows, columns) = matrix(shape);
         match self {

@@ -87,6 +87,32 @@ fn cases() -> BTreeMap<String, Case> {
     serde_json::from_str(&text).expect("cases")
 }
 
+#[derive(serde::Deserialize)]
+struct Tiny {
+    embed_dim: usize,
+    depth: usize,
+    num_heads: usize,
+    global_attn_indexes: Vec<usize>,
+    window_size: usize,
+    patch_size: usize,
+    out_chans: usize,
+    decoder_heads: usize,
+    decoder_mlp: usize,
+    iou_hidden: usize,
+    pretrained_size: usize,
+}
+
+fn tiny() -> Tiny {
+    let text = std::fs::read_to_string(fixtures().join("tiny_config.json")).expect("tiny_config.json");
+    serde_json::from_str(&text).expect("config")
+}
+
+/// The tiny checkpoint; its decoder's heads are the one number that its tensors do not tell.
+fn base(extension: &str) -> Checkpoint {
+    let checkpoint = Checkpoint::open(fixtures().join(format!("tiny_sam.{extension}"))).expect("base");
+    checkpoint.with_decoder_heads(tiny().decoder_heads).expect("heads")
+}
+
 fn check_taps(what: &str, sam: &Sam, reference: &Reference, case: &Case, device: &Device, tolerance: f32) {
     let x: Tensor<4> = reference.tensor("input_normalised", device);
     let embedding = sam.image_encoder.forward_with(x.clone(), &mut |name, tap| {
@@ -136,7 +162,7 @@ fn taps_logits_and_masks_equal_the_reference() {
         for (name, case) in cases() {
             let reference = Reference::open(&format!("{name}.safetensors"));
             for extension in ["pth", "safetensors"] {
-                let base = Checkpoint::open(fixtures().join(format!("tiny_sam.{extension}"))).expect("base");
+                let base = base(extension);
                 let adapter = Adapter::open(fixtures().join(format!("{name}_lora.{extension}")), 1.0).expect("adapter");
                 assert!(adapter.factors.iter().all(|f| f.rank == case.rank), "{name}: rank");
 
@@ -163,7 +189,7 @@ fn taps_logits_and_masks_equal_the_reference() {
 #[test]
 fn detached_adapters_leave_the_base_as_it_was() {
     let (_, device, _) = devices().remove(0);
-    let base = Checkpoint::open(fixtures().join("tiny_sam.safetensors")).expect("base");
+    let base = base("safetensors");
     let (config, mut sam) = load(&base, None, &device).expect("loads");
     let x = Tensor::<4>::ones([1, 3, 96, 96], &device);
     let values = |sam: &Sam| -> Vec<f32> { sam.encode(x.clone()).into_data().try_into_vec::<f32>().expect("f32") };
@@ -184,7 +210,7 @@ fn detached_adapters_leave_the_base_as_it_was() {
 /// and differ from the base. Dropout is for training alone.
 #[test]
 fn adapters_on_all_matrices_merge_as_they_attach() {
-    let base = Checkpoint::open(fixtures().join("tiny_sam.safetensors")).expect("base");
+    let base = base("safetensors");
     let lora = lora::LoraConfig {
         rank: 3,
         alpha: Some(6.0),
@@ -225,7 +251,7 @@ fn prompts_equal_the_reference() {
         .collect();
     let bounding_box = reference.values("box").try_into().ok();
     for (device_name, device, tolerance) in devices() {
-        let base = Checkpoint::open(fixtures().join("tiny_sam.pth")).expect("base");
+        let base = base("pth");
         let (_, sam) = load(&base, None, &device).expect("loads");
         let rgb = reference.values("input_rgb").iter().map(|v| *v as u8).collect();
         let image = samlora::image::RgbImage::new(width, height, rgb).expect("image");
@@ -250,23 +276,8 @@ fn prompts_equal_the_reference() {
 
 #[test]
 fn the_architecture_is_recognized_from_the_tensors() {
-    #[derive(serde::Deserialize)]
-    struct Tiny {
-        embed_dim: usize,
-        depth: usize,
-        num_heads: usize,
-        global_attn_indexes: Vec<usize>,
-        window_size: usize,
-        patch_size: usize,
-        out_chans: usize,
-        decoder_heads: usize,
-        decoder_mlp: usize,
-        iou_hidden: usize,
-        pretrained_size: usize,
-    }
-    let text = std::fs::read_to_string(fixtures().join("tiny_config.json")).expect("tiny_config.json");
-    let tiny: Tiny = serde_json::from_str(&text).expect("config");
-    let found = Checkpoint::open(fixtures().join("tiny_sam.pth")).expect("opens");
+    let tiny = tiny();
+    let found = base("pth");
     let expected = SamConfig {
         embed_dim: tiny.embed_dim,
         depth: tiny.depth,

@@ -45,6 +45,17 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), source, names: keys.tensors, config })
     }
 
+    /// Sets the decoder's heads, which a checkpoint's shapes do not tell and [`layout::recognize`] can only guess for a
+    /// model that is none of the known backbones.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the decoder's channels cannot be split so.
+    pub fn with_decoder_heads(mut self, heads: usize) -> Result<Self> {
+        self.config.decoder_heads = heads;
+        self.config.check().map_err(|e| e.at(self.path.display()))?;
+        Ok(self)
+    }
+
     /// Every number of the architecture.
     pub fn config(&self) -> &SamConfig {
         &self.config

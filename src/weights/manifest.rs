@@ -21,7 +21,8 @@ pub const FORMAT_VERSION: u32 = match u32::from_str_radix(env!("SAMLORA_FORMAT_V
 };
 /// The largest shard that is written: any static host can carry it.
 pub const SHARD_BYTES: usize = 16 << 20;
-/// Patches along a side of the largest input: attention over more would take hundreds of gigabytes.
+/// Patches along a side of the largest input: scores of a global block grow with its fourth power, and no map window needs
+/// more.
 const MAX_GRID: usize = 256;
 /// The largest manifest that is read.
 pub const MANIFEST_BYTES: usize = 4 << 20;

@@ -33,6 +33,9 @@ pub struct ExportArgs {
     /// LoRA's alpha; the scale is alpha / rank, 1 without (SAMed)
     #[arg(long, requires = "adapter")]
     alpha: Option<f64>,
+    /// Heads of the decoder, for a model that is none of the known backbones: its tensors do not tell them
+    #[arg(long, value_name = "N")]
+    decoder_heads: Option<usize>,
     /// Class names without background, in channel order; with colours as name=#rrggbb
     #[arg(long, value_delimiter = ',', value_name = "A,B,..")]
     classes: Vec<String>,
@@ -68,7 +71,10 @@ pub struct ExportArgs {
 /// Runs the command.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let watch = Instant::now();
-    let base = Checkpoint::open(&args.base)?;
+    let mut base = Checkpoint::open(&args.base)?;
+    if let Some(heads) = args.decoder_heads {
+        base = base.with_decoder_heads(heads)?;
+    }
     let adapter = adapter(args)?;
     let manifest = plan(args, &base, adapter.as_ref())?;
     let progress = bar(0, "exporting", "tensors");

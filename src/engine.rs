@@ -174,9 +174,6 @@ impl Segmenter {
         mut read: impl FnMut(usize, usize, usize, usize) -> Result<Option<RgbImage>>,
         mut progress: impl FnMut(f64),
     ) -> Result<Segmentation> {
-        if width == 0 || height == 0 {
-            return Err(Error::new(ErrorKind::Invalid, format!("the image is empty: {width} x {height} pixels")));
-        }
         self.check(width, height, options)?;
         let total = Stopwatch::start();
         let mut timings = Timings::default();
@@ -221,9 +218,12 @@ impl Segmenter {
         Ok(Segmentation { mask, probabilities: options.probabilities.then_some(probabilities), timings })
     }
 
-    /// Refuses a model without classes, and what would not fit into memory: the mask's pixels, the probabilities, and the
+    /// Refuses an empty image, a model without classes, and what would not fit into memory: the mask's pixels, the probabilities, and the
     /// blend's rows of one window.
     fn check(&self, width: usize, height: usize, options: &SegmentOptions) -> Result<()> {
+        if width == 0 || height == 0 {
+            return Err(Error::new(ErrorKind::Invalid, format!("the image is empty: {width} x {height} pixels")));
+        }
         if self.manifest.kind == Kind::Base {
             return Err(Error::new(ErrorKind::Invalid, "a base package has no classes")
                 .at(&self.manifest.name)

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Dropout;
-use burn::tensor::activation::{gelu, relu};
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData, module};
 
 use super::Parameters;
@@ -15,7 +15,7 @@ pub struct Linear {
     /// `[out, in]`.
     pub weight: Param<Tensor<2>>,
     /// `[out]`.
-    pub bias: Option<Param<Tensor<1>>>,
+    pub bias: Param<Tensor<1>>,
     /// Empty at inference, where adapters are merged into `weight`; see [`crate::lora`].
     pub adapters: Vec<LowRank>,
 }
@@ -41,29 +41,16 @@ impl Linear {
     /// # Errors
     /// As [`Parameters::take`].
     pub fn load(from: &mut Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
-        let mut layer = Self::load_without_bias(from, name, inputs, outputs)?;
-        layer.bias = Some(from.take(&format!("{name}.bias"), [outputs])?);
-        Ok(layer)
-    }
-
-    /// Takes `{name}.weight` `[outputs, inputs]`.
-    ///
-    /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load_without_bias(from: &mut Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
         let weight = from.take(&format!("{name}.weight"), [outputs, inputs])?;
+        let bias = from.take(&format!("{name}.bias"), [outputs])?;
         // Lies in memory as [inputs, outputs], which products read in order; its shape stays SAM's.
         let turned = weight.val().transpose().reshape([inputs * outputs]).reshape([inputs, outputs]);
-        Ok(Self { weight: Param::from_tensor(turned.transpose()), bias: None, adapters: Vec::new() })
+        Ok(Self { weight: Param::from_tensor(turned.transpose()), bias, adapters: Vec::new() })
     }
 
     /// `[.., in]` to `[.., out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let y = self.product(x);
-        match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze(),
-            None => y,
-        }
+        self.product(x) + self.bias.val().unsqueeze()
     }
 
     /// [`Linear::forward`] without the bias.
@@ -149,10 +136,9 @@ impl MlpBlock {
 
     /// `[.., channels]` to the same.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let hidden = match (self.activation, &self.lin1.bias) {
-            (Activation::Gelu, Some(bias)) => bias_gelu(self.lin1.product(x), bias.val()),
-            (Activation::Gelu, None) => gelu(self.lin1.product(x)),
-            (Activation::Relu, _) => relu(self.lin1.forward(x)),
+        let hidden = match self.activation {
+            Activation::Gelu => bias_gelu(self.lin1.product(x), self.lin1.bias.val()),
+            Activation::Relu => relu(self.lin1.forward(x)),
         };
         self.lin2.forward(hidden)
     }

@@ -155,14 +155,7 @@ impl Attention {
             rel_h: relative_positions(self.rel_pos_h.val(), rows),
             rel_w: relative_positions(self.rel_pos_w.val(), columns),
         };
-        self.proj.forward(attention.forward(self.qkv.product(x), self.qkv_bias()))
-    }
-
-    fn qkv_bias(&self) -> Tensor<1> {
-        match &self.qkv.bias {
-            Some(bias) => bias.val(),
-            None => Tensor::zeros([self.qkv.weight.dims()[0]], &self.qkv.weight.val().device()),
-        }
+        self.proj.forward(attention.forward(self.qkv.product(x), self.qkv.bias.val()))
     }
 }
 

@@ -14,7 +14,9 @@ use super::checkpoint::{Adapter, Checkpoint, merged_tensor};
 use super::folder::Folder;
 use super::keys::{Side, lora_name};
 use super::layout;
-use super::manifest::{Kind, MANIFEST_BYTES, MANIFEST_FILE, Manifest, Part, SHARD_BYTES, Shard, TensorEntry};
+use super::manifest::{
+    Kind, LORA_MARK, MANIFEST_BYTES, MANIFEST_FILE, Manifest, Part, SHARD_BYTES, Shard, TensorEntry,
+};
 use super::package::SCALE_SUFFIX;
 use super::quantize::{Scheme, matrix};
 use super::safetensors::encode_header;
@@ -106,7 +108,7 @@ pub fn write(
 /// Low-rank factors are small and multiply each other's errors: they stay f16 at least.
 fn tensor_scheme(scheme: Scheme, name: &str, shape: &[usize]) -> Scheme {
     match scheme {
-        Scheme::Q8 | Scheme::Q4 if name.contains(".lora_") => Scheme::F16,
+        Scheme::Q8 | Scheme::Q4 if name.contains(LORA_MARK) => Scheme::F16,
         scheme => scheme.of_tensor(name, shape),
     }
 }

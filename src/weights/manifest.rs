@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::layout;
 use super::quantize::{Scheme, matrix};
 use super::source::hex;
-use crate::config::{Class, Normalization, SamConfig};
+use crate::config::{BACKBONES, Class, Normalization, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::LoraConfig;
 
@@ -140,6 +140,36 @@ pub struct Origin {
 }
 
 impl Manifest {
+    /// A manifest of a merged model of `architecture`, f32, without weights: input and tile are the backbone's (448 and 256
+    /// px where it is none of the known), normalisation is SAM's.
+    pub fn new(architecture: &SamConfig, classes: Vec<Class>) -> Self {
+        let backbone = architecture.backbone_name().unwrap_or("custom");
+        let known = BACKBONES.iter().find(|b| b.name == backbone);
+        let (input_size, tile_size) = known.map_or((448, 256), |b| (b.input_size, b.tile_size));
+        Self {
+            format: "samlora".into(),
+            version: FORMAT_VERSION,
+            tool: crate::TOOL.into(),
+            kind: Kind::Merged,
+            name: backbone.into(),
+            backbone: backbone.into(),
+            architecture: architecture.clone(),
+            input_size,
+            tile_size,
+            classes,
+            normalization: Normalization::rgb(),
+            ground_resolution: None,
+            scheme: Scheme::F32,
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+            origin: Origin::default(),
+            lora: None,
+            metrics: None,
+            licence: String::new(),
+            attribution: String::new(),
+        }
+    }
+
     /// Reads and checks a manifest.
     ///
     /// # Errors

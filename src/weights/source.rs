@@ -157,7 +157,7 @@ pub(crate) fn no_tensor(name: &str) -> Error {
 }
 
 /// `bytes` in lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
@@ -176,6 +176,7 @@ mod native {
 
     use super::{TensorSource, hex};
     use crate::error::{Error, ErrorKind, Result};
+    use crate::weights::manifest::MANIFEST_FILE;
     use crate::weights::{pytorch, safetensors};
 
     /// A file that is read in pieces from any thread.
@@ -315,7 +316,7 @@ mod native {
 
     fn open_folder(folder: &Path) -> Result<Box<dyn TensorSource>> {
         let error = |kind, message: &str| Error::new(kind, message).at(folder.display());
-        if folder.join("samlora.json").is_file() {
+        if folder.join(MANIFEST_FILE).is_file() {
             return Err(
                 error(ErrorKind::Unsupported, "this is a package, not a checkpoint").remedy("open it as a package")
             );

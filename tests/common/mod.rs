@@ -9,14 +9,14 @@ pub mod package;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use samlora::config::{Class, Normalization, SamConfig};
+use samlora::config::{Class, SamConfig};
 use samlora::engine::{DeviceChoice, Segmenter, open_device};
 use samlora::error::{ErrorKind, Result};
 use samlora::image::RgbImage;
 use samlora::weights::checkpoint::{Adapter, Checkpoint};
 use samlora::weights::export::export;
 use samlora::weights::folder::Folder;
-use samlora::weights::manifest::{FORMAT_VERSION, Kind, Manifest, Origin};
+use samlora::weights::manifest::{Kind, Manifest};
 use samlora::weights::quantize::Scheme;
 use samlora::weights::source::open;
 
@@ -53,26 +53,12 @@ pub fn manifest(config: &SamConfig, kind: Kind, scheme: Scheme, input_size: usiz
     let class =
         |i: usize| Class { index: i as u8, name: format!("class {i}"), color: [i as u8, 0, 0], threshold: None };
     Manifest {
-        format: "samlora".into(),
-        version: FORMAT_VERSION,
-        tool: samlora::TOOL.into(),
         kind,
         name: "test".into(),
-        backbone: "tiny".into(),
-        architecture: config.clone(),
         input_size,
         tile_size: input_size * 3 / 4,
-        classes: (0..count).map(class).collect(),
-        normalization: Normalization::rgb(),
-        ground_resolution: None,
         scheme,
-        shards: Vec::new(),
-        tensors: Default::default(),
-        origin: Origin::default(),
-        lora: None,
-        metrics: None,
-        licence: String::new(),
-        attribution: String::new(),
+        ..Manifest::new(config, (0..count).map(class).collect())
     }
 }
 

@@ -77,7 +77,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let Some(embedding) = embedding else { return Err(Error::new(ErrorKind::Invalid, "nothing ran")) };
     let decoder = measure(args.runs, || pollster::block_on(read_back(sam.decode(embedding.clone()))).map(|_| ()))?;
     let backbone = config.backbone_name().unwrap_or("custom");
-    let mut manifest = plain_manifest(&config, backbone);
+    let mut manifest = plain_manifest(&config);
     (manifest.input_size, manifest.tile_size) = (side, side);
     let segmenter = Segmenter::new(manifest, sam, &device);
     let tile = measure(args.runs, || {

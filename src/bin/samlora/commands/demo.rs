@@ -74,7 +74,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
 }
 
 fn manifest(config: &SamConfig) -> Manifest {
-    let mut manifest = plain_manifest(config, "vit_t");
+    let mut manifest = plain_manifest(config);
     manifest.name = "demo scenes".into();
     manifest.scheme = Scheme::Q8;
     manifest.classes = scene::CLASSES

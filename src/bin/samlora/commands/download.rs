@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use samlora::error::{Error, ErrorKind, Result};
+use samlora::weights::source::hex;
 use sha2::{Digest, Sha256};
 
 /// Where Meta publishes SAM's checkpoints.
@@ -177,7 +178,7 @@ impl Sums {
                 format!("{bytes} bytes with CRC-32 {crc32:08x}, expected {} with {wanted:08x}", expected.bytes);
             return Err(Error::new(ErrorKind::Integrity, message));
         }
-        Ok(self.sha256.finalize().iter().map(|b| format!("{b:02x}")).collect())
+        Ok(hex(&self.sha256.finalize()))
     }
 }
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use samlora::config::{BACKBONES, Class, Normalization, SamConfig};
+use samlora::config::{Class, SamConfig};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::lora::LoraConfig;
 use samlora::weights::checkpoint::{Adapter, Checkpoint};
 use samlora::weights::export;
 use samlora::weights::folder::Folder;
-use samlora::weights::manifest::{FORMAT_VERSION, Kind, Manifest, Origin};
+use samlora::weights::manifest::{Kind, Manifest};
 use samlora::weights::package::read_manifest;
 use samlora::weights::quantize::Scheme;
 use serde_json::json;
@@ -129,7 +129,7 @@ fn plan(args: &ExportArgs, base: &Checkpoint, adapter: Option<&Adapter>) -> Resu
         None => base.config().clone(),
     };
     let stem = args.out.file_stem().map(|s| s.to_string_lossy().into_owned());
-    let mut manifest = plain_manifest(&config, config.backbone_name().unwrap_or("custom"));
+    let mut manifest = plain_manifest(&config);
     manifest.kind = match (&args.base_package, adapter) {
         (Some(_), _) => Kind::Adapter,
         (None, None) if args.classes.is_empty() => Kind::Base,
@@ -178,32 +178,9 @@ fn base_package(path: &Path, base: &Checkpoint) -> Result<String> {
         .remedy("name the package that `samlora export` wrote of --base alone, without --classes"))
 }
 
-/// A manifest of `config` with default sizes and numbered classes, without weights.
-pub fn plain_manifest(config: &SamConfig, backbone: &str) -> Manifest {
-    let known = BACKBONES.iter().find(|b| b.name == backbone);
-    let (input_size, tile_size) = known.map_or((448, 256), |b| (b.input_size, b.tile_size));
-    Manifest {
-        format: "samlora".into(),
-        version: FORMAT_VERSION,
-        tool: samlora::TOOL.into(),
-        kind: Kind::Merged,
-        name: backbone.into(),
-        backbone: backbone.into(),
-        architecture: config.clone(),
-        input_size,
-        tile_size,
-        classes: numbered(config.mask_tokens),
-        normalization: Normalization::rgb(),
-        ground_resolution: None,
-        scheme: Scheme::F32,
-        shards: Vec::new(),
-        tensors: Default::default(),
-        origin: Origin::default(),
-        lora: None,
-        metrics: None,
-        licence: String::new(),
-        attribution: String::new(),
-    }
+/// A manifest of `config` with numbered classes, without weights.
+pub fn plain_manifest(config: &SamConfig) -> Manifest {
+    Manifest::new(config, numbered(config.mask_tokens))
 }
 
 /// Colours for classes that have none: Okabe and Ito's palette, told apart by colour-blind eyes too; background black.

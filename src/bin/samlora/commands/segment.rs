@@ -194,8 +194,10 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut dyn
     let classes = &segmenter.manifest().classes;
     mask.apply_thresholds(classes);
     mask.remove_small(args.min_area)?;
-    // Again: a small hole without data would have taken its neighbours' class.
-    clear_nodata(source, &mut mask)?;
+    if args.min_area > 0 {
+        // Again: a small hole without data would have taken its neighbours' class.
+        clear_nodata(source, &mut mask)?;
+    }
     let files = write(args, segmenter, input, source, &mask)?;
     let stats = mask.stats(classes);
     if !args.json {

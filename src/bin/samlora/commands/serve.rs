@@ -15,12 +15,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clap::Args;
 use samlora::error::{Error, ErrorKind, Result};
+use samlora::weights::manifest::MANIFEST_FILE;
 use serde_json::{Value, json};
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeaderLayer;
-
-/// The file that makes a folder a package.
-const MANIFEST: &str = "samlora.json";
 
 /// Serves the page and packages to a browser; needs no internet.
 #[derive(Debug, Args)]
@@ -102,8 +100,9 @@ fn packages(folders: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>> {
     for folder in folders {
         let place = |e: std::io::Error| Error::from(e).at(folder.display());
         let root = folder.canonicalize().map_err(place)?;
-        if !root.join(MANIFEST).is_file() {
-            let error = Error::new(ErrorKind::NotFound, format!("this is no package folder: it holds no {MANIFEST}"));
+        if !root.join(MANIFEST_FILE).is_file() {
+            let error =
+                Error::new(ErrorKind::NotFound, format!("this is no package folder: it holds no {MANIFEST_FILE}"));
             return Err(error.at(folder.display()).remedy("write one with `samlora export`"));
         }
         let name = root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -207,8 +206,8 @@ fn index(packages: &BTreeMap<String, PathBuf>) -> Value {
         json!({
             "name": name,
             "url": format!("/models/{name}/"),
-            "manifest": format!("/models/{name}/{MANIFEST}"),
-            "manifest_bytes": size(folder.join(MANIFEST)),
+            "manifest": format!("/models/{name}/{MANIFEST_FILE}"),
+            "manifest_bytes": size(folder.join(MANIFEST_FILE)),
             "bytes": files.map(|f| size(f.path())).sum::<u64>(),
         })
     };

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::config::Normalization;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::RgbImage;
+use crate::image::{Pixels, RgbImage};
 use crate::logits::Logits;
 use crate::lora;
 use crate::mask::ClassMask;
@@ -166,12 +166,12 @@ impl Segmenter {
     ///
     /// # Errors
     /// Those of `read`; [`ErrorKind::Invalid`] for an empty image; [`ErrorKind::Device`] if the device fails.
-    pub async fn run(
+    pub async fn run<P: Pixels>(
         &self,
         width: usize,
         height: usize,
         options: &SegmentOptions,
-        mut read: impl FnMut(usize, usize, usize, usize) -> Result<Option<RgbImage>>,
+        mut read: impl FnMut(usize, usize, usize, usize) -> Result<Option<P>>,
         mut progress: impl FnMut(f64),
     ) -> Result<Segmentation> {
         self.check(width, height, options)?;
@@ -255,11 +255,12 @@ impl Segmenter {
         read_back(self.sam.decode(self.sam.encode(input))).await
     }
 
-    /// The normalised input window at column `x`, row `y` of `image`, `[1, 3, input, input]`.
-    fn input(&self, image: &RgbImage, x: i64, y: i64) -> Result<Tensor<4>> {
+    /// The normalised input window at column `x`, row `y` of `image`, `[1, bands, input, input]`.
+    fn input(&self, image: &impl Pixels, x: i64, y: i64) -> Result<Tensor<4>> {
         let normalization: &Normalization = &self.manifest.normalization;
-        if normalization.mean.len() != 3 {
-            let message = format!("this model wants {} bands, an RGB image has 3", normalization.mean.len());
+        if normalization.mean.len() != image.bands() {
+            let message =
+                format!("this model wants {} bands, the image has {}", normalization.mean.len(), image.bands());
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         Ok(preprocess::window(image, x, y, self.manifest.input_size, normalization, &self.device))

@@ -5,6 +5,36 @@ use crate::error::{Error, ErrorKind, Result};
 /// The most pixels an image may hold in memory: 2^28 (268 megapixels, 805 MB as RGB8).
 pub const MAX_PIXELS: u64 = 1 << 28;
 
+/// Pixels of any number of bands.
+pub trait Pixels {
+    /// Columns, at least 1.
+    fn width(&self) -> usize;
+    /// Rows, at least 1.
+    fn height(&self) -> usize;
+    /// Bands.
+    fn bands(&self) -> usize;
+    /// The sample of a band at column `x`, row `y`, all within bounds.
+    fn sample(&self, x: usize, y: usize, band: usize) -> f32;
+}
+
+impl Pixels for RgbImage {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn height(&self) -> usize {
+        self.height
+    }
+
+    fn bands(&self) -> usize {
+        3
+    }
+
+    fn sample(&self, x: usize, y: usize, band: usize) -> f32 {
+        f32::from(self.pixels[(y * self.width + x) * 3 + band])
+    }
+}
+
 /// An owned RGB8 image, `[height, width, 3]`, values 0 to 255.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RgbImage {

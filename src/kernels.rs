@@ -1,6 +1,6 @@
 //! Fused operations, each with a plain form on any device and, where one pays, a faster one for the CPU.
 //!
-//! A faster form takes tensors of burn's `flex` device that no gradient is asked of; all others (GPUs, training) take the
+//! A faster form takes tensors of burn's `flex` device, with gradients of its own where they are asked for; GPUs take the
 //! plain form, which is also what the tests compare with.
 
 use burn::tensor::activation;
@@ -11,15 +11,35 @@ use burn::tensor::{Device, Int, Tensor, TensorData, module};
 mod cpu;
 #[cfg(feature = "cpu")]
 mod math;
+#[cfg(all(feature = "cpu", feature = "train"))]
+mod tracked;
 
 /// `gelu(x + bias)` with the exact (error function) GELU: x `[.., n]`, bias `[n]`.
 pub fn bias_gelu<const D: usize>(x: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
+    #[cfg(all(feature = "cpu", feature = "train"))]
+    if tracked::is_tracked(&x) || tracked::is_tracked(&bias) {
+        return tracked::bias_gelu(x, bias);
+    }
     #[cfg(feature = "cpu")]
     let x = match cpu::take(x) {
-        Ok(x) => return cpu::bias_gelu(x, &bias),
+        Ok(x) => return cpu::wrap(cpu::bias_gelu(x, &cpu::values(&bias))),
         Err(x) => x,
     };
-    activation::gelu(x + bias.unsqueeze())
+    let x = x + bias.unsqueeze();
+    if x.is_autodiff() {
+        // The same function, but with its own gradient: burn's is that of the tanh approximation.
+        return x.clone() * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
+    }
+    activation::gelu(x)
+}
+
+/// Layer norm over the last axis: x `[.., n]`, weight and bias `[n]`.
+pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    #[cfg(all(feature = "cpu", feature = "train"))]
+    if tracked::is_tracked(&x) || tracked::is_tracked(&weight) || tracked::is_tracked(&bias) {
+        return tracked::layer_norm(x, weight, bias, epsilon);
+    }
+    module::layer_norm(x, weight, Some(bias), epsilon)
 }
 
 /// Attention in windows over an image, with SAM's decomposed relative positions.
@@ -45,10 +65,21 @@ impl WindowAttention {
     /// softmax as they do in the reference; padded queries' results are left out.
     pub fn forward(&self, qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
         #[cfg(feature = "cpu")]
-        let dims = qkv.dims();
+        let shape = {
+            let [b, h, w, c] = qkv.dims();
+            let (rows, columns, heads) = (self.rows, self.columns, self.heads);
+            cpu::AttentionShape { image: [b, h, w, c / 3], rows, columns, heads }
+        };
+        #[cfg(all(feature = "cpu", feature = "train"))]
+        if tracked::is_tracked(&qkv) || tracked::is_tracked(&bias) || tracked::is_tracked(&self.rel_h) {
+            return tracked::window_attention(shape, qkv, bias, [self.rel_h.clone(), self.rel_w.clone()]);
+        }
         #[cfg(feature = "cpu")]
         let qkv = match cpu::take(qkv) {
-            Ok(qkv) => return cpu::window_attention(self, qkv, dims, &bias),
+            Ok(qkv) => {
+                let (rel_h, rel_w) = (cpu::values(&self.rel_h), cpu::values(&self.rel_w));
+                return cpu::wrap(cpu::window_attention(shape, &qkv, &cpu::values(&bias), [&rel_h, &rel_w]));
+            }
             Err(qkv) => qkv,
         };
         self.plain(qkv, bias)

@@ -40,6 +40,8 @@ pub mod georef;
 pub mod geojson;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod source;
+#[cfg(feature = "train")]
+pub mod train;
 #[cfg(target_arch = "wasm32")]
 mod web;
 

@@ -4,6 +4,8 @@
 //! inference) or *attached* beside them ([`attach`], for training and for swapping adapters on a loaded base).
 //! SamLoRA's and SAMed's own choice, the default, is rank 4 on q and v of every block, scale 1.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, Param};
 use burn::nn::DropoutConfig;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -13,6 +15,8 @@ use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Sam;
 use crate::model::common::{Linear, LowRank};
+use crate::model::mask_decoder::MaskDecoder;
+use crate::model::transformer::TwoWayTransformer;
 use crate::random::SplitMix;
 
 /// A matrix of an encoder block that can carry an adapter.
@@ -241,30 +245,83 @@ pub fn attach(sam: &mut Sam, config: &SamConfig, factors: &[Factor], dropout: f6
     Ok(())
 }
 
+/// Attaches adapters to q and v of every attention of the decoder's transformer (SAMed_s), with `lora`'s rank, scale and dropout. A
+/// checkpoint knows nothing of them: [`merge`] folds them into the decoder.
+pub fn attach_to_decoder(sam: &mut Sam, lora: &LoraConfig, seed: u64, device: &Device) {
+    let mut random = SplitMix(seed ^ 0x6465_636F_6465_7221);
+    for layer in decoder_layers(sam) {
+        let [outputs, inputs] = layer.weight.dims();
+        let bound = 1.0 / (inputs as f32).sqrt();
+        let a: Vec<f32> = (0..lora.rank * inputs).map(|_| random.uniform() * bound).collect();
+        layer.adapters.push(LowRank {
+            a: Param::from_tensor(Tensor::from_data(TensorData::new(a, [lora.rank, inputs]), device)),
+            b: Param::from_tensor(Tensor::zeros([outputs, lora.rank], device)),
+            scale: lora.scale(),
+            start: 0,
+            dropout: DropoutConfig::new(lora.dropout).init(),
+        });
+    }
+}
+
 /// Removes all adapters; the base is as it was.
 pub fn detach(sam: &mut Sam) {
-    for block in 0..sam.image_encoder.blocks.len() {
-        for target in Target::ALL {
-            linear(sam, block, target).adapters.clear();
-        }
-    }
+    layers(sam).into_iter().for_each(|layer| layer.adapters.clear());
 }
 
 /// Folds all attached adapters into the weights, on the model's device.
 pub fn merge(sam: &mut Sam) {
-    for block in 0..sam.image_encoder.blocks.len() {
+    for layer in layers(sam) {
+        for adapter in std::mem::take(&mut layer.adapters) {
+            let delta = adapter.b.val().matmul(adapter.a.val()) * adapter.scale;
+            // The weight's memory stays turned ([`Linear`]), so that products read it in order.
+            let weight = layer.weight.val().transpose();
+            let [outputs, inputs] = delta.dims();
+            let columns = adapter.start..adapter.start + outputs;
+            let sum = weight.clone().slice([0..inputs, columns.clone()]) + delta.transpose();
+            layer.weight = Param::from_tensor(weight.slice_assign([0..inputs, columns], sum).transpose());
+        }
+    }
+}
+
+/// The scale of each adapter of the encoder, by block and matrix.
+pub fn scales(sam: &Sam, config: &SamConfig) -> BTreeMap<(usize, Target), f64> {
+    let mut found = BTreeMap::new();
+    for (block, module) in sam.image_encoder.blocks.iter().enumerate() {
         for target in Target::ALL {
-            let layer = linear(sam, block, target);
-            for adapter in std::mem::take(&mut layer.adapters) {
-                let delta = adapter.b.val().matmul(adapter.a.val()) * adapter.scale;
-                let weight = layer.weight.val();
-                let [outputs, inputs] = delta.dims();
-                let rows = adapter.start..adapter.start + outputs;
-                let sum = weight.clone().slice([rows.clone(), 0..inputs]) + delta;
-                layer.weight = Param::from_tensor(weight.slice_assign([rows, 0..inputs], sum));
+            let layer = match target {
+                Target::Query | Target::Key | Target::Value => &module.attn.qkv,
+                Target::Projection => &module.attn.proj,
+                Target::Mlp1 => &module.mlp.lin1,
+                Target::Mlp2 => &module.mlp.lin2,
+            };
+            let start = target.extent(config).2;
+            if let Some(adapter) = layer.adapters.iter().find(|a| a.start == start) {
+                found.insert((block, target), adapter.scale);
             }
         }
     }
+    found
+}
+
+/// Every layer that can carry adapters.
+fn layers(sam: &mut Sam) -> Vec<&mut Linear> {
+    let Sam { image_encoder, mask_decoder, .. } = sam;
+    let blocks = image_encoder.blocks.iter_mut();
+    let encoder = blocks.flat_map(|b| [&mut b.attn.qkv, &mut b.attn.proj, &mut b.mlp.lin1, &mut b.mlp.lin2]);
+    encoder.chain(attention_layers(mask_decoder)).collect()
+}
+
+fn decoder_layers(sam: &mut Sam) -> Vec<&mut Linear> {
+    attention_layers(&mut sam.mask_decoder)
+}
+
+/// q and v of every attention of the decoder.
+fn attention_layers(decoder: &mut MaskDecoder) -> Vec<&mut Linear> {
+    let TwoWayTransformer { layers, final_attn_token_to_image, .. } = &mut decoder.transformer;
+    let attentions = layers
+        .iter_mut()
+        .flat_map(|l| [&mut l.self_attn, &mut l.cross_attn_token_to_image, &mut l.cross_attn_image_to_token]);
+    attentions.chain([final_attn_token_to_image]).flat_map(|a| [&mut a.q_proj, &mut a.v_proj]).collect()
 }
 
 /// Number of adapter parameters attached to `sam`.

@@ -3,15 +3,15 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::config::Normalization;
-use crate::image::RgbImage;
+use crate::image::Pixels;
 
 /// The window of `size` x `size` pixels whose upper left corner lies at column `x`, row `y` of `image` (either may be
-/// outside: pixels beyond a border are mirrored at it), normalised to `(value - mean) / std`: `[1, 3, size, size]`.
+/// outside: pixels beyond a border are mirrored at it), normalised to `(value - mean) / std`: `[1, bands, size, size]`.
 ///
 /// # Panics
-/// If `normalization` is not for three bands.
+/// If `normalization` is for fewer bands than the image has.
 pub fn window(
-    image: &RgbImage,
+    image: &impl Pixels,
     x: i64,
     y: i64,
     size: usize,
@@ -19,17 +19,18 @@ pub fn window(
     device: &Device,
 ) -> Tensor<4> {
     let columns: Vec<usize> = (0..size as i64).map(|i| mirror(x + i, image.width())).collect();
-    let mut values = vec![0.0f32; 3 * size * size];
+    let bands = image.bands();
+    let mut values = vec![0.0f32; bands * size * size];
     for (band, plane) in values.chunks_exact_mut(size * size).enumerate() {
         let (mean, scale) = (normalization.mean[band], 1.0 / normalization.std[band]);
         for (row, line) in plane.chunks_exact_mut(size).enumerate() {
-            let source = mirror(y + row as i64, image.height()) * image.width();
+            let source = mirror(y + row as i64, image.height());
             for (value, column) in line.iter_mut().zip(&columns) {
-                *value = (f32::from(image.pixels()[(source + column) * 3 + band]) - mean) * scale;
+                *value = (image.sample(*column, source, band) - mean) * scale;
             }
         }
     }
-    Tensor::from_data(TensorData::new(values, [1, 3, size, size]), device)
+    Tensor::from_data(TensorData::new(values, [1, bands, size, size]), device)
 }
 
 /// The index in `0 .. length` that `at` is mirrored to, the border pixel itself not repeated (`abcd` continues `cba`).

@@ -12,6 +12,7 @@ mod cache;
 pub mod geotiff;
 mod patched;
 pub mod picture;
+pub mod raw;
 mod sidecar;
 pub mod write;
 pub mod xyz;

@@ -10,6 +10,8 @@ pub mod folder;
 pub mod keys;
 pub mod layout;
 pub mod manifest;
+#[cfg(feature = "train")]
+pub mod modules;
 pub mod package;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod pytorch;

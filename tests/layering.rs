@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What one reads at a sitting; most files have about 200.
 const MAX_LINES: usize = 500;
-/// A path that ends in `/` allows the whole folder. `train` is to come.
+/// A path that ends in `/` allows the whole folder.
 const TENSORS: &[&str] = &[
     "preprocess.rs",
     "model.rs",
@@ -14,6 +14,7 @@ const TENSORS: &[&str] = &[
     "lora.rs",
     "weights/adapter.rs",
     "weights/checkpoint.rs",
+    "weights/modules.rs",
     "kernels.rs",
     "kernels/",
     "engine.rs",
@@ -21,6 +22,7 @@ const TENSORS: &[&str] = &[
     "train.rs",
     "train/",
     "bin/samlora/commands/bench.rs",
+    "bin/samlora/commands/bench/",
 ];
 /// Time is the one thing besides its face that the library needs of JavaScript: `std::time::Instant` panics in wasm.
 const JAVASCRIPT: &[&str] = &["web.rs", "web/", "engine/clock.rs"];

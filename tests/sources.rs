@@ -10,6 +10,11 @@ use samlora::image::RgbImage;
 use samlora::mask::ClassMask;
 use samlora::source::{self, write, xyz};
 
+#[path = "common/tiff_files.rs"]
+mod tiff_files;
+
+use tiff_files::{one_strip, write_tiff};
+
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
@@ -46,66 +51,6 @@ fn png(folder: &Path, name: &str, width: usize, height: usize) -> PathBuf {
     fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
     write::rgb_png(&path, &gradient(width, height)).expect("written");
     path
-}
-
-/// A little-endian TIFF of one directory: each entry is (tag, type, values), values as 32-bit numbers; `data` lies at
-/// byte 8.
-fn tiff(folder: &Path, name: &str, data: &[u8], entries: &[(u16, u16, &[u32])]) -> PathBuf {
-    let mut out = b"II\x2a\0".to_vec();
-    let directory = (8 + data.len() + 1) & !1;
-    out.extend((directory as u32).to_le_bytes());
-    out.extend(data);
-    out.resize(directory, 0);
-    out.extend((entries.len() as u16).to_le_bytes());
-    let mut extra: Vec<u8> = Vec::new();
-    let extra_at = directory + 2 + entries.len() * 12 + 4;
-    for (tag, kind, values) in entries {
-        out.extend(tag.to_le_bytes());
-        out.extend(kind.to_le_bytes());
-        out.extend((values.len() as u32).to_le_bytes());
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|v| match kind {
-                1 | 2 => v.to_le_bytes()[..1].to_vec(),
-                3 => v.to_le_bytes()[..2].to_vec(),
-                _ => v.to_le_bytes().to_vec(),
-            })
-            .collect();
-        if bytes.len() <= 4 {
-            out.extend(&bytes);
-            out.resize(out.len() + 4 - bytes.len(), 0);
-        } else {
-            out.extend(((extra_at + extra.len()) as u32).to_le_bytes());
-            extra.extend(&bytes);
-        }
-    }
-    out.extend([0; 4]);
-    out.extend(extra);
-    put(folder, name, &out)
-}
-
-const BYTE_COUNT: u16 = 279;
-
-/// The tags of an uncompressed TIFF of one strip.
-fn one_strip(width: u32, height: u32, samples: u32, bits: u32, photometric: u32) -> Vec<(u16, u16, Vec<u32>)> {
-    let bytes = (width * samples * bits).div_ceil(8) * height;
-    vec![
-        (256, 4, vec![width]),
-        (257, 4, vec![height]),
-        (258, 3, vec![bits; samples as usize]),
-        (259, 3, vec![1]),
-        (262, 3, vec![photometric]),
-        (273, 4, vec![8]),
-        (277, 3, vec![samples]),
-        (278, 4, vec![height]),
-        (BYTE_COUNT, 4, vec![bytes]),
-    ]
-}
-
-fn write_tiff(folder: &Path, name: &str, data: &[u8], tags: &[(u16, u16, Vec<u32>)]) -> PathBuf {
-    let mut tags: Vec<(u16, u16, &[u32])> = tags.iter().map(|(t, k, v)| (*t, *k, v.as_slice())).collect();
-    tags.sort_by_key(|t| t.0);
-    tiff(folder, name, data, &tags)
 }
 
 fn pixels(path: &Path) -> Vec<u8> {

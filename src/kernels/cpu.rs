@@ -4,8 +4,18 @@ use burn::tensor::{Shape, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use pulp::Arch;
 
-use super::WindowAttention;
 use super::math;
+
+mod attention;
+#[cfg(feature = "train")]
+mod norm;
+mod product;
+
+#[cfg(feature = "train")]
+pub use attention::window_attention_gradients;
+pub use attention::{AttentionShape, window_attention};
+#[cfg(feature = "train")]
+pub use norm::{layer_norm, layer_norm_gradients};
 
 /// The tensor's `flex` primitive, f32 and in row-major order, or the tensor back if it is another device's or is tracked.
 #[allow(clippy::result_large_err)] // the error is the tensor itself, handed back
@@ -20,15 +30,21 @@ pub fn take<const D: usize>(x: Tensor<D>) -> Result<FlexTensor, Tensor<D>> {
 }
 
 /// What a kernel reads beside its first argument, which is on the same device.
-fn values<const D: usize>(x: &Tensor<D>) -> FlexTensor {
+pub fn values<const D: usize>(x: &Tensor<D>) -> FlexTensor {
     match take(x.clone()) {
         Ok(flex) => flex,
         Err(x) => FlexTensor::from_data(x.into_data()),
     }
 }
 
-fn wrap<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
-    Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(values, Shape::from(shape))))
+/// A primitive of `values`, row-major.
+pub fn primitive(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, Shape::from(shape.to_vec())))
+}
+
+/// A plain tensor of a primitive.
+pub fn wrap<const D: usize>(primitive: FlexTensor) -> Tensor<D> {
+    Tensor::from_primitive::<Flex>(primitive)
 }
 
 /// Calls `work` with the index and content of each chunk of `length` values, on all cores.
@@ -42,11 +58,12 @@ fn for_chunks(values: &mut [f32], length: usize, work: impl Fn(usize, &mut [f32]
     values.chunks_mut(length).enumerate().for_each(|(i, chunk)| work(i, chunk));
 }
 
+/// Rows that one core works on at a time.
+const ROWS: usize = 16;
+
 /// See [`super::bias_gelu`].
-pub fn bias_gelu<const D: usize>(mut x: FlexTensor, bias: &Tensor<1>) -> Tensor<D> {
-    let bias = values(bias);
+pub fn bias_gelu(mut x: FlexTensor, bias: &FlexTensor) -> FlexTensor {
     let bias: &[f32] = bias.storage();
-    const ROWS: usize = 16;
     for_chunks(x.storage_mut(), ROWS * bias.len(), |_, rows| {
         Arch::new().dispatch(|| {
             for row in rows.chunks_exact_mut(bias.len()) {
@@ -56,245 +73,55 @@ pub fn bias_gelu<const D: usize>(mut x: FlexTensor, bias: &Tensor<1>) -> Tensor<
             }
         });
     });
-    Tensor::from_primitive::<Flex>(x)
+    x
 }
 
-/// See [`WindowAttention::forward`]; `qkv` has the shape `[b, h, w, c]`.
-pub fn window_attention(
-    attention: &WindowAttention,
-    qkv: FlexTensor,
-    [b, h, w, c]: [usize; 4],
-    bias: &Tensor<1>,
-) -> Tensor<4> {
-    let (bias, rel_h, rel_w) = (values(bias), values(&attention.rel_h), values(&attention.rel_w));
-    let (rows, columns, heads, c) = (attention.rows, attention.columns, attention.heads, c / 3);
-    let task = Task {
-        qkv: qkv.storage(),
-        bias: bias.storage(),
-        rel_h: rel_h.storage(),
-        rel_w: rel_w.storage(),
-        image: [h, w, c],
-        rows,
-        columns,
-        heads,
-        dim: c / heads,
-        down: h.div_ceil(rows),
-        across: w.div_ceil(columns),
-    };
-    let tokens = rows * columns;
-    let mut attended = vec![0.0f32; b * task.down * task.across * heads * tokens * task.dim];
-    for_chunks(&mut attended, tokens * task.dim, |i, out| task.one_head(i / heads, i % heads, out));
-    let mut joined = vec![0.0f32; b * h * w * c];
-    for_chunks(&mut joined, w * c, |i, line| task.join(&attended, i / h, i % h, line));
-    wrap(joined, [b, h, w, c])
-}
-
-struct Task<'a> {
-    /// `[b, h, w, 3 c]`.
-    qkv: &'a [f32],
-    /// `[3 c]`.
-    bias: &'a [f32],
-    /// `[rows, rows, dim]`.
-    rel_h: &'a [f32],
-    /// `[columns, columns, dim]`.
-    rel_w: &'a [f32],
-    /// Height, width, channels.
-    image: [usize; 3],
-    rows: usize,
-    columns: usize,
-    heads: usize,
-    dim: usize,
-    /// Windows in a column of the image.
-    down: usize,
-    /// Windows in a row of the image.
-    across: usize,
-}
-
-impl Task<'_> {
-    /// The part of window `window` that lies in the image: batch index, first row and column, rows and columns there.
-    fn place(&self, window: usize) -> (usize, [usize; 2], [usize; 2]) {
-        let [h, w, _] = self.image;
-        let within = window % (self.down * self.across);
-        let (top, left) = (within / self.across * self.rows, within % self.across * self.columns);
-        (window / (self.down * self.across), [top, left], [self.rows.min(h - top), self.columns.min(w - left)])
-    }
-
-    /// Attention of one head in one window, into `out` `[tokens, dim]`. Rows of queries outside the image stay zero.
-    fn one_head(&self, window: usize, head: usize, out: &mut [f32]) {
-        /// Queries whose scores exist at once.
-        const QUERIES: usize = 64;
-        let (rows, columns, dim, tokens) = (self.rows, self.columns, self.dim, self.rows * self.columns);
-        let [q, k, v] = self.gather(window, head);
-        let (_, _, [inside_rows, inside_columns]) = self.place(window);
-        let inside = inside_rows * inside_columns;
-        let scale = (dim as f32).powf(-0.5);
-
-        // rel_h[q, row of k] and rel_w[q, column of k] of the queries inside, with the unscaled q
-        let mut by_row = vec![0.0f32; inside * rows];
-        for r in 0..inside_rows {
-            let (first, positions) = (r * inside_columns, &self.rel_h[r * rows * dim..][..rows * dim]);
-            let queries = &q[first * dim..][..inside_columns * dim];
-            let out = &mut by_row[first * rows..][..inside_columns * rows];
-            product([inside_columns, rows, dim], out, rows, (queries, dim, 1), (positions, 1, dim), 1.0);
-        }
-        let mut by_column = vec![0.0f32; inside * columns];
-        for col in 0..inside_columns {
-            let positions = &self.rel_w[col * columns * dim..][..columns * dim];
-            let queries = &q[col * dim..];
-            let out = &mut by_column[col * columns..];
-            let step = inside_columns;
-            product(
-                [inside_rows, columns, dim],
-                out,
-                step * columns,
-                (queries, step * dim, 1),
-                (positions, 1, dim),
-                1.0,
-            );
-        }
-
-        let mut scores = vec![0.0f32; QUERIES.min(inside) * tokens];
-        let mut values = vec![0.0f32; QUERIES.min(inside) * dim];
-        for first in (0..inside).step_by(QUERIES) {
-            let count = QUERIES.min(inside - first);
-            let scores = &mut scores[..count * tokens];
-            product([count, tokens, dim], scores, tokens, (&q[first * dim..], dim, 1), (&k, 1, dim), scale);
-            let by_row = by_row[first * rows..].chunks_exact(rows);
-            let by_column = by_column[first * columns..].chunks_exact(columns);
-            let sums = Arch::new().dispatch(|| {
-                let mut sums = [0.0f32; QUERIES];
-                for (((line, row), column), sum) in
-                    scores.chunks_exact_mut(tokens).zip(by_row).zip(by_column).zip(&mut sums)
-                {
-                    *sum = softmax(line, row, column);
-                }
-                sums
-            });
-            product([count, dim, tokens], &mut values, dim, (scores, tokens, 1), (&v, dim, 1), 1.0);
-            for (i, (value, sum)) in values.chunks_exact(dim).zip(sums).take(count).enumerate() {
-                let query = first + i;
-                let token = query / inside_columns * columns + query % inside_columns;
-                for (out, v) in out[token * dim..][..dim].iter_mut().zip(value) {
-                    *out = v / sum;
+/// The gradient of [`bias_gelu`]'s sum `x + bias`, of `x`'s shape.
+#[cfg(feature = "train")]
+pub fn bias_gelu_gradient(x: &FlexTensor, bias: &FlexTensor, mut gradient: FlexTensor) -> FlexTensor {
+    let (x, bias): (&[f32], &[f32]) = (x.storage(), bias.storage());
+    let length = ROWS * bias.len();
+    for_chunks(gradient.storage_mut(), length, |i, rows| {
+        let x = &x[i * length..][..rows.len()];
+        Arch::new().dispatch(|| {
+            for (row, x) in rows.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
+                for ((g, x), b) in row.iter_mut().zip(x).zip(bias) {
+                    *g *= math::gelu_slope(*x + b);
                 }
             }
-        }
-    }
-
-    /// q of the tokens inside the image `[inside, dim]`, and k and v of all tokens of the window `[tokens, dim]`, of one
-    /// head, with their bias.
-    fn gather(&self, window: usize, head: usize) -> [Vec<f32>; 3] {
-        let [h, w, c] = self.image;
-        let (dim, tokens) = (self.dim, self.rows * self.columns);
-        let (batch, [top, left], [inside_rows, inside_columns]) = self.place(window);
-        let bias = |part: usize| &self.bias[part * c + head * dim..][..dim];
-        let mut q = Vec::with_capacity(inside_rows * inside_columns * dim);
-        let (mut k, mut v) = (Vec::with_capacity(tokens * dim), Vec::with_capacity(tokens * dim));
-        for (row, column) in (0..self.rows).flat_map(|r| (0..self.columns).map(move |c| (r, c))) {
-            if row >= inside_rows || column >= inside_columns {
-                k.extend_from_slice(bias(1));
-                v.extend_from_slice(bias(2));
-                continue;
-            }
-            let token = &self.qkv[((batch * h + top + row) * w + left + column) * 3 * c..][..3 * c];
-            let part = |part: usize| token[part * c + head * dim..][..dim].iter().zip(bias(part)).map(|(x, b)| x + b);
-            q.extend(part(0));
-            k.extend(part(1));
-            v.extend(part(2));
-        }
-        [q, k, v]
-    }
-
-    /// Row `y` of image `batch` of the result, `[w, c]`, from `attended` `[windows, heads, tokens, dim]`.
-    fn join(&self, attended: &[f32], batch: usize, y: usize, line: &mut [f32]) {
-        let (rows, columns, dim) = (self.rows, self.columns, self.dim);
-        for (x, pixel) in line.chunks_exact_mut(self.heads * dim).enumerate() {
-            let window = (batch * self.down + y / rows) * self.across + x / columns;
-            let token = y % rows * columns + x % columns;
-            for (head, out) in pixel.chunks_exact_mut(dim).enumerate() {
-                let from = ((window * self.heads + head) * rows * columns + token) * dim;
-                out.copy_from_slice(&attended[from..from + dim]);
-            }
-        }
-    }
+        });
+    });
+    gradient
 }
 
-/// Turns one query's scores into unnormalised probabilities, after adding `by_row` to each row of keys and `by_column` to
-/// each column; returns their sum.
-#[inline(always)]
-fn softmax(scores: &mut [f32], by_row: &[f32], by_column: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut peaks = [f32::NEG_INFINITY; LANES];
-    for (line, row) in scores.chunks_exact_mut(by_column.len()).zip(by_row) {
-        for (score, column) in line.iter_mut().zip(by_column) {
-            *score += row + column;
-        }
-    }
-    let lanes = scores.chunks_exact(LANES);
-    let rest = lanes.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for chunk in lanes {
-        for (peak, score) in peaks.iter_mut().zip(chunk) {
-            *peak = if *score > *peak { *score } else { *peak };
-        }
-    }
-    let peak = peaks.into_iter().fold(rest, f32::max);
-    let mut sums = [0.0f32; LANES];
-    let mut lanes = scores.chunks_exact_mut(LANES);
-    for chunk in &mut lanes {
-        for (sum, score) in sums.iter_mut().zip(chunk) {
-            *score = math::exp(*score - peak);
-            *sum += *score;
-        }
-    }
-    let mut sum: f32 = sums.iter().sum();
-    for score in lanes.into_remainder() {
-        *score = math::exp(*score - peak);
-        sum += *score;
-    }
-    sum
+/// Sums of the columns of `[.., width]`, in an order that does not depend on the number of cores.
+#[cfg(feature = "train")]
+pub fn column_sums(x: &FlexTensor, width: usize) -> FlexTensor {
+    const ROWS_A_SUM: usize = 256;
+    let x: &[f32] = x.storage();
+    let mut parts = vec![0.0f32; x.len().div_ceil(ROWS_A_SUM * width).max(1) * width];
+    for_chunks(&mut parts, width, |i, sums| {
+        let start = (i * ROWS_A_SUM * width).min(x.len());
+        let rows = &x[start..(start + ROWS_A_SUM * width).min(x.len())];
+        Arch::new().dispatch(|| {
+            for row in rows.chunks_exact(width) {
+                for (sum, x) in sums.iter_mut().zip(row) {
+                    *sum += x;
+                }
+            }
+        });
+    });
+    primitive(add_up(&parts, width), &[width])
 }
 
-/// `out = scale * left right` on this thread: left `[m, k]`, right `[k, n]`, each with its row and column stride; out
-/// `[m, n]` with row stride `out_stride`.
-///
-/// # Panics
-/// If a slice is too short for its strides.
-fn product(
-    [m, n, k]: [usize; 3],
-    out: &mut [f32],
-    out_stride: usize,
-    (left, left_row, left_column): (&[f32], usize, usize),
-    (right, right_row, right_column): (&[f32], usize, usize),
-    scale: f32,
-) {
-    let reach = |rows: usize, columns: usize, row: usize, column: usize| {
-        if rows == 0 || columns == 0 { 0 } else { (rows - 1) * row + (columns - 1) * column + 1 }
-    };
-    assert!(out.len() >= reach(m, n, out_stride, 1) && (out_stride >= n || m <= 1));
-    assert!(left.len() >= reach(m, k, left_row, left_column));
-    assert!(right.len() >= reach(k, n, right_row, right_column));
-    // SAFETY: the assertions above keep every index within its slice, `out` is borrowed alone, and its rows do not overlap.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            out_stride as isize,
-            false,
-            left.as_ptr(),
-            left_column as isize,
-            left_row as isize,
-            right.as_ptr(),
-            right_column as isize,
-            right_row as isize,
-            0.0,
-            scale,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+/// The sum of the runs of `width` values that follow each other in `parts`.
+#[cfg(feature = "train")]
+fn add_up(parts: &[f32], width: usize) -> Vec<f32> {
+    let mut total = vec![0.0f32; width];
+    for part in parts.chunks_exact(width) {
+        for (sum, x) in total.iter_mut().zip(part) {
+            *sum += x;
+        }
     }
+    total
 }

@@ -39,6 +39,24 @@ pub fn gelu(x: f32) -> f32 {
     x * if x < 0.0 { tail } else { 1.0 - tail }
 }
 
+/// The derivative of [`gelu`], `P(x) + x p(x)` with the normal distribution's P and p; absolute error at most 1e-6.
+#[cfg(feature = "train")]
+#[inline(always)]
+pub fn gelu_slope(x: f32) -> f32 {
+    const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let density = exp(-z * z);
+    let t = 1.0 / (1.0 + 0.327_591_1 * z);
+    let p = 1.061_405_4;
+    let p = p * t - 1.453_152;
+    let p = p * t + 1.421_413_7;
+    let p = p * t - 0.284_496_74;
+    let p = p * t + 0.254_829_6;
+    let tail = 0.5 * p * t * density;
+    let below = if x < 0.0 { tail } else { 1.0 - tail };
+    below + x * density * FRAC_1_SQRT_2PI
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData, module};
 
 use super::Parameters;
 use crate::error::Result;
-use crate::kernels::bias_gelu;
+use crate::kernels::{bias_gelu, layer_norm};
 
 /// A linear layer, `y = x W^T + b`, with any number of low-rank adapters on ranges of its outputs.
 #[derive(Module, Debug)]
@@ -55,18 +55,26 @@ impl Linear {
 
     /// [`Linear::forward`] without the bias.
     pub fn product<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let mut y = module::linear(x.clone(), self.weight.val().transpose(), None);
-        for adapter in &self.adapters {
-            let z = module::linear(adapter.dropout.forward(x.clone()), adapter.a.val().transpose(), None);
-            let z = module::linear(z, adapter.b.val().transpose(), None) * adapter.scale;
-            let [len, _] = adapter.b.dims();
-            let outputs = adapter.start..adapter.start + len;
-            let sum = y.clone().slice_dim(D - 1, outputs.clone()) + z;
-            let mut ranges = y.dims().map(|n| 0..n);
-            ranges[D - 1] = outputs;
-            y = y.slice_assign(ranges, sum);
-        }
-        y
+        let y = module::linear(x.clone(), self.weight.val().transpose(), None);
+        let [outputs, _] = self.weight.dims();
+        let Some(first) = self.adapters.first() else { return y };
+        // All adapters at once: the A's above each other, each B in rows and columns of its own.
+        let a = Tensor::cat(self.adapters.iter().map(|adapter| adapter.a.val()).collect(), 0);
+        let b = Tensor::cat(self.adapters.iter().map(|adapter| adapter.outputs(outputs)).collect(), 1);
+        let z = module::linear(first.dropout.forward(x), a.transpose(), None);
+        y + module::linear(z, b.transpose(), None)
+    }
+}
+
+impl LowRank {
+    /// `scale * B` with zero rows above and below, `[outputs, rank]`.
+    fn outputs(&self, outputs: usize) -> Tensor<2> {
+        let [len, rank] = self.b.dims();
+        let b = self.b.val() * self.scale;
+        let device = b.device();
+        let zeros = |rows: usize| (rows > 0).then(|| Tensor::zeros([rows, rank], &device));
+        let rows = [zeros(self.start), Some(b), zeros(outputs - self.start - len)];
+        Tensor::cat(rows.into_iter().flatten().collect(), 0)
     }
 }
 
@@ -93,7 +101,7 @@ impl LayerNorm {
 
     /// `[.., channels]` to the same.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.epsilon)
+        layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
     }
 }
 

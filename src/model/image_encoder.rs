@@ -50,10 +50,7 @@ impl ImageEncoder {
     /// [`ImageEncoder::forward`] that shows `tap` the intermediate `[b, h, w, c]` tensors as `patch_embed` and `block0`
     /// onwards.
     pub fn forward_with(&self, image: Tensor<4>, tap: &mut dyn FnMut(&str, &Tensor<4>)) -> Tensor<4> {
-        let [dim, bands, patch, _] = self.patch_embed_weight.dims();
-        let weight = self.patch_embed_weight.val().reshape([dim, bands * patch * patch]).transpose();
-        let image = patches(image.permute([0, 2, 3, 1]), patch);
-        let mut x = module::linear(image, weight, Some(self.patch_embed_bias.val()));
+        let mut x = self.patch_embed(image);
         tap("patch_embed", &x);
         let [_, h, w, _] = x.dims();
         x = x + self.position_embedding(h, w);
@@ -61,7 +58,26 @@ impl ImageEncoder {
             x = block.forward(x);
             tap(&format!("block{i}"), &x);
         }
+        self.embedding(x)
+    }
+
+    /// What goes into the first block: patches and their positions, `[b, h / 16, w / 16, embed_dim]`.
+    pub fn embed(&self, image: Tensor<4>) -> Tensor<4> {
+        let x = self.patch_embed(image);
+        let [_, h, w, _] = x.dims();
+        x + self.position_embedding(h, w)
+    }
+
+    /// The embedding `[b, out_chans, h, w]` of what comes out of the last block, `[b, h, w, embed_dim]`.
+    pub fn embedding(&self, x: Tensor<4>) -> Tensor<4> {
         self.neck.forward(x).permute([0, 3, 1, 2])
+    }
+
+    fn patch_embed(&self, image: Tensor<4>) -> Tensor<4> {
+        let [dim, bands, patch, _] = self.patch_embed_weight.dims();
+        let weight = self.patch_embed_weight.val().reshape([dim, bands * patch * patch]).transpose();
+        let image = patches(image.permute([0, 2, 3, 1]), patch);
+        module::linear(image, weight, Some(self.patch_embed_bias.val()))
     }
 
     /// Absolute positions for a token grid of `h` x `w`, `[1, h, w, embed_dim]`.

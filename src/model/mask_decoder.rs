@@ -1,7 +1,7 @@
 //! SAM's mask decoder, with one mask per class (`mask_decoder.py`).
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{gelu, relu};
+use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, module};
 
 use super::Parameters;
@@ -9,6 +9,7 @@ use super::common::{LayerNorm, Linear};
 use super::transformer::TwoWayTransformer;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
+use crate::kernels::bias_gelu;
 
 /// The mask decoder. Mask token i stands for class i, token 0 for background; in SAM's own checkpoints token 0 is the
 /// single mask and tokens 1 to 3 the three masks of an ambiguous prompt.
@@ -118,19 +119,22 @@ impl OutputUpscaling {
 
     /// `[b, h, w, c]` to `[b, 4 h, 4 w, c / 8]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = gelu(self.norm.forward(double(x, self.conv1.val(), self.bias1.val())));
-        gelu(double(x, self.conv2.val(), self.bias2.val()))
+        let x = self.norm.forward(double(x, self.conv1.val()) + self.bias1.val().unsqueeze());
+        let [.., channels] = x.dims();
+        let none = Tensor::zeros([channels], &self.conv1.val().device());
+        let x = bias_gelu(x, none);
+        bias_gelu(double(x, self.conv2.val()), self.bias2.val())
     }
 }
 
 /// Transposed convolution with kernel 2 and stride 2: no overlap, so a product and a reordering.
-/// `[b, h, w, in]`, `[in, out, 2, 2]`, `[out]` to `[b, 2 h, 2 w, out]`.
-fn double(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+/// `[b, h, w, in]` and `[in, out, 2, 2]` to `[b, 2 h, 2 w, out]`, without a bias.
+fn double(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
     let [b, h, w, _] = x.dims();
     let [inputs, out, _, _] = weight.dims();
     let weight = weight.permute([0, 2, 3, 1]).reshape([inputs, 4 * out]);
     let y = module::linear(x, weight, None).reshape([b, h, w, 2, 2, out]);
-    y.permute([0, 1, 3, 2, 4, 5]).reshape([b, 2 * h, 2 * w, out]) + bias.unsqueeze()
+    y.permute([0, 1, 3, 2, 4, 5]).reshape([b, 2 * h, 2 * w, out])
 }
 
 /// Linear layers with ReLU between (`MLP`).

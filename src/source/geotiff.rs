@@ -24,6 +24,7 @@ use crate::georef::{Crs, GeoKeys, Georef};
 use crate::image::{RgbImage, check_size};
 
 mod colour;
+pub(super) mod raw;
 
 use colour::{Colour, Samples, Stretch};
 
@@ -63,7 +64,10 @@ struct Layout {
     /// Where each strip or tile begins, if they are JPEG or WebP pictures.
     offsets: Vec<u64>,
     webp: bool,
+    jpeg: bool,
     file_bytes: u64,
+    /// TIFF's SampleFormat: 1 whole numbers, 2 with sign, 3 floating point.
+    format: u64,
     colour: Colour,
 }
 
@@ -78,13 +82,7 @@ impl GeoTiff {
     }
 
     fn open_inner(path: &Path) -> Result<Self> {
-        let file = BufReader::new(File::open(path)?);
-        let (reader, photometric) = PlainSamples::new(file).map_err(|e| explained(TiffError::IoError(e)))?;
-        let mut limits = Limits::default();
-        limits.decoding_buffer_size = MAX_CHUNK_BYTES as usize;
-        limits.intermediate_buffer_size = MAX_CHUNK_BYTES as usize;
-        let mut decoder = Decoder::new(reader).map_err(explained)?.with_limits(limits);
-        let layout = Layout::read(&mut decoder, photometric)?;
+        let (mut decoder, layout) = Layout::open(path)?;
         let georef = match georef(&mut decoder)? {
             Some(georef) => Some(georef),
             None => sidecar::georef(path)?,
@@ -131,6 +129,18 @@ impl GeoTiff {
 }
 
 impl Layout {
+    /// Opens a file and reads the first directory.
+    fn open(path: &Path) -> Result<(Decoder<PlainSamples<BufReader<File>>>, Self)> {
+        let file = BufReader::new(File::open(path)?);
+        let (reader, photometric) = PlainSamples::new(file).map_err(|e| explained(TiffError::IoError(e)))?;
+        let mut limits = Limits::default();
+        limits.decoding_buffer_size = MAX_CHUNK_BYTES as usize;
+        limits.intermediate_buffer_size = MAX_CHUNK_BYTES as usize;
+        let mut decoder = Decoder::new(reader).map_err(explained)?.with_limits(limits);
+        let layout = Self::read(&mut decoder, photometric)?;
+        Ok((decoder, layout))
+    }
+
     fn read(decoder: &mut Decoder<PlainSamples<BufReader<File>>>, photometric: Option<u16>) -> Result<Self> {
         let (width, height) = decoder.dimensions().map_err(explained)?;
         let size = (width as usize, height as usize);
@@ -179,7 +189,21 @@ impl Layout {
         let across = size.0.div_ceil(chunk.0);
         let chunks = across * size.1.div_ceil(chunk.1);
         let file_bytes = decoder.inner().seek(SeekFrom::End(0))?;
-        Ok(Self { size, chunk, across, chunks, samples, planar, byte_counts, offsets, webp, file_bytes, colour })
+        Ok(Self {
+            size,
+            chunk,
+            across,
+            chunks,
+            samples,
+            planar,
+            byte_counts,
+            offsets,
+            webp,
+            jpeg,
+            file_bytes,
+            format,
+            colour,
+        })
     }
 
     /// Size of a strip or tile within the image: those at the right and lower edge are cut.
@@ -203,21 +227,32 @@ impl Layout {
                 out.push(None);
                 continue;
             }
-            let index = plane * self.chunks + chunk;
-            if self.byte_counts.get(index).is_none_or(|&n| n == 0) {
-                return Ok(None);
-            }
-            let index = u32::try_from(index).map_err(|_| Error::new(ErrorKind::Limit, "too many strips or tiles"))?;
+            let Some(result) = self.decode_plane(decoder, chunk, plane)? else { return Ok(None) };
             let per_pixel = if self.planar { 1 } else { self.samples };
-            self.check_complete(index as usize)?;
-            let result = if self.webp {
-                self.decode_webp(decoder.inner(), index as usize, (width, height))?
-            } else {
-                decoder.read_chunk(index).map_err(explained)?
-            };
             out.push(Some(Samples::new(result, width, height, per_pixel, self.colour.bits())?));
         }
         Ok(Some(out))
+    }
+
+    /// Decodes one plane of a strip or tile as it is stored; `None` if the file leaves it out.
+    fn decode_plane(
+        &self,
+        decoder: &mut Decoder<PlainSamples<BufReader<File>>>,
+        chunk: usize,
+        plane: usize,
+    ) -> Result<Option<DecodingResult>> {
+        let index = plane * self.chunks + chunk;
+        if self.byte_counts.get(index).is_none_or(|&n| n == 0) {
+            return Ok(None);
+        }
+        let index = u32::try_from(index).map_err(|_| Error::new(ErrorKind::Limit, "too many strips or tiles"))?;
+        self.check_complete(index as usize)?;
+        let result = if self.webp {
+            self.decode_webp(decoder.inner(), index as usize, self.chunk_size(chunk))?
+        } else {
+            decoder.read_chunk(index).map_err(explained)?
+        };
+        Ok(Some(result))
     }
 }
 

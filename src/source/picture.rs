@@ -67,8 +67,8 @@ fn decoder(path: &Path) -> Result<impl ImageDecoder> {
     reader.into_decoder().map_err(|e| explained(e).at(path.display()))
 }
 
-/// Decodes a picture once its header's size is known to fit.
-pub(super) fn decode(path: &Path) -> Result<Block> {
+/// Decodes a picture once its header's size is known to fit, and turns it upright.
+pub(super) fn decode_upright(path: &Path) -> Result<DynamicImage> {
     if super::detect(path)? == Format::Jpeg && !jpeg_is_complete(path).map_err(|e| Error::from(e).at(path.display()))? {
         return Err(Error::new(ErrorKind::Format, "the picture is truncated")
             .at(path.display())
@@ -87,7 +87,16 @@ pub(super) fn decode(path: &Path) -> Result<Block> {
     };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| explained(e).at(path.display()))?;
     picture.apply_orientation(orientation);
+    Ok(picture)
+}
 
+/// Decodes a picture to colours.
+pub(super) fn decode(path: &Path) -> Result<Block> {
+    Ok(to_block(decode_upright(path)?))
+}
+
+/// The colours of a picture, and which pixels are fully transparent.
+pub(super) fn to_block(picture: DynamicImage) -> Block {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let mut nodata = Vec::new();
     if picture.color().has_alpha() {
@@ -96,7 +105,7 @@ pub(super) fn decode(path: &Path) -> Result<Block> {
             nodata = alpha.pixels().map(|p| p.0[1] == 0).collect();
         }
     }
-    Ok(Block { width, height, rgb: picture.into_rgb8().into_raw(), nodata })
+    Block { width, height, rgb: picture.into_rgb8().into_raw(), nodata }
 }
 
 /// Whether a JPEG reaches its end marker. The decoder would fill what is missing with grey and say nothing.

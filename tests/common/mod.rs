@@ -2,9 +2,12 @@
 #![allow(dead_code)] // each test uses a part
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
+#[cfg(feature = "train")]
+pub mod chips;
 pub mod command;
 mod files;
 pub mod package;
+pub mod tiff_files;
 
 use std::path::{Path, PathBuf};
 

@@ -18,10 +18,19 @@ pub struct Cli {
 pub enum Command {
     /// Segment pictures, GeoTIFFs and XYZ folders into class masks, overlays and polygons
     Segment(commands::segment::SegmentArgs),
-    /// Show what a checkpoint, an adapter or a package holds
+    /// Show what a checkpoint, an adapter, a package or a data set holds
     Inspect(commands::inspect::InspectArgs),
     /// Convert a checkpoint, with or without an adapter, into a package for browsers
     Export(commands::export::ExportArgs),
+    /// Train on labelled chips: from images and masks to an adapter, a report and weights to export
+    #[cfg(feature = "train")]
+    Train(Box<commands::train::TrainArgs>),
+    /// Find a learning rate to train with
+    #[cfg(feature = "train")]
+    LrFind(Box<commands::lr_find::LrFindArgs>),
+    /// Measure a package on labelled chips
+    #[cfg(feature = "train")]
+    Evaluate(commands::evaluate::EvaluateArgs),
     /// Fetch SAM's published checkpoint of a backbone
     Download(commands::download::DownloadArgs),
     /// Measure a backbone on this machine

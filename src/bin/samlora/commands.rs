@@ -1,12 +1,20 @@
 //! One file a subcommand.
 
 pub mod bench;
+#[cfg(feature = "train")]
+pub mod data_args;
 pub mod demo;
 pub mod download;
+#[cfg(feature = "train")]
+pub mod evaluate;
 pub mod export;
 pub mod inspect;
+#[cfg(feature = "train")]
+pub mod lr_find;
 pub mod segment;
 pub mod serve;
+#[cfg(feature = "train")]
+pub mod train;
 
 use std::io::Write;
 

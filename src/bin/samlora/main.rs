@@ -15,6 +15,12 @@ fn main() -> std::process::ExitCode {
         Command::Segment(args) => commands::segment::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Export(args) => commands::export::run(args),
+        #[cfg(feature = "train")]
+        Command::Train(args) => commands::train::run(args),
+        #[cfg(feature = "train")]
+        Command::LrFind(args) => commands::lr_find::run(args),
+        #[cfg(feature = "train")]
+        Command::Evaluate(args) => commands::evaluate::run(args),
         Command::Download(args) => commands::download::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Serve(args) => commands::serve::run(args),

@@ -79,7 +79,7 @@ impl Samples {
 }
 
 /// Samples of 1 to 7 bits, rows padded to bytes, most significant first, as one byte each.
-fn unpacked(packed: &[u8], row: usize, bits: u64) -> Vec<u8> {
+pub(in crate::source) fn unpacked(packed: &[u8], row: usize, bits: u64) -> Vec<u8> {
     let bits = bits as usize;
     let row_bytes = (row * bits).div_ceil(8).max(1);
     let mut out = Vec::with_capacity(packed.len() / row_bytes * row);
@@ -139,6 +139,22 @@ impl Colour {
             return unsupported(format!("{samples} bands of {bits} bits, sample format {format}"));
         }
         Ok(Self { kind, bits, whole: format != 3, samples, alpha: alpha.filter(|&a| a < samples), nodata })
+    }
+
+    /// Whether the samples themselves are no colours: a palette's indices, YCbCr, or shades of grey in 8 bits.
+    pub(super) fn needs_conversion(&self) -> bool {
+        let grey = self.samples - usize::from(self.alpha.is_some()) == 1 && self.is_eight_bit();
+        grey || matches!(self.kind, Kind::Palette(_) | Kind::YCbCr)
+    }
+
+    /// The band that is alpha.
+    pub(super) fn alpha(&self) -> Option<usize> {
+        self.alpha
+    }
+
+    /// The value that marks pixels without data.
+    pub(super) fn nodata(&self) -> Option<f64> {
+        self.nodata
     }
 
     /// Bits of a sample.

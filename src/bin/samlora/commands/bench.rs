@@ -1,5 +1,8 @@
 //! `samlora bench`: medians of encoder, decoder and whole tile, and peak memory.
 
+#[cfg(feature = "train")]
+mod train;
+
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
@@ -38,6 +41,18 @@ pub struct BenchArgs {
     /// Weights to use instead of random ones
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<std::path::PathBuf>,
+    /// Measure a training step of LoRA and decoder instead
+    #[cfg(feature = "train")]
+    #[arg(long, conflicts_with = "checkpoint")]
+    train: bool,
+    /// With --train: crops in a batch
+    #[cfg(feature = "train")]
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    batch_size: usize,
+    /// With --train: compute blocks again in the backward pass
+    #[cfg(feature = "train")]
+    #[arg(long)]
+    recompute: bool,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -59,6 +74,10 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
     set_threads(args.threads)?;
     let device = pollster::block_on(open_device(args.device))?;
+    #[cfg(feature = "train")]
+    if args.train {
+        return train::run(args, &device);
+    }
     let watch = Instant::now();
     let (config, sam) = model(args, &device)?;
     sync(&device)?;

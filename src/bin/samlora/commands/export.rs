@@ -1,5 +1,8 @@
 //! `samlora export`: a checkpoint, with or without an adapter, as a package.
 
+#[cfg(feature = "train")]
+mod trained;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -22,13 +25,17 @@ use crate::progress::bar;
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// SAM's checkpoint: .pth, safetensors, or a Hugging Face folder
-    #[arg(long, value_name = "FILE")]
-    base: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "run")]
+    base: Option<PathBuf>,
+    /// A run of `samlora train`: its best weights, measured on its validation samples
+    #[cfg(feature = "train")]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["base", "adapter", "classes", "alpha", "input_size", "tile_size", "ground_resolution"])]
+    run: Option<PathBuf>,
     /// LoRA checkpoint to merge into it (SAMed's naming or this program's), with or without a decoder
     #[arg(long, value_name = "FILE")]
     adapter: Option<PathBuf>,
     /// Write the adapter alone, for this base package
-    #[arg(long, value_name = "PACKAGE", requires = "adapter")]
+    #[arg(long, value_name = "PACKAGE")]
     base_package: Option<PathBuf>,
     /// LoRA's alpha; the scale is alpha / rank, 1 without (SAMed)
     #[arg(long, requires = "adapter")]
@@ -71,7 +78,17 @@ pub struct ExportArgs {
 /// Runs the command.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let watch = Instant::now();
-    let mut base = Checkpoint::open(&args.base)?;
+    #[cfg(feature = "train")]
+    if let Some(run) = &args.run {
+        return trained::run(args, run, watch);
+    }
+    if args.base_package.is_some() && args.adapter.is_none() {
+        return Err(Error::new(ErrorKind::Invalid, "there is no adapter to write")
+            .at("--base-package")
+            .remedy("give --adapter"));
+    }
+    let Some(file) = &args.base else { return Err(Error::new(ErrorKind::Invalid, "is missing").at("--base")) };
+    let mut base = Checkpoint::open(file)?;
     if let Some(heads) = args.decoder_heads {
         base = base.with_decoder_heads(heads)?;
     }
@@ -83,12 +100,16 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         progress.set_position(done as u64);
     })?;
     progress.finish_and_clear();
+    print(args, &written, watch)
+}
+
+fn print(args: &ExportArgs, written: &Manifest, watch: Instant) -> Result<()> {
     let (bytes, seconds, memory) = (written.weight_bytes(), watch.elapsed().as_secs_f64(), peak_memory());
     if args.json {
         print_json(&json!({
             "package": args.out, "kind": written.kind, "backbone": written.backbone, "scheme": written.scheme,
             "parameters": written.parameters(), "weight_bytes": bytes, "shards": written.shards.len(),
-            "content_hash": written.content_hash(), "seconds": seconds, "peak_memory_bytes": memory,
+            "content_hash": written.content_hash(), "metrics": written.metrics, "seconds": seconds, "peak_memory_bytes": memory,
         }))?;
     } else {
         say(format_args!(
@@ -101,6 +122,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             written.shards.len(),
             memory.map_or("unknown".into(), size)
         ))?;
+        if let Some(iou) = written.metrics.as_ref().and_then(|m| m.get("mean_iou_foreground")) {
+            say(format_args!("  mean IoU without background on the validation samples: {:.2} %", 100.0 * iou))?;
+        }
     }
     Ok(())
 }
@@ -146,7 +170,7 @@ fn plan(args: &ExportArgs, base: &Checkpoint, adapter: Option<&Adapter>) -> Resu
     manifest.licence.clone_from(&args.licence);
     manifest.attribution.clone_from(&args.attribution);
     manifest.origin.base_sha256 = match &args.base_package {
-        Some(package) => Some(base_package(package, base)?),
+        Some(package) => Some(base_package(package, base.config())?),
         None => Some(base.hash()?),
     };
     if let Some(adapter) = adapter {
@@ -163,13 +187,13 @@ fn plan(args: &ExportArgs, base: &Checkpoint, adapter: Option<&Adapter>) -> Resu
     Ok(manifest)
 }
 
-/// The hash of the base package at `path`, which must be one of `base`.
-fn base_package(path: &Path, base: &Checkpoint) -> Result<String> {
+/// The hash of the base package at `path`, which must have the architecture `base`.
+fn base_package(path: &Path, base: &SamConfig) -> Result<String> {
     let manifest = pollster::block_on(read_manifest(&Folder::open(path)?))?;
     let problem = if manifest.kind != Kind::Base {
         "is not a base package"
-    } else if manifest.architecture != *base.config() {
-        "has another architecture than --base"
+    } else if manifest.architecture != *base {
+        "has another architecture"
     } else {
         return Ok(manifest.content_hash());
     };

@@ -1,4 +1,4 @@
-//! `samlora inspect`: what a checkpoint, an adapter or a package holds.
+//! `samlora inspect`: what a checkpoint, an adapter, a package or a data set holds.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,25 @@ use serde_json::json;
 
 use super::{print_json, say, size};
 
-/// Recognises the file by its content; a package's weights are read and checked against their hashes
+#[cfg(feature = "train")]
+mod data;
+#[cfg(feature = "train")]
+mod sheet;
+
+/// Recognises the file by its content; a package's weights are read and checked against their hashes, a data set's masks
+/// are all read
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Checkpoint, adapter, package folder or .samlora file
+    /// Checkpoint, adapter, package folder, .samlora file, or folder of samples to train on
     file: PathBuf,
+    /// More folders of the same data set
+    #[cfg(feature = "train")]
+    #[arg(value_name = "DIR")]
+    more: Vec<PathBuf>,
+    /// Options for data sets.
+    #[cfg(feature = "train")]
+    #[command(flatten, next_help_heading = "Data sets")]
+    data: data::InspectDataArgs,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -30,6 +44,11 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let path = &args.file;
     if path.join(MANIFEST_FILE).is_file() || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("samlora")) {
         return package(path, args.json);
+    }
+    #[cfg(feature = "train")]
+    if samlora::train::dataset::is_dataset(path) || !args.more.is_empty() {
+        let folders: Vec<PathBuf> = std::iter::once(path).chain(&args.more).cloned().collect();
+        return data::run(&folders, &args.data, args.json);
     }
     let place = |e: Error| e.at(path.display());
     let tensors = source::open(path)?;

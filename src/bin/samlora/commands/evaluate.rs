@@ -1,0 +1,137 @@
+//! `samlora evaluate`: figures of a package on labelled chips.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use samlora::engine::{DeviceChoice, Segmenter, open_device};
+use samlora::error::{Error, ErrorKind, Result};
+use samlora::source::write::atomic;
+use samlora::train::dataset::Dataset;
+use samlora::train::dataset::split::{SplitRule, split};
+use samlora::train::evaluate::{Evaluation, evaluate};
+use samlora::train::report::Report;
+use samlora::train::run::{RunFolder, indices};
+use samlora::weights::folder::Folder;
+use serde_json::json;
+
+use super::data_args::{LabelArgs, VALID_SHARE};
+use super::{print_json, say, set_threads};
+use crate::progress::bar;
+
+/// Compares a package's masks with labels
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Package to measure
+    #[arg(long, value_name = "PACKAGE")]
+    model: PathBuf,
+    /// Base package, where --model is an adapter
+    #[arg(long, value_name = "PACKAGE")]
+    base: Option<PathBuf>,
+    /// Folder of samples; may be repeated
+    #[arg(long = "data", value_name = "DIR", required_unless_present = "run", conflicts_with = "run")]
+    data: Vec<PathBuf>,
+    /// Take data, labels and split from this run
+    #[arg(long, value_name = "RUN")]
+    run: Option<PathBuf>,
+    /// What label values mean.
+    #[command(flatten)]
+    labels: LabelArgs,
+    /// Which samples: all, or those that a run trains on or validates on: the run's own with --run, else those that `train` divides
+    /// by place without further options [default: all, with --run valid]
+    #[arg(long, value_name = "PART", value_parser = ["all", "train", "valid"])]
+    split: Option<String>,
+    /// Write a report with pictures
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// cpu or gpu
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
+    /// Threads on the CPU [default: all]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &EvaluateArgs) -> Result<()> {
+    set_threads(args.threads)?;
+    let device = pollster::block_on(open_device(args.device))?;
+    let load = |path: &Path| pollster::block_on(Segmenter::load(&Folder::open(path)?, &device, |_| ()));
+    let segmenter = match &args.base {
+        Some(base) => pollster::block_on(load(base)?.load_adapter(&Folder::open(&args.model)?, |_| ()))?,
+        None => load(&args.model)?,
+    };
+    let (dataset, chosen) = samples(args)?;
+    if chosen.is_empty() {
+        return Err(Error::new(ErrorKind::Invalid, "no sample is left to measure on").at("--split"));
+    }
+    let progress = bar(chosen.len() as u64, "measuring", "chips");
+    let pictures = if args.report.is_some() { 24 } else { 0 };
+    let found = evaluate(&segmenter, &dataset, &chosen, pictures, |done| progress.set_position(done as u64))?;
+    progress.finish_and_clear();
+    let manifest = segmenter.manifest();
+    if let Some(path) = &args.report {
+        let settings = json!({ "model": args.model, "data": args.data, "run": args.run, "chips": chosen.len() });
+        let report = Report {
+            title: &manifest.name,
+            settings: &settings,
+            epochs: &[],
+            metrics: &found.metrics,
+            confusion: &found.confusion,
+            classes: &manifest.classes,
+            pictures: &found.pictures,
+        };
+        let html = report.html()?;
+        atomic(path, |file| Ok(std::io::Write::write_all(file, html.as_bytes())?))?;
+    }
+    print(args, &found, &manifest.classes, chosen.len())
+}
+
+fn samples(args: &EvaluateArgs) -> Result<(Dataset, Vec<usize>)> {
+    if let Some(run) = &args.run {
+        let info = RunFolder::open(run)?.info()?;
+        let dataset = Dataset::open(&info.data.folders, &info.settings.dataset)?;
+        let chosen = match args.split.as_deref() {
+            Some("all") => (0..dataset.samples.len()).collect(),
+            Some("train") => indices(&dataset, &info.split.train)?,
+            _ => indices(&dataset, &info.split.valid)?,
+        };
+        return Ok((dataset, chosen));
+    }
+    let dataset = Dataset::open(&args.data, &args.labels.options()?)?;
+    let chosen = match args.split.as_deref() {
+        Some(part @ ("train" | "valid")) => {
+            let scan = dataset.scan(|_, _| ())?;
+            let split = split(&dataset, &scan, &SplitRule::Place { cell_metres: None }, VALID_SHARE, 0)?;
+            if part == "train" { split.train } else { split.valid }
+        }
+        _ => (0..dataset.samples.len()).collect(),
+    };
+    Ok((dataset, chosen))
+}
+
+fn print(args: &EvaluateArgs, found: &Evaluation, classes: &[samlora::config::Class], chips: usize) -> Result<()> {
+    let metrics = &found.metrics;
+    if args.json {
+        let names: Vec<_> = classes.iter().map(|c| c.name.as_str()).collect();
+        return print_json(&json!({
+            "model": args.model, "chips": chips, "classes": names, "metrics": metrics,
+            "confusion": found.confusion.counts(),
+        }));
+    }
+    let percent = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{:.2} %", 100.0 * v));
+    say(format_args!(
+        "{chips} chips: mean IoU {} (without background {}), accuracy {:.2} %",
+        percent(metrics.mean_iou),
+        percent(metrics.mean_iou_foreground),
+        100.0 * metrics.accuracy
+    ))?;
+    say(format_args!("{:<20} {:>9} {:>9} {:>9} {:>9}", "class", "IoU", "F1", "precision", "recall"))?;
+    for (class, found) in classes.iter().zip(&metrics.classes) {
+        let [iou, f1, precision, recall] = [found.iou, found.f1, found.precision, found.recall].map(percent);
+        say(format_args!("{:<20} {iou:>9} {f1:>9} {precision:>9} {recall:>9}", class.name))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! `samlora export --run`: a run's best weights as a package that carries its own figures.
+
+use std::path::Path;
+use std::time::Instant;
+
+use samlora::engine::{DeviceChoice, open_device};
+use samlora::error::Result;
+use samlora::train::results::{PackageOptions, package};
+use samlora::train::run::RunFolder;
+use samlora::train::start::Base;
+
+use super::{ExportArgs, base_package, print};
+use crate::progress::bar;
+
+/// Runs the command.
+pub fn run(args: &ExportArgs, run: &Path, watch: Instant) -> Result<()> {
+    let base_package = match &args.base_package {
+        Some(path) => {
+            let info = RunFolder::open(run)?.info()?;
+            let config = match &info.base {
+                Some(origin) => Base::open(&origin.path)?.config().clone(),
+                None => info.architecture,
+            };
+            Some(base_package(path, &config)?)
+        }
+        None => None,
+    };
+    let stem = args.out.file_stem().map(|s| s.to_string_lossy().into_owned());
+    let options = PackageOptions {
+        scheme: args.scheme,
+        name: args.name.clone().or(stem).unwrap_or_else(|| "model".into()),
+        licence: args.licence.clone(),
+        attribution: args.attribution.clone(),
+        base_package,
+    };
+    let device = pollster::block_on(open_device(DeviceChoice::Cpu))?;
+    let progress = bar(0, "exporting", "");
+    let (written, _) = package(run, &options, &args.out, &device, |what, done, all| {
+        progress.set_message(what.to_owned());
+        progress.set_length(all as u64);
+        progress.set_position(done as u64);
+    })?;
+    progress.finish_and_clear();
+    print(args, &written, watch)
+}

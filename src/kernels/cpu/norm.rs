@@ -1,0 +1,137 @@
+//! Layer norm over the last axis, with its gradients.
+
+use burn_flex::FlexTensor;
+use pulp::Arch;
+
+use super::{ROWS, for_chunks, primitive};
+
+/// A layer norm's result and what its gradient needs again.
+pub struct Normalized {
+    /// `(x - mean) / sqrt(variance + epsilon) * weight + bias`, of x's shape.
+    pub output: FlexTensor,
+    /// Mean and `1 / sqrt(variance + epsilon)` of each row, `[rows, 2]`.
+    pub moments: Vec<f32>,
+}
+
+/// See [`super::super::layer_norm`].
+pub fn layer_norm(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor, epsilon: f64) -> Normalized {
+    let (weight, bias): (&[f32], &[f32]) = (weight.storage(), bias.storage());
+    let width = weight.len();
+    let shape = x.layout().shape().to_vec();
+    let x: &[f32] = x.storage();
+    let mut moments = vec![0.0f32; x.len() / width * 2];
+    for_chunks(&mut moments, ROWS * 2, |i, moments| {
+        let x = &x[i * ROWS * width..][..moments.len() / 2 * width];
+        Arch::new().dispatch(|| {
+            for (row, moments) in x.chunks_exact(width).zip(moments.chunks_exact_mut(2)) {
+                let mean = sum(row, |x| x) / width as f32;
+                let variance = sum(row, |x| (x - mean) * (x - mean)) / width as f32;
+                moments[0] = mean;
+                moments[1] = 1.0 / (variance + epsilon as f32).sqrt();
+            }
+        });
+    });
+    let mut output = vec![0.0f32; x.len()];
+    for_chunks(&mut output, ROWS * width, |i, out| {
+        let x = &x[i * ROWS * width..][..out.len()];
+        let moments = &moments[i * ROWS * 2..];
+        Arch::new().dispatch(|| {
+            for ((out, x), moments) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(moments.chunks(2)) {
+                let (mean, scale) = (moments[0], moments[1]);
+                for (((out, x), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+                    *out = (x - mean) * scale * w + b;
+                }
+            }
+        });
+    });
+    Normalized { output: primitive(output, &shape), moments }
+}
+
+/// Gradients of x, and of weight and bias if `parameters`.
+///
+/// With `n = (x - mean) * scale` and `h = gradient * weight`: `dx = scale * (h - mean(h) - n * mean(h n))`,
+/// `dweight = sum(gradient * n)`, `dbias = sum(gradient)`.
+pub fn layer_norm_gradients(
+    x: &FlexTensor,
+    weight: &FlexTensor,
+    moments: &[f32],
+    gradient: &FlexTensor,
+    parameters: bool,
+) -> (FlexTensor, Option<[FlexTensor; 2]>) {
+    let weight: &[f32] = weight.storage();
+    let width = weight.len();
+    let shape = x.layout().shape().to_vec();
+    let (x, gradient): (&[f32], &[f32]) = (x.storage(), gradient.storage());
+    let mut dx = vec![0.0f32; x.len()];
+    for_chunks(&mut dx, ROWS * width, |i, dx| {
+        let (x, gradient) = (&x[i * ROWS * width..][..dx.len()], &gradient[i * ROWS * width..][..dx.len()]);
+        let moments = &moments[i * ROWS * 2..];
+        Arch::new().dispatch(|| {
+            let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(gradient.chunks_exact(width));
+            for (((dx, x), g), moments) in rows.zip(moments.chunks(2)) {
+                let (mean, scale) = (moments[0], moments[1]);
+                for ((dx, g), w) in dx.iter_mut().zip(g).zip(weight) {
+                    *dx = g * w;
+                }
+                let mean_h = sum(dx, |h| h) / width as f32;
+                let mean_hn = sum_product(dx, x, mean) * scale / width as f32;
+                for (dx, x) in dx.iter_mut().zip(x) {
+                    *dx = scale * (*dx - mean_h - (x - mean) * scale * mean_hn);
+                }
+            }
+        });
+    });
+    let parameters = parameters.then(|| {
+        const ROWS_A_SUM: usize = 256;
+        let mut parts = vec![0.0f32; x.len().div_ceil(ROWS_A_SUM * width).max(1) * 2 * width];
+        for_chunks(&mut parts, 2 * width, |i, sums| {
+            let rows = (i * ROWS_A_SUM * width).min(x.len())..((i + 1) * ROWS_A_SUM * width).min(x.len());
+            let (x, gradient) = (&x[rows.clone()], &gradient[rows]);
+            let moments = &moments[(i * ROWS_A_SUM * 2).min(moments.len())..];
+            let (dw, db) = sums.split_at_mut(width);
+            Arch::new().dispatch(|| {
+                for ((x, g), moments) in x.chunks_exact(width).zip(gradient.chunks_exact(width)).zip(moments.chunks(2))
+                {
+                    let (mean, scale) = (moments[0], moments[1]);
+                    for (((dw, db), x), g) in dw.iter_mut().zip(db.iter_mut()).zip(x).zip(g) {
+                        *dw += g * ((x - mean) * scale);
+                        *db += g;
+                    }
+                }
+            });
+        });
+        let total = super::add_up(&parts, 2 * width);
+        [primitive(total[..width].to_vec(), &[width]), primitive(total[width..].to_vec(), &[width])]
+    });
+    (primitive(dx, &shape), parameters)
+}
+
+/// The sum of `f` over a row, in 16 lanes.
+#[inline(always)]
+fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [0.0f32; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest: f32 = chunks.remainder().iter().map(|x| f(*x)).sum();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(*x);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// The sum of `a * (b - shift)`, in 16 lanes.
+#[inline(always)]
+fn sum_product(a: &[f32], b: &[f32], shift: f32) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [0.0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * (b - shift)).sum();
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * (b - shift);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}

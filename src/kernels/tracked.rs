@@ -1,0 +1,155 @@
+//! The fused CPU operations as nodes of burn's autodiff graph, with gradients of our own.
+
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+use burn::tensor::Tensor;
+use burn_autodiff::Autodiff;
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::NoCheckpointing;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_backend::BackendTypes;
+use burn_flex::{Flex, FlexTensor};
+
+use super::cpu::{self, AttentionShape};
+
+type Tracked = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
+
+/// An operation's gradients: what it keeps of the forward pass is its state.
+trait Gradient<const N: usize>: Clone + Debug + Send + 'static {
+    /// Gradients of the inputs that `wanted` marks, from that of the output.
+    fn gradients(&self, output: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
+}
+
+#[derive(Debug)]
+struct Node<G>(PhantomData<G>);
+
+impl<G: Gradient<N>, const N: usize> Backward<Flex, N> for Node<G> {
+    type State = G;
+
+    fn backward(self, ops: Ops<G, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let output = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        for (parent, gradient) in ops.parents.into_iter().zip(ops.state.gradients(output, wanted)) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+/// Puts `output`, computed from `inputs`, into the graph.
+fn record<G: Gradient<N>, const N: usize, const D: usize>(
+    inputs: [Tracked; N],
+    output: FlexTensor,
+    state: G,
+) -> Tensor<D> {
+    let nodes = inputs.each_ref().map(|input| input.node());
+    let prepared = Node::<G>(PhantomData).prepare::<NoCheckpointing>(nodes).compute_bound();
+    let output = match prepared.stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(state, output),
+        OpsKind::UnTracked(prepared) => prepared.finish(output),
+    };
+    Tensor::from_primitive::<Autodiff<Flex>>(output)
+}
+
+/// Whether a gradient may be asked of `x`, on the CPU.
+pub fn is_tracked<const D: usize>(x: &Tensor<D>) -> bool {
+    x.clone().try_into_primitive::<Autodiff<Flex>>().is_ok()
+}
+
+/// The tensor as a node; a plain one is a constant.
+fn node<const D: usize>(x: Tensor<D>) -> Tracked {
+    match x.clone().try_into_primitive::<Autodiff<Flex>>() {
+        Ok(tracked) => tracked,
+        Err(_) => Tracked::new(cpu::values(&x)),
+    }
+}
+
+fn plain(x: &Tracked) -> FlexTensor {
+    x.primitive().to_contiguous()
+}
+
+#[derive(Clone, Debug)]
+struct BiasGelu {
+    x: FlexTensor,
+    bias: FlexTensor,
+}
+
+impl Gradient<2> for BiasGelu {
+    fn gradients(&self, output: FlexTensor, [x, bias]: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let sum = cpu::bias_gelu_gradient(&self.x, &self.bias, output);
+        let bias = bias.then(|| cpu::column_sums(&sum, self.bias.storage::<f32>().len()));
+        [x.then_some(sum), bias]
+    }
+}
+
+/// See [`super::bias_gelu`].
+pub fn bias_gelu<const D: usize>(x: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
+    let inputs = [node(x), node(bias)];
+    let state = BiasGelu { x: plain(&inputs[0]), bias: plain(&inputs[1]) };
+    let output = cpu::bias_gelu(state.x.clone(), &state.bias);
+    record(inputs, output, state)
+}
+
+#[derive(Clone, Debug)]
+struct LayerNorm {
+    x: FlexTensor,
+    weight: FlexTensor,
+    moments: Vec<f32>,
+}
+
+impl Gradient<3> for LayerNorm {
+    fn gradients(&self, output: FlexTensor, [x, weight, bias]: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let (dx, parameters) = cpu::layer_norm_gradients(&self.x, &self.weight, &self.moments, &output, weight || bias);
+        let [dweight, dbias] = match parameters {
+            Some([w, b]) => [weight.then_some(w), bias.then_some(b)],
+            None => [None, None],
+        };
+        [x.then_some(dx), dweight, dbias]
+    }
+}
+
+/// See [`super::layer_norm`].
+pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    let inputs = [node(x), node(weight), node(bias)];
+    let [x, weight, bias] = inputs.each_ref().map(plain);
+    let normalized = cpu::layer_norm(&x, &weight, &bias, epsilon);
+    record(inputs, normalized.output, LayerNorm { x, weight, moments: normalized.moments })
+}
+
+#[derive(Clone, Debug)]
+struct WindowAttention {
+    shape: AttentionShape,
+    qkv: FlexTensor,
+    bias: FlexTensor,
+    rel_h: FlexTensor,
+    rel_w: FlexTensor,
+}
+
+impl Gradient<4> for WindowAttention {
+    fn gradients(&self, output: FlexTensor, [qkv, bias, rel_h, rel_w]: [bool; 4]) -> [Option<FlexTensor>; 4] {
+        let rel = [&self.rel_h, &self.rel_w];
+        let (dqkv, dbias, positions) =
+            cpu::window_attention_gradients(self.shape, &self.qkv, &self.bias, rel, &output, rel_h || rel_w);
+        let [drel_h, drel_w] = match positions {
+            Some([h, w]) => [rel_h.then_some(h), rel_w.then_some(w)],
+            None => [None, None],
+        };
+        [qkv.then_some(dqkv), bias.then_some(dbias), drel_h, drel_w]
+    }
+}
+
+/// See [`super::WindowAttention::forward`].
+pub fn window_attention(
+    shape: AttentionShape,
+    qkv: Tensor<4>,
+    bias: Tensor<1>,
+    [rel_h, rel_w]: [Tensor<3>; 2],
+) -> Tensor<4> {
+    let inputs = [node(qkv), node(bias), node(rel_h), node(rel_w)];
+    let [qkv, bias, rel_h, rel_w] = inputs.each_ref().map(plain);
+    let output = cpu::window_attention(shape, &qkv, &bias, [&rel_h, &rel_w]);
+    record(inputs, output, WindowAttention { shape, qkv, bias, rel_h, rel_w })
+}

@@ -1,0 +1,125 @@
+//! Seeded augmentation: a random crop of a chip, turned and scaled in one sampling pass, then changed in colour.
+//!
+//! A crop keeps the chip's resolution unless [`AugmentOptions::scale`] says otherwise, so what a model learns about sizes
+//! holds for the resolution it is trained on.
+
+use serde::{Deserialize, Serialize};
+
+use super::dataset::Chip;
+use crate::random::SplitMix;
+
+mod colour;
+mod geometry;
+
+use geometry::View;
+
+/// What may happen to a crop. [`Default`] is good for aerial images seen from straight above.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AugmentOptions {
+    /// Whether crops are mirrored and turned by quarter turns, all eight ways alike: the ground has no up.
+    pub dihedral: bool,
+    /// Least and greatest magnification, drawn evenly on a logarithmic scale; `[1, 1]` for none. Below 0.5, single pixels
+    /// are passed over.
+    pub scale: [f32; 2],
+    /// Chance that a crop is scaled; the others keep the chip's resolution and sharpness.
+    pub scale_chance: f32,
+    /// Greatest turn in degrees, either way, besides quarter turns.
+    pub rotate: f32,
+    /// Chance that a crop is turned by such an angle.
+    pub rotate_chance: f32,
+    /// Greatest relative change of brightness, 0 to 1. This and all below it: 8-bit images only.
+    pub brightness: f32,
+    /// Greatest relative change of contrast about the crop's mean, 0 to 1.
+    pub contrast: f32,
+    /// Greatest relative change of saturation, 0 to 1; images of three bands only.
+    pub saturation: f32,
+    /// Greatest relative change of each band by itself, 0 to 1, which shifts the hue as haze and sensors do.
+    pub channel_gain: f32,
+    /// Chance of a blur, 0 to 1.
+    pub blur: f32,
+    /// Chance of JPEG noise, 0 to 1; images of one or three bands only.
+    pub jpeg: f32,
+    /// Chance that a crop is centred on a pixel of a class drawn evenly among those of the chip, so that rare classes are
+    /// seen more often; the others lie anywhere. 0 to 1.
+    pub rare_class_crops: f32,
+}
+
+impl Default for AugmentOptions {
+    fn default() -> Self {
+        Self {
+            dihedral: true,
+            scale: [0.75, 1.5],
+            scale_chance: 0.5,
+            rotate: 15.0,
+            rotate_chance: 0.3,
+            brightness: 0.2,
+            contrast: 0.2,
+            saturation: 0.2,
+            channel_gain: 0.05,
+            blur: 0.1,
+            jpeg: 0.1,
+            rare_class_crops: 0.25,
+        }
+    }
+}
+
+impl AugmentOptions {
+    /// Nothing but crops at random places.
+    pub fn none() -> Self {
+        Self {
+            dihedral: false,
+            scale: [1.0, 1.0],
+            scale_chance: 0.0,
+            rotate: 0.0,
+            rotate_chance: 0.0,
+            brightness: 0.0,
+            contrast: 0.0,
+            saturation: 0.0,
+            channel_gain: 0.0,
+            blur: 0.0,
+            jpeg: 0.0,
+            rare_class_crops: 0.0,
+        }
+    }
+}
+
+/// A random crop of `size` x `size` pixels. Images are sampled bilinearly, labels take the nearest pixel; beyond the chip
+/// the image is mirrored and labels are [`super::dataset::IGNORE`]. The same `random` gives the same crop.
+pub fn augment(chip: &Chip, size: usize, options: &AugmentOptions, random: &mut SplitMix) -> Chip {
+    let size = size.max(1);
+    let mut view = View { quarter: 0, zoom: 1.0, angle: 0.0 };
+    if options.dihedral {
+        view.quarter = (random.next_u64() >> 61) as u8;
+    }
+    let [low, high] = options.scale.map(|s| if s.is_finite() { s.clamp(0.05, 20.0) } else { 1.0 });
+    if chance(random, options.scale_chance) && (low, high) != (1.0, 1.0) {
+        view.zoom = between(random, low.ln(), high.ln()).exp();
+    }
+    if chance(random, options.rotate_chance) && options.rotate != 0.0 {
+        view.angle = between(random, -options.rotate, options.rotate).to_radians();
+    }
+    let focus = if chance(random, options.rare_class_crops) { geometry::rare_pixel(chip, random) } else { None };
+    let mut crop = geometry::crop(chip, size, &view, focus, random);
+    colour::change(&mut crop, options, random);
+    crop
+}
+
+/// The middle `size` x `size` pixels, without any chance; where the chip is smaller it lies in the middle, the image
+/// around it mirrored and labels [`super::dataset::IGNORE`].
+pub fn centre(chip: &Chip, size: usize) -> Chip {
+    geometry::centre(chip, size.max(1))
+}
+
+/// Even in 0 to 1.
+fn unit(random: &mut SplitMix) -> f32 {
+    (random.next_u64() >> 40) as f32 / (1u64 << 24) as f32
+}
+
+fn between(random: &mut SplitMix, low: f32, high: f32) -> f32 {
+    low + (high - low) * unit(random)
+}
+
+fn chance(random: &mut SplitMix, chance: f32) -> bool {
+    unit(random) < chance
+}

@@ -1,0 +1,141 @@
+//! Figures of a model on labelled chips, through the very pipeline that segments tiles.
+
+use super::dataset::{Chip, Dataset, IGNORE, Samples};
+use super::metrics::{Confusion, Metrics};
+use super::report::Picture;
+use crate::config::Class;
+use crate::engine::{SegmentOptions, Segmenter};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::Pixels;
+
+/// What was found.
+pub struct Evaluation {
+    /// Pixels by labelled and predicted class.
+    pub confusion: Confusion,
+    /// Figures of it.
+    pub metrics: Metrics,
+    /// Some of the chips, spread evenly.
+    pub pictures: Vec<Picture>,
+}
+
+/// A part of a chip, as the pipeline reads it. Missing samples (NaN) are zero after normalisation only if the mean is zero, so
+/// they are given as the mean of what the model knows: that is for the caller's normalisation.
+struct Part<'a> {
+    chip: &'a Chip,
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+    means: &'a [f32],
+}
+
+impl Pixels for Part<'_> {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn height(&self) -> usize {
+        self.height
+    }
+
+    fn bands(&self) -> usize {
+        self.chip.bands
+    }
+
+    fn sample(&self, x: usize, y: usize, band: usize) -> f32 {
+        let at = ((self.y + y) * self.chip.width + self.x + x) * self.chip.bands + band;
+        let value = match &self.chip.samples {
+            Samples::U8(v) => f32::from(v[at]),
+            Samples::U16(v) => f32::from(v[at]),
+            Samples::F32(v) => v[at],
+        };
+        if value.is_finite() { value } else { self.means.get(band).copied().unwrap_or(0.0) }
+    }
+}
+
+/// Segments the chips `indices` at their full size and compares with their labels; keeps `pictures` of them. `progress` gets chips
+/// done.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] if the data has a class that the model does not know; those of reading and segmenting.
+pub fn evaluate(
+    segmenter: &Segmenter,
+    dataset: &Dataset,
+    indices: &[usize],
+    pictures: usize,
+    mut progress: impl FnMut(usize),
+) -> Result<Evaluation> {
+    let manifest = segmenter.manifest();
+    let to_model = class_map(&dataset.classes, &manifest.classes)?;
+    let mut confusion = Confusion::new(manifest.classes.len());
+    let mut shown = Vec::new();
+    let step = indices.len().div_ceil(pictures.max(1)).max(1);
+    for (done, &index) in indices.iter().enumerate() {
+        let chip = dataset.read(index)?;
+        let part = |x, y, width, height| {
+            Ok(Some(Part { chip: &chip, x, y, width, height, means: &manifest.normalization.mean }))
+        };
+        let found =
+            pollster::block_on(segmenter.run(chip.width, chip.height, &SegmentOptions::default(), part, |_| ()))?;
+        let truth: Vec<u8> =
+            chip.labels.iter().map(|l| to_model.get(usize::from(*l)).copied().unwrap_or(IGNORE)).collect();
+        confusion.add(&truth, &found.mask.classes)?;
+        if pictures > 0 && done % step == 0 && shown.len() < pictures {
+            shown.push(Picture {
+                name: dataset.samples.get(index).map(|s| s.name.clone()).unwrap_or_default(),
+                width: chip.width,
+                height: chip.height,
+                rgb: rgb(&chip),
+                truth,
+                prediction: found.mask.classes,
+                confidence: found.mask.confidence,
+            });
+        }
+        progress(done + 1);
+    }
+    let metrics = Metrics::from(&confusion);
+    Ok(Evaluation { confusion, metrics, pictures: shown })
+}
+
+/// The model's index of each of the data's classes.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] naming the class that the model does not have.
+fn class_map(data: &[Class], model: &[Class]) -> Result<Vec<u8>> {
+    let find = |class: &Class| {
+        if class.index == 0 {
+            return Ok(0);
+        }
+        model.iter().find(|c| c.name == class.name).map(|c| c.index).ok_or_else(|| {
+            let known: Vec<_> = model.iter().map(|c| c.name.as_str()).collect();
+            Error::new(
+                ErrorKind::Invalid,
+                format!("the model has no class {:?}, only {}", class.name, known.join(", ")),
+            )
+            .remedy("name the data's classes as the model's with --class VALUE=NAME, or leave others out with --keep")
+        })
+    };
+    data.iter().map(find).collect()
+}
+
+/// A chip's first three bands (or its first, in grey) for people: 8-bit as they are, others stretched between their extremes.
+fn rgb(chip: &Chip) -> Vec<u8> {
+    let bands = chip.bands;
+    let band = |i: usize| if bands >= 3 { i } else { 0 };
+    if let Samples::U8(v) = &chip.samples {
+        return v.chunks_exact(bands).flat_map(|p| [p[band(0)], p[band(1)], p[band(2)]]).collect();
+    }
+    let values: Vec<f32> = match &chip.samples {
+        Samples::U16(v) => v.iter().map(|v| f32::from(*v)).collect(),
+        Samples::F32(v) => v.clone(),
+        Samples::U8(_) => Vec::new(),
+    };
+    let range = |i: usize| {
+        let of_band = values.iter().skip(i).step_by(bands).filter(|v| v.is_finite());
+        of_band.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)))
+    };
+    let ranges = [range(band(0)), range(band(1)), range(band(2))];
+    let byte = |v: f32, (low, high): (f32, f32)| ((v - low) / (high - low).max(1e-6) * 255.0).clamp(0.0, 255.0) as u8;
+    let pixel = |p: &[f32]| [0, 1, 2].map(|i| byte(p[band(i)], ranges[i]));
+    values.chunks_exact(bands).flat_map(pixel).collect()
+}

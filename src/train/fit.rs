@@ -1,0 +1,339 @@
+//! The training loop: epochs of steps, validation, checkpoints, and what is left at the end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::augment::AugmentOptions;
+use super::batch::{Batch, BatchOptions, CACHE_BYTES, Loader};
+use super::checkpoint::{self, Progress};
+use super::dataset::Dataset;
+use super::evaluate::{Evaluation, evaluate};
+use super::learner::{Learner, LossValues};
+use super::loss::{LossOptions, Target, loss, upsample};
+use super::metrics::Metrics;
+use super::report::EpochRecord;
+use super::results;
+use super::run::{RunFolder, RunInfo, Settings};
+use super::setup::{self, Prepared};
+use crate::engine::Segmenter;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What happens during a run.
+pub enum Event<'a> {
+    /// Preparations; a sentence.
+    Message(String),
+    /// A step was done.
+    Step {
+        /// Epoch from 1, and epochs.
+        epoch: [usize; 2],
+        /// Batch of the epoch from 1, and batches.
+        batch: [usize; 2],
+        /// Mean loss of the epoch so far.
+        loss: f64,
+        /// Crops a second in this epoch.
+        images_per_second: f64,
+        /// Time that the rest of the run takes at this rate.
+        left: Duration,
+    },
+    /// Chips that validation has done, and all.
+    Validating([usize; 2]),
+    /// An epoch has ended; whether its figure is the best so far.
+    Epoch(&'a EpochRecord, bool),
+}
+
+/// How a run ended.
+pub struct Outcome {
+    /// Figures of the best weights.
+    pub evaluation: Evaluation,
+    /// The epoch, from 1, that they come from.
+    pub best_epoch: usize,
+    /// Whether it stopped because the figure no longer rose.
+    pub stopped_early: bool,
+}
+
+/// A run, ready to go on.
+pub struct Trainer {
+    folder: RunFolder,
+    info: RunInfo,
+    dataset: Arc<Dataset>,
+    train: Vec<usize>,
+    valid: Vec<usize>,
+    loss: LossOptions,
+    learner: Learner,
+    progress: Progress,
+    log: Vec<EpochRecord>,
+}
+
+/// Time between checkpoints within an epoch.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+/// Validation crops that the validation loss is measured on, at most.
+const LOSS_CROPS: usize = 64;
+/// Pictures in a report.
+const PICTURES: usize = 24;
+
+impl Trainer {
+    /// A new run in `out`, which must not hold one.
+    ///
+    /// # Errors
+    /// Those of [`setup::prepare`] and [`RunFolder::create`].
+    pub fn start(
+        settings: Settings,
+        out: &Path,
+        device: &Device,
+        device_name: &str,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<Self> {
+        let prepared = setup::prepare(settings, device, device_name, &mut |m| events(Event::Message(m)))?;
+        let folder = RunFolder::create(out)?;
+        folder.write_info(&prepared.info)?;
+        Ok(Self::new(folder, prepared))
+    }
+
+    /// The run in `out`, from its last checkpoint.
+    ///
+    /// # Errors
+    /// Those of [`setup::prepare_again`] and [`checkpoint::load`].
+    pub fn resume(out: &Path, device: &Device, events: &mut dyn FnMut(Event)) -> Result<Self> {
+        let folder = RunFolder::open(out)?;
+        let prepared = setup::prepare_again(folder.info()?, device, &mut |m| events(Event::Message(m)))?;
+        let mut trainer = Self::new(folder, prepared);
+        let last = trainer.folder.last();
+        if last.exists() {
+            checkpoint::load(&last, &mut trainer.learner)?;
+            trainer.progress = checkpoint::state(&last)?;
+            trainer.log = trainer.folder.log()?;
+            trainer.log.retain(|record| record.epoch <= trainer.progress.epoch);
+            let Progress { epoch, batch, .. } = trainer.progress;
+            events(Event::Message(format!("going on after epoch {epoch}, batch {batch}")));
+        }
+        Ok(trainer)
+    }
+
+    fn new(folder: RunFolder, prepared: Prepared) -> Self {
+        let Prepared { info, dataset, train, valid, loss, learner } = prepared;
+        Self { folder, info, dataset, train, valid, loss, learner, progress: Progress::default(), log: Vec::new() }
+    }
+
+    /// What the run is made of.
+    pub fn info(&self) -> &RunInfo {
+        &self.info
+    }
+
+    /// Trains to the end, or until `stop` says so: then a checkpoint is written and nothing is given.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the loss is not a number, with the last good checkpoint kept; those of reading, writing and of the
+    /// device.
+    pub fn run(&mut self, stop: &dyn Fn() -> bool, events: &mut dyn FnMut(Event)) -> Result<Option<Outcome>> {
+        let settings = self.info.settings.clone();
+        let options = BatchOptions {
+            size: settings.size,
+            batch_size: settings.batch_size,
+            crops: settings.crops,
+            augment: settings.augment.clone(),
+            normalization: self.info.normalization.clone(),
+            seed: settings.seed,
+            workers: 1,
+            cache_bytes: CACHE_BYTES,
+        };
+        let loader = Loader::new(self.dataset.clone(), self.train.clone(), options);
+        let mut stopped_early = false;
+        while self.progress.epoch < settings.epochs && !stopped_early {
+            if !self.epoch(&settings, &loader, stop, events)? {
+                return Ok(None);
+            }
+            stopped_early = settings.patience.is_some_and(|patience| {
+                self.progress.epoch.saturating_sub(self.progress.best_epoch) >= patience * settings.validate_every
+            });
+        }
+        let best = self.folder.best();
+        if best.exists() {
+            checkpoint::load(&best, &mut self.learner)?;
+        }
+        let segmenter = self.segmenter()?;
+        let (valid, all) = (self.valid.clone(), self.valid.len());
+        let evaluation = evaluate(&segmenter, &self.dataset, &valid, PICTURES, |done| {
+            events(Event::Validating([done, all]));
+        })?;
+        results::write(&self.folder, &mut self.info, &self.learner, &self.progress, &self.log, &evaluation)?;
+        Ok(Some(Outcome { evaluation, best_epoch: self.progress.best_epoch, stopped_early }))
+    }
+
+    /// One epoch, or what is left of it; false if it was stopped.
+    fn epoch(
+        &mut self,
+        settings: &Settings,
+        loader: &Loader,
+        stop: &dyn Fn() -> bool,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<bool> {
+        let batches = loader.batches();
+        let steps_an_epoch = batches.div_ceil(settings.accumulate);
+        let steps = steps_an_epoch * settings.epochs;
+        let (mut watch, mut saved) = (Instant::now(), Instant::now());
+        let mut accumulated = self.learner.accumulator();
+        let mut rate = settings.schedule.at(self.progress.step, steps, settings.learning_rate);
+        let (epoch, skip) = (self.progress.epoch, self.progress.batch);
+        for (number, batch) in (skip..).zip(loader.epoch(epoch as u64, skip)) {
+            let batch = batch?;
+            // Dropout is drawn from the device: each batch has its own seed, so that a resumed run draws the same.
+            self.learner
+                .device()
+                .seed(settings.seed ^ ((epoch as u64) << 32 | number as u64).wrapping_mul(0x9E37_79B9));
+            let loss = self.train_batch(&batch, &mut accumulated)?;
+            if !loss.total.is_finite() {
+                return Err(self.diverged(format!("the loss is {}", loss.total), number));
+            }
+            self.progress.add(loss);
+            self.progress.images += batch.count;
+            self.progress.epoch_images += batch.count;
+            self.progress.batch = number + 1;
+            if (number + 1) % settings.accumulate == 0 || number + 1 == batches {
+                rate = settings.schedule.at(self.progress.step, steps, settings.learning_rate);
+                let full = std::mem::replace(&mut accumulated, self.learner.accumulator());
+                if let Err(e) = self.learner.step(full, rate, &settings.optimizer) {
+                    return Err(if e.kind() == ErrorKind::Invalid { self.diverged(e.to_string(), number) } else { e });
+                }
+                self.progress.step += 1;
+                let elapsed = watch.elapsed().as_secs_f64();
+                self.progress.seconds += elapsed;
+                self.progress.epoch_seconds += elapsed;
+                watch = Instant::now();
+                let speed = self.progress.epoch_images as f64 / self.progress.epoch_seconds.max(1e-9);
+                let done = self.progress.step as f64 / steps as f64;
+                events(Event::Step {
+                    epoch: [epoch + 1, settings.epochs],
+                    batch: [number + 1, batches],
+                    loss: self.progress.losses().total / (number + 1) as f64,
+                    images_per_second: speed,
+                    left: Duration::from_secs_f64(self.progress.seconds / done * (1.0 - done)),
+                });
+                let stopping = stop();
+                if stopping || saved.elapsed() > CHECKPOINT_INTERVAL {
+                    checkpoint::save(&self.folder.last(), &self.learner, Some(&self.progress))?;
+                    saved = Instant::now();
+                }
+                if stopping {
+                    return Ok(false);
+                }
+            }
+        }
+        self.end_epoch(settings, rate, batches, events)?;
+        Ok(true)
+    }
+
+    fn train_batch(&self, batch: &Batch, into: &mut super::learner::Accumulated) -> Result<LossValues> {
+        let (images, target) = self.upload(batch);
+        self.learner.accumulate(images, &target, &self.loss, into)
+    }
+
+    fn upload(&self, batch: &Batch) -> (Tensor<4>, Target) {
+        let Batch { count, bands, size, .. } = *batch;
+        let device = self.learner.device();
+        let images = Tensor::from_data(TensorData::new(batch.images.clone(), [count, bands, size, size]), device);
+        let target = Target::new(&batch.labels, [count, size, size], self.info.classes.len(), device);
+        (images, target)
+    }
+
+    fn diverged(&self, what: String, batch: usize) -> Error {
+        let last = self.folder.last();
+        let kept = match last.exists() {
+            true => format!("the last good checkpoint is kept in {}", last.display()),
+            false => "there was no checkpoint yet".to_owned(),
+        };
+        let place = format!("epoch {}, batch {}", self.progress.epoch + 1, batch + 1);
+        Error::new(ErrorKind::Invalid, format!("{what}; {kept}"))
+            .at(place)
+            .remedy("start anew with a lower --lr, and look at the data with `samlora inspect`")
+    }
+
+    /// Validates, and writes log and checkpoints.
+    fn end_epoch(
+        &mut self,
+        settings: &Settings,
+        rate: f64,
+        batches: usize,
+        events: &mut dyn FnMut(Event),
+    ) -> Result<()> {
+        let watch = Instant::now();
+        let (epoch, last) = (self.progress.epoch + 1, self.progress.epoch + 1 == settings.epochs);
+        let mut record = EpochRecord {
+            epoch,
+            step: self.progress.step,
+            train_loss: self.progress.losses().total / batches.max(1) as f64,
+            valid_loss: None,
+            metrics: None,
+            learning_rate: rate,
+            seconds: self.progress.epoch_seconds,
+            images_per_second: self.progress.epoch_images as f64 / self.progress.epoch_seconds.max(1e-9),
+        };
+        let mut best = false;
+        if epoch.is_multiple_of(settings.validate_every) || last {
+            record.valid_loss = Some(self.valid_loss()?);
+            let (segmenter, all) = (self.segmenter()?, self.valid.len());
+            let found = evaluate(&segmenter, &self.dataset, &self.valid, 0, |done| {
+                events(Event::Validating([done, all]));
+            })?;
+            let figure = monitored(&found.metrics);
+            best = self.progress.best_bits.is_none_or(|bits| figure > f64::from_bits(bits));
+            if best {
+                self.progress.best_bits = Some(figure.to_bits());
+                self.progress.best_epoch = epoch;
+            }
+            record.metrics = Some(found.metrics);
+        }
+        record.seconds += watch.elapsed().as_secs_f64();
+        self.progress.seconds += watch.elapsed().as_secs_f64();
+        let learned = Progress { epoch, ..self.progress.clone() };
+        self.progress = Progress { batch: 0, loss_bits: [0; 3], epoch_seconds: 0.0, epoch_images: 0, ..learned };
+        if best {
+            checkpoint::save(&self.folder.best(), &self.learner, None::<&Progress>)?;
+        }
+        self.log.push(record);
+        self.folder.write_log(&self.log)?;
+        checkpoint::save(&self.folder.last(), &self.learner, Some(&self.progress))?;
+        if let Some(record) = self.log.last() {
+            events(Event::Epoch(record, best));
+        }
+        Ok(())
+    }
+
+    /// The mean loss of one crop of each validation chip, of at most [`LOSS_CROPS`].
+    fn valid_loss(&self) -> Result<f64> {
+        let step = self.valid.len().div_ceil(LOSS_CROPS).max(1);
+        let options = BatchOptions {
+            size: self.info.settings.size,
+            batch_size: self.info.settings.batch_size,
+            crops: 1,
+            augment: AugmentOptions::none(),
+            normalization: self.info.normalization.clone(),
+            seed: 0,
+            workers: 0,
+            cache_bytes: 0,
+        };
+        let loader = Loader::new(self.dataset.clone(), self.valid.iter().copied().step_by(step).collect(), options);
+        let (mut sum, mut count) = (0.0, 0);
+        let sam = &self.learner.sam;
+        for batch in loader.epoch(0, 0) {
+            let batch = batch?;
+            let (images, target) = self.upload(&batch);
+            let logits = upsample(sam.decode(sam.encode(images)), [batch.size, batch.size]);
+            let total = super::learner::read(loss(logits, &target, &self.loss).total)?;
+            sum += total.first().map_or(f64::NAN, |v| f64::from(*v)) * batch.count as f64;
+            count += batch.count;
+        }
+        Ok(sum / count.max(1) as f64)
+    }
+
+    fn segmenter(&self) -> Result<Segmenter> {
+        results::segmenter(&self.info, &self.learner)
+    }
+}
+
+/// The figure that decides which weights are best: mean IoU without background, or with it where nothing else occurs.
+fn monitored(metrics: &Metrics) -> f64 {
+    metrics.mean_iou_foreground.or(metrics.mean_iou).unwrap_or(0.0)
+}

@@ -1,0 +1,484 @@
+//! The model in training: which parameters learn, their gradients, and the optimiser's step.
+//!
+//! Frozen weights stay on the plain device and enter the graph as constants; only what learns is tracked, and only while a
+//! gradient is computed.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::{AdamW, AdamWConfig, AdamWState, Optimizer};
+use burn::tensor::{Device, Gradients, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::loss::{Loss, LossOptions, Target, loss, upsample};
+use crate::config::SamConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Sam;
+use crate::weights::layout::POSITIONAL_MATRIX;
+use crate::weights::modules::{self, Named};
+
+/// How the mask decoder learns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecoderTraining {
+    /// All of it, as SamLoRA does.
+    #[default]
+    Full,
+    /// Its transformer through LoRA on the attentions' q and v (SAMed_s), the rest in full.
+    Lora,
+    /// Mask tokens and their hyper-networks only, which are what tells classes apart.
+    Heads,
+    /// Not at all.
+    Frozen,
+}
+
+/// What learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trained {
+    /// The mask decoder.
+    pub decoder: DecoderTraining,
+    /// The default prompt embedding (`no_mask_embed`), the one prompt parameter that takes part without prompts.
+    pub prompts: bool,
+    /// The patch embedding, for new bands.
+    pub patch_embed: bool,
+    /// The whole image encoder.
+    pub encoder: bool,
+    /// With `encoder`: each block learns this many times as fast as the block after it.
+    pub layer_decay: f64,
+}
+
+impl Default for Trained {
+    fn default() -> Self {
+        Self { decoder: DecoderTraining::Full, prompts: true, patch_embed: false, encoder: false, layer_decay: 1.0 }
+    }
+}
+
+impl Trained {
+    /// The factor of the learning rate of a parameter, none if it does not learn. Adapters always learn.
+    fn rate(&self, name: &str, depth: usize) -> Option<f64> {
+        if name.ends_with(".lora_a") || name.ends_with(".lora_b") {
+            return Some(1.0);
+        }
+        if let Some(rest) = name.strip_prefix("image_encoder.") {
+            let block = rest.strip_prefix("blocks.").and_then(|r| r.split('.').next()?.parse::<usize>().ok());
+            let below = match block {
+                Some(block) => depth - block.min(depth),
+                None if rest.starts_with("neck.") => 0,
+                None => depth + 1,
+            };
+            let learns = self.encoder || self.patch_embed && rest.starts_with("patch_embed.");
+            let decay = if self.encoder { self.layer_decay.powi(below as i32) } else { 1.0 };
+            return learns.then_some(decay);
+        }
+        if name.starts_with("prompt_encoder.") {
+            return (self.prompts && name != POSITIONAL_MATRIX).then_some(1.0);
+        }
+        let learns = match self.decoder {
+            DecoderTraining::Full => true,
+            DecoderTraining::Lora => !name.starts_with("mask_decoder.transformer."),
+            DecoderTraining::Heads => name.contains("mask_tokens") || name.contains("output_hypernetworks"),
+            DecoderTraining::Frozen => false,
+        };
+        learns.then_some(1.0)
+    }
+}
+
+/// AdamW's settings (Loshchilov and Hutter 2019).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerOptions {
+    /// Decay of the first moment.
+    pub beta_1: f32,
+    /// Decay of the second moment.
+    pub beta_2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Whether norms and biases (one axis) decay too, as in PyTorch's default.
+    pub decay_vectors: bool,
+    /// Gradients are scaled down to this norm, taken over all of them; none leaves them alone.
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for OptimizerOptions {
+    fn default() -> Self {
+        Self {
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            decay_vectors: false,
+            clip_norm: Some(1.0),
+        }
+    }
+}
+
+/// A parameter that learns.
+pub struct Slot {
+    /// Factor of the learning rate.
+    rate: f64,
+    /// The optimiser's moments, none before the first gradient.
+    pub state: Option<AdamWState<1>>,
+}
+
+/// Gradients by parameter, flat and in the order of memory; none where no gradient arrived.
+pub struct Accumulated {
+    gradients: Vec<Option<Tensor<1>>>,
+    /// Micro-batches that were added.
+    count: usize,
+}
+
+impl Accumulated {
+    /// Parameters that a gradient arrived at, with its values in the order of SAM's shape.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] if reading back fails.
+    pub fn named(&self, learner: &Learner) -> Result<Vec<(String, Vec<f32>)>> {
+        let mut found = Vec::new();
+        for (parameter, gradient) in learner.parameters.iter().zip(&self.gradients) {
+            if let Some(gradient) = gradient {
+                found.push((parameter.name.clone(), read(in_shape_order(gradient.clone(), &parameter.shape))?));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A loss's numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct LossValues {
+    /// Cross-entropy or focal loss.
+    pub cross_entropy: f64,
+    /// 1 - Dice score.
+    pub dice: f64,
+    /// The mix.
+    pub total: f64,
+}
+
+/// A model that learns, on a device.
+pub struct Learner {
+    /// Values of all parameters, on the plain device.
+    pub sam: Sam,
+    config: SamConfig,
+    parameters: Vec<Named>,
+    /// One for each parameter, none where it is frozen.
+    pub slots: Vec<Option<Slot>>,
+    device: Device,
+    /// Whether blocks are computed again in the backward pass, so that memory holds the activations of one.
+    recompute: bool,
+}
+
+impl Learner {
+    /// `sam` on the plain `device`, adapters attached; `trained` says what learns.
+    pub fn new(sam: Sam, config: &SamConfig, trained: &Trained, device: &Device, recompute: bool) -> Self {
+        let parameters = modules::parameters(&sam, config);
+        let slot = |p: &Named| Some(Slot { rate: trained.rate(&p.name, config.depth)?, state: None });
+        let slots = parameters.iter().map(slot).collect();
+        Self { sam, config: config.clone(), parameters, slots, device: device.clone(), recompute }
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &SamConfig {
+        &self.config
+    }
+
+    /// The plain device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// All parameters, in the order of [`Learner::slots`].
+    pub fn parameters(&self) -> &[Named] {
+        &self.parameters
+    }
+
+    /// Numbers that learn, and numbers in all.
+    pub fn counts(&self) -> (usize, usize) {
+        let size = |p: &Named| p.shape.iter().product::<usize>();
+        let learning = self.parameters.iter().zip(&self.slots).filter(|(_, s)| s.is_some()).map(|(p, _)| size(p)).sum();
+        (learning, self.parameters.iter().map(size).sum())
+    }
+
+    /// Nothing accumulated yet.
+    pub fn accumulator(&self) -> Accumulated {
+        Accumulated { gradients: self.parameters.iter().map(|_| None).collect(), count: 0 }
+    }
+
+    /// Adds the gradients of one micro-batch: normalised images `[b, bands, s, s]`. Gives its loss.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] if the device fails.
+    pub fn accumulate(
+        &self,
+        images: Tensor<4>,
+        target: &Target,
+        options: &LossOptions,
+        into: &mut Accumulated,
+    ) -> Result<LossValues> {
+        into.count += 1;
+        let [_, _, h, w] = images.dims();
+        let tracked = self.sam.clone().map(&mut Track { slots: &self.slots, index: 0 });
+        if !self.recompute {
+            let logits = upsample(tracked.decode(tracked.encode(images)), [h, w]);
+            let loss = loss(logits, target, options);
+            return self.finish(&tracked, loss, into);
+        }
+        // Without a graph, keeping what goes into each block.
+        let encoder = &self.sam.image_encoder;
+        let mut inputs = vec![encoder.embed(images.clone())];
+        for block in &encoder.blocks {
+            inputs.extend(inputs.last().map(|x| block.forward(x.clone())));
+        }
+        let Some(last) = inputs.pop() else { return Ok(LossValues::default()) };
+        let last = last.autodiff().require_grad();
+        let embedding = tracked.image_encoder.embedding(last.clone());
+        let loss = loss(upsample(tracked.decode(embedding), [h, w]), target, options);
+        let graph = loss.total.is_tracked().then(|| loss.total.backward());
+        let values = read_loss(loss)?;
+        let Some(graph) = graph else { return Ok(values) };
+        self.collect(&tracked, &graph, into);
+        let mut gradient = last.grad(&graph);
+        // Each block again, with a graph, from the last to the first.
+        for (block, input) in tracked.image_encoder.blocks.iter().zip(inputs.into_iter()).rev() {
+            let Some(output_gradient) = gradient else { break };
+            let input = input.autodiff().require_grad();
+            let graph = (block.forward(input.clone()) * output_gradient).sum().backward();
+            self.collect(&tracked, &graph, into);
+            gradient = input.grad(&graph);
+        }
+        if let Some(output_gradient) = gradient {
+            let embedded = tracked.image_encoder.embed(images);
+            if embedded.is_tracked() {
+                let graph = (embedded * output_gradient).sum().backward();
+                self.collect(&tracked, &graph, into);
+            }
+        }
+        Ok(values)
+    }
+
+    fn finish(&self, tracked: &Sam, loss: Loss, into: &mut Accumulated) -> Result<LossValues> {
+        if loss.total.is_tracked() {
+            let graph = loss.total.backward();
+            self.collect(tracked, &graph, into);
+        }
+        read_loss(loss)
+    }
+
+    fn collect(&self, tracked: &Sam, graph: &Gradients, into: &mut Accumulated) {
+        tracked.visit(&mut Collect { graph, slots: &self.slots, into: &mut into.gradients, index: 0 });
+    }
+
+    /// One step of AdamW with the mean of the accumulated gradients; parameters that none arrived at stay as they are, without
+    /// weight decay. Gives the gradients' norm before clipping.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the norm is not finite: nothing is changed then. [`ErrorKind::Device`] if the device fails.
+    pub fn step(&mut self, mut accumulated: Accumulated, rate: f64, options: &OptimizerOptions) -> Result<f64> {
+        let mean = 1.0 / accumulated.count.max(1) as f64;
+        let norm = norm(&accumulated.gradients)? * mean;
+        if !norm.is_finite() {
+            return Err(Error::new(ErrorKind::Invalid, format!("the gradients' norm is {norm}"))
+                .remedy("lower the learning rate"));
+        }
+        let clip = options.clip_norm.map_or(1.0, |limit| (limit / norm.max(1e-12)).min(1.0));
+        let optimizer = |decay: f64| {
+            AdamWConfig::new()
+                .with_beta_1(options.beta_1)
+                .with_beta_2(options.beta_2)
+                .with_epsilon(options.epsilon)
+                .with_weight_decay(decay as f32)
+                .build()
+        };
+        let sam = self.sam.clone();
+        self.sam = sam.map(&mut Update {
+            slots: &mut self.slots,
+            gradients: &mut accumulated.gradients,
+            factor: mean * clip,
+            rate,
+            decaying: optimizer(options.weight_decay),
+            plain: optimizer(0.0),
+            decay_vectors: options.decay_vectors,
+            index: 0,
+        });
+        Ok(norm)
+    }
+
+    /// The values of parameter `index`, in the order of its shape.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] if reading back fails.
+    pub fn values(&self, index: usize) -> Result<Vec<f32>> {
+        let mut reader = Read { wanted: index, index: 0, found: None };
+        self.sam.visit(&mut reader);
+        match reader.found {
+            Some(flat) => read(flat),
+            None => Err(Error::new(ErrorKind::NotFound, format!("there is no parameter {index}"))),
+        }
+    }
+
+    /// Replaces the values of parameters, each flat in the order of its shape; none keeps what is there.
+    pub fn set_values(&mut self, values: Vec<Option<Tensor<1>>>) {
+        let sam = self.sam.clone();
+        self.sam = sam.map(&mut Replace { values, index: 0 });
+    }
+}
+
+/// The sum of squares of all gradients, rooted: one number read back.
+fn norm(gradients: &[Option<Tensor<1>>]) -> Result<f64> {
+    let squares: Vec<Tensor<1>> = gradients.iter().flatten().map(|g| g.clone().square().sum()).collect();
+    if squares.is_empty() {
+        return Ok(0.0);
+    }
+    Ok(read(Tensor::cat(squares, 0))?.into_iter().map(f64::from).sum::<f64>().sqrt())
+}
+
+/// Reads a flat tensor back.
+///
+/// # Errors
+/// [`ErrorKind::Device`] if that fails.
+pub fn read(flat: Tensor<1>) -> Result<Vec<f32>> {
+    let failed = |why: String| Error::new(ErrorKind::Device, "reading back failed").source(why);
+    let data = flat.try_into_data().map_err(|e| failed(format!("{e:?}")))?;
+    data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
+}
+
+fn read_loss(loss: Loss) -> Result<LossValues> {
+    let parts = [loss.cross_entropy, loss.dice, loss.total].map(Tensor::inner);
+    let values = read(Tensor::cat(parts.to_vec(), 0))?;
+    let value = |i: usize| values.get(i).map_or(f64::NAN, |v| f64::from(*v));
+    Ok(LossValues { cross_entropy: value(0), dice: value(1), total: value(2) })
+}
+
+/// A parameter's numbers in the order of memory: matrices of linear layers lie turned ([`crate::model::common::Linear`]).
+fn flat<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    let count = x.dims().iter().product::<usize>();
+    let x = if D == 2 { x.swap_dims(0, 1) } else { x };
+    x.reshape([count])
+}
+
+/// The inverse of [`flat`].
+fn unflat<const D: usize>(x: Tensor<1>, mut dims: [usize; D]) -> Tensor<D> {
+    if D == 2 {
+        dims.swap(0, 1);
+        return x.reshape(dims).swap_dims(0, 1);
+    }
+    x.reshape(dims)
+}
+
+/// From the order of memory to the order of `shape`.
+pub fn in_shape_order(x: Tensor<1>, shape: &[usize]) -> Tensor<1> {
+    match *shape {
+        [rows, columns] => x.reshape([columns, rows]).swap_dims(0, 1).reshape([rows * columns]),
+        _ => x,
+    }
+}
+
+/// From the order of `shape` to the order of memory.
+pub fn in_memory_order(x: Tensor<1>, shape: &[usize]) -> Tensor<1> {
+    match *shape {
+        [rows, columns] => x.reshape([rows, columns]).swap_dims(0, 1).reshape([rows * columns]),
+        _ => x,
+    }
+}
+
+/// Makes what learns a leaf of the graph.
+struct Track<'a> {
+    slots: &'a [Option<Slot>],
+    index: usize,
+}
+
+impl ModuleMapper for Track<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.index += 1;
+        match self.slots.get(self.index - 1) {
+            Some(Some(_)) => Param::initialized(param.id, param.val().autodiff().require_grad()),
+            _ => param,
+        }
+    }
+}
+
+/// Adds what the graph found.
+struct Collect<'a> {
+    graph: &'a Gradients,
+    slots: &'a [Option<Slot>],
+    into: &'a mut [Option<Tensor<1>>],
+    index: usize,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.index += 1;
+        let (Some(Some(_)), Some(sum)) = (self.slots.get(self.index - 1), self.into.get_mut(self.index - 1)) else {
+            return;
+        };
+        if let Some(gradient) = param.val().grad(self.graph) {
+            let gradient = flat(gradient);
+            *sum = Some(match sum.take() {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            });
+        }
+    }
+}
+
+/// The optimiser's step.
+struct Update<'a> {
+    slots: &'a mut [Option<Slot>],
+    gradients: &'a mut [Option<Tensor<1>>],
+    factor: f64,
+    rate: f64,
+    decaying: AdamW,
+    plain: AdamW,
+    decay_vectors: bool,
+    index: usize,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let i = self.index;
+        self.index += 1;
+        let Some(Some(slot)) = self.slots.get_mut(i) else { return param };
+        let Some(gradient) = self.gradients.get_mut(i).and_then(Option::take) else { return param };
+        let dims = param.dims();
+        let optimizer = if D > 1 || self.decay_vectors { &self.decaying } else { &self.plain };
+        let gradient = gradient * self.factor;
+        let (value, state) = optimizer.step(self.rate * slot.rate, flat(param.val()), gradient, slot.state.take());
+        slot.state = state;
+        Param::initialized(param.id, unflat(value, dims))
+    }
+}
+
+struct Read {
+    wanted: usize,
+    index: usize,
+    found: Option<Tensor<1>>,
+}
+
+impl ModuleVisitor for Read {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.index == self.wanted {
+            let count = param.dims().iter().product::<usize>();
+            self.found = Some(param.val().reshape([count]));
+        }
+        self.index += 1;
+    }
+}
+
+struct Replace {
+    values: Vec<Option<Tensor<1>>>,
+    index: usize,
+}
+
+impl ModuleMapper for Replace {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.index += 1;
+        match self.values.get_mut(self.index - 1).and_then(Option::take) {
+            Some(value) => {
+                let dims = param.dims();
+                let shape: Vec<usize> = dims.to_vec();
+                Param::initialized(param.id, unflat(in_memory_order(value, &shape), dims))
+            }
+            None => param,
+        }
+    }
+}

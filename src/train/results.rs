@@ -1,0 +1,280 @@
+//! What a run leaves: adapter or model, report, figures; and packages made of it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::Device;
+
+use super::checkpoint::{self, Progress};
+use super::evaluate::{Evaluation, evaluate};
+use super::learner::Learner;
+use super::metrics::Metrics;
+use super::report::{EpochRecord, Report};
+use super::run::{Budget, RunFolder, RunInfo, indices};
+use super::setup;
+use crate::config::SamConfig;
+use crate::engine::Segmenter;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lora::{self, Target};
+use crate::model::Sam;
+use crate::source::write::atomic;
+use crate::weights::checkpoint::HostTensor;
+use crate::weights::export;
+use crate::weights::folder::Folder;
+use crate::weights::keys::{Side, lora_name, samed_name};
+use crate::weights::layout;
+use crate::weights::manifest::{Kind, Manifest};
+use crate::weights::quantize::Scheme;
+use crate::weights::safetensors::Writer;
+use crate::weights::source::{Dtype, TensorInfo};
+
+/// The model as it stands, adapters merged, in the pipeline that segments.
+///
+/// # Errors
+/// None today; the signature leaves room for devices that fail.
+pub fn segmenter(info: &RunInfo, learner: &Learner) -> Result<Segmenter> {
+    let mut sam = learner.sam.clone();
+    lora::merge(&mut sam);
+    Ok(Segmenter::new(manifest(info), sam, learner.device()))
+}
+
+/// The manifest of a run's model, f32, without weights.
+pub fn manifest(info: &RunInfo) -> Manifest {
+    let size = info.settings.size;
+    let mut manifest = Manifest::new(&info.architecture, info.classes.clone());
+    if manifest.input_size != size {
+        // Two thirds are tile, as 256 of 384: neighbours' context all around.
+        manifest.tile_size = (size * 2 / 3).next_multiple_of(16).min(size);
+    }
+    manifest.input_size = size;
+    manifest.normalization = info.normalization.clone();
+    manifest.ground_resolution = info.data.metres_per_pixel;
+    manifest.origin.base_sha256 = info.base.as_ref().map(|o| o.sha256.clone());
+    manifest.lora = info.settings.lora.clone();
+    manifest
+}
+
+/// Figures as a manifest and `run.json` hold them: `accuracy`, `mean_iou`, `mean_iou_foreground`, and `iou_{class}`.
+pub fn figures(info: &RunInfo, metrics: &Metrics) -> BTreeMap<String, f64> {
+    let mut figures = BTreeMap::from([("accuracy".to_owned(), metrics.accuracy)]);
+    figures.extend(metrics.mean_iou.map(|v| ("mean_iou".to_owned(), v)));
+    figures.extend(metrics.mean_iou_foreground.map(|v| ("mean_iou_foreground".to_owned(), v)));
+    for (class, found) in info.classes.iter().zip(&metrics.classes) {
+        figures.extend(found.iou.map(|v| (format!("iou_{}", class.name), v)));
+    }
+    figures
+}
+
+/// Writes adapter or model, report and figures.
+///
+/// # Errors
+/// [`ErrorKind::Io`] naming the file.
+pub fn write(
+    folder: &RunFolder,
+    info: &mut RunInfo,
+    learner: &Learner,
+    progress: &Progress,
+    log: &[EpochRecord],
+    found: &Evaluation,
+) -> Result<()> {
+    info.budget = Budget { steps: progress.step, images: progress.images, seconds: progress.seconds };
+    info.metrics = Some(figures(info, &found.metrics));
+    let mut merged = learner.sam.clone();
+    lora::merge(&mut merged);
+    let values = host(&merged, &info.architecture, learner.device())?;
+    let whole = info.settings.trained.encoder || info.settings.trained.patch_embed;
+    if whole {
+        write_tensors(&folder.file("model.safetensors"), &values, &info.classes)?;
+    } else {
+        let mut tensors = adapter(learner, &info.architecture)?;
+        tensors.extend(values.into_iter().filter(|(name, _)| !name.starts_with("image_encoder.")));
+        write_tensors(&folder.file("adapter.safetensors"), &tensors, &info.classes)?;
+    }
+    folder.write_info(info)?;
+    let settings = serde_json::to_value(&*info)
+        .map_err(|e| Error::new(ErrorKind::Format, "run.json cannot be written").source(e))?;
+    let title = info.settings.data.first().and_then(|d| d.file_name()).map(|n| n.to_string_lossy().into_owned());
+    let backbone = info.architecture.backbone_name().unwrap_or("custom");
+    let title = format!("{} with {backbone}", title.unwrap_or_else(|| "Training".into()));
+    let report = Report {
+        title: &title,
+        settings: &settings,
+        epochs: log,
+        metrics: &found.metrics,
+        confusion: &found.confusion,
+        classes: &info.classes,
+        pictures: &found.pictures,
+    };
+    folder.write("report.html", report.html()?.as_bytes())
+}
+
+/// All parameters on the host by name.
+fn host(sam: &Sam, config: &SamConfig, device: &Device) -> Result<BTreeMap<String, HostTensor>> {
+    let reader = Learner::new(sam.clone(), config, &super::learner::Trained::default(), device, false);
+    let read = |(i, p): (usize, &crate::weights::modules::Named)| {
+        Ok((p.name.clone(), HostTensor { shape: p.shape.clone(), values: reader.values(i)? }))
+    };
+    reader.parameters().iter().enumerate().map(read).collect()
+}
+
+/// The encoder's factors, their scale folded into B so that the file needs no alpha. SAMed's names where q and v of all blocks are
+/// adapted, else this crate's.
+fn adapter(learner: &Learner, config: &SamConfig) -> Result<BTreeMap<String, HostTensor>> {
+    let mut found = BTreeMap::new();
+    let attached = host(&learner.sam, config, learner.device())?;
+    let all = (0..config.depth).flat_map(|b| Target::ALL.map(|t| (b, t)));
+    let has = |block: usize, target: Target| attached.contains_key(&lora_name(block, target, Side::A));
+    let samed = all.clone().all(|(b, t)| has(b, t) == matches!(t, Target::Query | Target::Value));
+    let scales = lora::scales(&learner.sam, config);
+    for (block, target) in all {
+        for side in [Side::A, Side::B] {
+            let name = lora_name(block, target, side);
+            let Some(tensor) = attached.get(&name) else { continue };
+            let mut tensor = tensor.clone();
+            if side == Side::B {
+                let scale = scales.get(&(block, target)).copied().unwrap_or(1.0) as f32;
+                tensor.values.iter_mut().for_each(|v| *v *= scale);
+            }
+            let stored = if samed { samed_name(block, target, side).unwrap_or(name) } else { name };
+            found.insert(stored, tensor);
+        }
+    }
+    Ok(found)
+}
+
+fn write_tensors(path: &Path, tensors: &BTreeMap<String, HostTensor>, classes: &[crate::config::Class]) -> Result<()> {
+    let infos: Vec<TensorInfo> = tensors
+        .iter()
+        .map(|(name, t)| TensorInfo { name: name.clone(), shape: t.shape.clone(), dtype: Dtype::F32 })
+        .collect();
+    let names: Vec<&str> = classes.iter().map(|c| c.name.as_str()).collect();
+    let names = serde_json::json!(names).to_string();
+    let metadata = BTreeMap::from([("classes".to_owned(), names), ("tool".to_owned(), crate::TOOL.to_owned())]);
+    atomic(path, |file| {
+        let mut writer = Writer::new(file, &infos, &metadata)?;
+        for (name, tensor) in tensors {
+            let bytes: Vec<u8> = tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            writer.tensor(name, &bytes)?;
+        }
+        writer.finish().map(|_| ())
+    })
+}
+
+/// What a package of a run shall be.
+pub struct PackageOptions {
+    /// How its matrices are stored.
+    pub scheme: Scheme,
+    /// A name for people.
+    pub name: String,
+    /// Licence of the weights.
+    pub licence: String,
+    /// Whom to name for weights and data.
+    pub attribution: String,
+    /// Write the adapter alone, for the base package with this hash.
+    pub base_package: Option<String>,
+}
+
+/// Writes a package of a run's best weights, measures it on the run's validation samples, and stores the figures in it. `progress`
+/// gets what is being done, how much of it is done, and of how much.
+///
+/// # Errors
+/// Those of [`setup::prepare_again`], [`export::write`] and [`evaluate`].
+pub fn package(
+    run: &Path,
+    options: &PackageOptions,
+    out: &Path,
+    device: &Device,
+    mut progress: impl FnMut(&str, usize, usize),
+) -> Result<(Manifest, Metrics)> {
+    let folder = RunFolder::open(run)?;
+    let mut prepared = setup::prepare_again(folder.info()?, device, &mut |_| ())?;
+    let best = folder.best();
+    if !best.exists() {
+        return Err(Error::new(ErrorKind::NotFound, "the run has no validated weights yet")
+            .at(best.display())
+            .remedy("let an epoch end (--resume)"));
+    }
+    checkpoint::load(&best, &mut prepared.learner)?;
+    let info = &prepared.info;
+    let mut merged = prepared.learner.sam.clone();
+    lora::merge(&mut merged);
+    let mut manifest = manifest(info);
+    manifest.scheme = options.scheme;
+    manifest.name.clone_from(&options.name);
+    manifest.licence.clone_from(&options.licence);
+    manifest.attribution.clone_from(&options.attribution);
+    let values = host(&merged, &info.architecture, device)?;
+    let (tensors, values) = match &options.base_package {
+        None => (layout::tensors(&info.architecture), values),
+        Some(hash) => {
+            if info.settings.trained.encoder || info.settings.trained.patch_embed {
+                return Err(Error::new(ErrorKind::Invalid, "the run changed the encoder itself: it is no adapter")
+                    .at(run.display())
+                    .remedy("export it without --base-package"));
+            }
+            manifest.kind = Kind::Adapter;
+            manifest.origin.base_sha256 = Some(hash.clone());
+            // Scales are folded into B.
+            manifest.lora = manifest.lora.map(|lora| lora::LoraConfig { alpha: None, ..lora });
+            adapter_tensors(&prepared.learner, &info.architecture, values)?
+        }
+    };
+    let read = |name: &str| {
+        values
+            .get(name)
+            .map(|t| t.values.clone())
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, "is missing from the run").at(format!("tensor {name}")))
+    };
+    let written = export::write(manifest.clone(), tensors.clone(), read, out, |done, all| {
+        progress("exporting", done, all);
+    })?;
+    // What is measured is what was written.
+    let segmenter = match written.kind {
+        Kind::Adapter => measured_adapter(info, &prepared.learner, out, device)?,
+        _ => pollster::block_on(Segmenter::load(&Folder::open(out)?, device, |_| ()))?,
+    };
+    let valid = indices(&prepared.dataset, &info.split.valid)?;
+    let found = evaluate(&segmenter, &prepared.dataset, &valid, 0, |done| progress("measuring", done, valid.len()))?;
+    manifest.metrics = Some(figures(info, &found.metrics));
+    let written = export::write(manifest, tensors, read, out, |_, _| ())?;
+    Ok((written, found.metrics))
+}
+
+type Tensors = (Vec<(String, Vec<usize>)>, BTreeMap<String, HostTensor>);
+
+/// An adapter package's tensors: factors by this crate's names, and the heads.
+fn adapter_tensors(learner: &Learner, config: &SamConfig, merged: BTreeMap<String, HostTensor>) -> Result<Tensors> {
+    let mut values: BTreeMap<String, HostTensor> =
+        merged.into_iter().filter(|(name, _)| !name.starts_with("image_encoder.")).collect();
+    let attached = host(&learner.sam, config, learner.device())?;
+    let scales = lora::scales(&learner.sam, config);
+    let mut order: Vec<(String, Vec<usize>)> = layout::tensors(config);
+    order.retain(|(name, _)| !name.starts_with("image_encoder."));
+    for ((block, target), scale) in scales {
+        for side in [Side::A, Side::B] {
+            let name = lora_name(block, target, side);
+            let Some(mut tensor) = attached.get(&name).cloned() else { continue };
+            if side == Side::B {
+                tensor.values.iter_mut().for_each(|v| *v *= scale as f32);
+            }
+            order.push((name.clone(), tensor.shape.clone()));
+            values.insert(name, tensor);
+        }
+    }
+    Ok((order, values))
+}
+
+/// The written adapter on the run's own base.
+fn measured_adapter(info: &RunInfo, learner: &Learner, out: &Path, device: &Device) -> Result<Segmenter> {
+    let mut base = learner.sam.clone();
+    lora::detach(&mut base);
+    let folder = Folder::open(out)?;
+    let stored = pollster::block_on(crate::weights::package::read_manifest(&folder))?;
+    let mut collected = crate::weights::adapter::Collector::new(device);
+    let insert = |n: &str, s: &[usize], v| collected.insert(n, s, v);
+    pollster::block_on(crate::weights::package::read_tensors(&folder, &stored, insert, |_| ()))?;
+    let (factors, heads) = collected.finish(None, &info.architecture)?;
+    base.load_heads(&info.architecture, heads)?;
+    lora::attach(&mut base, &info.architecture, &factors, 0.0, device)?;
+    Ok(Segmenter::new(stored, base, device))
+}

@@ -1,0 +1,219 @@
+//! Preparing a run: opening its data, dividing it, and building the model that learns.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+
+use super::dataset::split::{SplitRule, split};
+use super::dataset::{Dataset, Scan};
+use super::learner::{DecoderTraining, Learner};
+use super::loss::LossOptions;
+use super::run::{Budget, Data, Origin, RunInfo, Settings, SplitNames, ground_resolution, indices};
+use super::start::{self, Base};
+use crate::config::{Backbone, Normalization};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lora;
+
+/// A run's parts.
+pub struct Prepared {
+    /// What becomes `run.json`.
+    pub info: RunInfo,
+    /// All samples.
+    pub dataset: Arc<Dataset>,
+    /// Indices of those that are trained on.
+    pub train: Vec<usize>,
+    /// Indices of those that are measured on.
+    pub valid: Vec<usize>,
+    /// The loss, with class weights if they come from the data.
+    pub loss: LossOptions,
+    /// The model.
+    pub learner: Learner,
+}
+
+/// Opens data and base of new settings. `message` gets what people should know.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for settings that cannot be; those of [`Dataset::open`], [`split()`] and [`start::model`].
+pub fn prepare(
+    settings: Settings,
+    device: &Device,
+    device_name: &str,
+    message: &mut dyn FnMut(String),
+) -> Result<Prepared> {
+    check(&settings)?;
+    let dataset = open(&settings)?;
+    dataset.warnings.iter().for_each(|w| message(w.clone()));
+    let scan = dataset.scan(|_, _| ())?;
+    let split = split(&dataset, &scan, &settings.split, settings.valid_share, settings.split_seed)?;
+    split.warnings.iter().for_each(|w| message(w.clone()));
+    message(format!(
+        "{} chips: {} to train, {} to validate, {} left out; {} classes",
+        dataset.samples.len(),
+        split.train.len(),
+        split.valid.len(),
+        split.dropped.len(),
+        dataset.classes.len()
+    ));
+    let base = base(&settings)?;
+    let origin = base.origin()?.map(|(path, sha256)| Origin { path, sha256 });
+    let normalization = dataset.statistics(&split.train)?;
+    let mut folders = settings.data.clone();
+    if let SplitRule::Folder(valid) = &settings.split {
+        folders.push(valid.clone());
+    }
+    let data = Data {
+        folders,
+        sha256: dataset.content_hash()?,
+        samples: dataset.samples.len(),
+        bands: dataset.bands,
+        metres_per_pixel: ground_resolution(&dataset, &split.train),
+    };
+    let names = SplitNames::of(&dataset, &split);
+    assemble(settings, device, dataset, &scan, base, Given { origin, normalization, data, names, device_name })
+}
+
+/// Opens data and base of a run again, and checks that they are what they were.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] naming what has changed; those of [`prepare`].
+pub fn prepare_again(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -> Result<Prepared> {
+    let settings = info.settings.clone();
+    check(&settings)?;
+    let dataset = open(&settings)?;
+    let changed = |what: &str| {
+        Err(Error::new(ErrorKind::Invalid, format!("{what} changed since the run began"))
+            .at("--resume")
+            .remedy("restore the data, or start a new run"))
+    };
+    if dataset.classes != info.classes || dataset.values != info.values {
+        return changed("the class list has");
+    }
+    if dataset.content_hash()? != info.data.sha256 {
+        return changed("the data have");
+    }
+    let scan = dataset.scan(|_, _| ())?;
+    let base = base(&settings)?;
+    let origin = base.origin()?.map(|(path, sha256)| Origin { path, sha256 });
+    if origin.as_ref().map(|o| &o.sha256) != info.base.as_ref().map(|o| &o.sha256) {
+        return changed("the base has");
+    }
+    message(format!("{} chips, as before", dataset.samples.len()));
+    let given = Given {
+        origin,
+        normalization: info.normalization.clone(),
+        data: info.data.clone(),
+        names: info.split.clone(),
+        device_name: &info.device,
+    };
+    assemble(settings, device, dataset, &scan, base, given)
+}
+
+struct Given<'a> {
+    origin: Option<Origin>,
+    normalization: Normalization,
+    data: Data,
+    names: SplitNames,
+    device_name: &'a str,
+}
+
+fn assemble(
+    settings: Settings,
+    device: &Device,
+    dataset: Dataset,
+    scan: &Scan,
+    base: Base,
+    given: Given,
+) -> Result<Prepared> {
+    let (train, valid) = (indices(&dataset, &given.names.train)?, indices(&dataset, &given.names.valid)?);
+    let mut settings = settings;
+    settings.trained.patch_embed |= dataset.bands != base.config().in_chans;
+    let (config, mut sam) =
+        start::model(&base, &dataset.classes, dataset.bands, settings.lora.as_ref(), settings.seed, device)?;
+    if settings.trained.decoder == DecoderTraining::Lora {
+        let lora = settings.lora.clone().unwrap_or_default();
+        lora::attach_to_decoder(&mut sam, &lora, settings.seed, device);
+    }
+    let mut loss = settings.loss.clone();
+    if settings.balance {
+        loss.class_weights = Some(class_weights(&scan.totals(train.iter().copied())));
+    }
+    let learner = Learner::new(sam, &config, &settings.trained, device, settings.recompute);
+    let info = RunInfo {
+        tool: crate::TOOL.to_owned(),
+        data: given.data,
+        split: given.names,
+        classes: dataset.classes.clone(),
+        values: dataset.values.clone(),
+        normalization: given.normalization,
+        architecture: config,
+        base: given.origin,
+        learning_parameters: learner.counts().0,
+        device: given.device_name.to_owned(),
+        budget: Budget::default(),
+        metrics: None,
+        settings,
+    };
+    Ok(Prepared { info, dataset: Arc::new(dataset), train, valid, loss, learner })
+}
+
+fn open(settings: &Settings) -> Result<Dataset> {
+    let mut folders = settings.data.clone();
+    if let SplitRule::Folder(valid) = &settings.split {
+        if !folders.contains(valid) {
+            folders.push(valid.clone());
+        }
+    }
+    let dataset = Dataset::open(&folders, &settings.dataset)?;
+    if dataset.classes.len() < 2 {
+        return Err(Error::new(ErrorKind::Invalid, "the data has no class beside background")
+            .at(settings.data.first().map_or(Path::new("--data"), |p| p.as_path()).display())
+            .remedy("look at it with `samlora inspect`, and name classes with --class VALUE=NAME"));
+    }
+    Ok(dataset)
+}
+
+fn base(settings: &Settings) -> Result<Base> {
+    match (&settings.base, &settings.backbone) {
+        (Some(path), _) => Base::open(path),
+        (None, Some(name)) => Ok(Base::fresh(&Backbone::named(name)?)),
+        (None, None) => Err(Error::new(ErrorKind::Invalid, "neither a base nor a backbone is given")
+            .remedy("give --base FILE, or --backbone vit_t to start from random weights")),
+    }
+}
+
+fn check(settings: &Settings) -> Result<()> {
+    let problem = |message: String, at: &str| Err(Error::new(ErrorKind::Invalid, message).at(at));
+    let at_least_one = [
+        (settings.epochs, "--epochs"),
+        (settings.batch_size, "--batch-size"),
+        (settings.accumulate, "--accumulate"),
+        (settings.validate_every, "--validate-every"),
+    ];
+    if let Some((_, option)) = at_least_one.iter().find(|(value, _)| *value == 0) {
+        return problem("is 0, expected at least 1".into(), option);
+    }
+    if !settings.size.is_multiple_of(16) || !(32..=2048).contains(&settings.size) {
+        return problem(format!("{} is not a multiple of 16 from 32 to 2048", settings.size), "--size");
+    }
+    if !(settings.learning_rate > 0.0 && settings.learning_rate.is_finite()) {
+        return problem(format!("{} is not a positive number", settings.learning_rate), "--lr");
+    }
+    if settings.loss.cross_entropy < 0.0
+        || settings.loss.dice < 0.0
+        || settings.loss.cross_entropy + settings.loss.dice == 0.0
+    {
+        return problem(
+            "the weights of cross-entropy and Dice must be positive or zero, and not both zero".into(),
+            "loss",
+        );
+    }
+    settings.schedule.check()
+}
+
+/// For each class the root of (the mean class's pixels / its pixels); 0 for a class that does not occur.
+fn class_weights(pixels: &[u64]) -> Vec<f32> {
+    let occurring = pixels.iter().filter(|p| **p > 0).count().max(1);
+    let mean = pixels.iter().sum::<u64>() as f64 / occurring as f64;
+    pixels.iter().map(|&p| if p == 0 { 0.0 } else { (mean / p as f64).sqrt() as f32 }).collect()
+}

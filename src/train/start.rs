@@ -1,0 +1,223 @@
+//! What training starts from: a published checkpoint, a package, an earlier run, or random weights; and the adapters beside it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use crate::config::{Backbone, Class, SamConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lora::{self, LoraConfig};
+use crate::model::{Parameters, Sam};
+use crate::random::SplitMix;
+use crate::weights::checkpoint::Checkpoint;
+use crate::weights::folder::Folder;
+use crate::weights::layout::{self, POSITIONAL_MATRIX};
+use crate::weights::manifest::Kind;
+use crate::weights::package;
+
+/// Weights to start from.
+pub enum Base {
+    /// Random ones, as PyTorch and SAM initialise their layers.
+    Fresh(Box<SamConfig>),
+    /// SAM's checkpoint, or the `model.safetensors` of a run.
+    Checkpoint(Box<Checkpoint>, PathBuf),
+    /// A package; its classes' heads are kept if they are the data's.
+    Package {
+        /// Where it is.
+        path: PathBuf,
+        /// Its architecture.
+        config: Box<SamConfig>,
+        /// Its classes, background first; none for a base package.
+        classes: Vec<Class>,
+        /// [`crate::weights::manifest::Manifest::content_hash`].
+        hash: String,
+        /// Its tensors by SAM's name.
+        tensors: BTreeMap<String, Vec<f32>>,
+    },
+}
+
+impl Base {
+    /// Random weights of a backbone.
+    pub fn fresh(backbone: &Backbone) -> Self {
+        Self::Fresh(Box::new(backbone.config(4)))
+    }
+
+    /// Opens a checkpoint's file, a package's folder or `.samlora` file, or the folder of a run that trained everything.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open`] and [`package::read_tensors`]; [`ErrorKind::Unsupported`] for an adapter package.
+    pub fn open(path: &Path) -> Result<Self> {
+        let model = path.join("model.safetensors");
+        if model.is_file() {
+            return Ok(Self::Checkpoint(Box::new(Checkpoint::open(&model)?), model));
+        }
+        let archive = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("samlora"));
+        if !archive && !path.join(crate::weights::manifest::MANIFEST_FILE).is_file() {
+            return Ok(Self::Checkpoint(Box::new(Checkpoint::open(path)?), path.to_owned()));
+        }
+        let folder = Folder::open(path)?;
+        let manifest = pollster::block_on(package::read_manifest(&folder))?;
+        if manifest.kind == Kind::Adapter {
+            return Err(Error::new(ErrorKind::Unsupported, "is an adapter, without the model that it belongs to")
+                .at(path.display())
+                .remedy("give its base package, or a merged one"));
+        }
+        let mut tensors = BTreeMap::new();
+        let keep = |name: &str, _: &[usize], values: Vec<f32>| {
+            tensors.insert(name.to_owned(), values);
+            Ok(())
+        };
+        pollster::block_on(package::read_tensors(&folder, &manifest, keep, |_| ()))?;
+        let classes = if manifest.kind == Kind::Base { Vec::new() } else { manifest.classes.clone() };
+        let hash = manifest.content_hash();
+        Ok(Self::Package { path: path.to_owned(), config: Box::new(manifest.architecture), classes, hash, tensors })
+    }
+
+    /// Its architecture, with its own mask tokens and bands.
+    pub fn config(&self) -> &SamConfig {
+        match self {
+            Self::Fresh(config) | Self::Package { config, .. } => config,
+            Self::Checkpoint(checkpoint, _) => checkpoint.config(),
+        }
+    }
+
+    /// Where it is, and its hash; none for random weights.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the file cannot be read.
+    pub fn origin(&self) -> Result<Option<(PathBuf, String)>> {
+        Ok(match self {
+            Self::Fresh(_) => None,
+            Self::Checkpoint(checkpoint, path) => Some((path.clone(), checkpoint.hash()?)),
+            Self::Package { path, hash, .. } => Some((path.clone(), hash.clone())),
+        })
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        match self {
+            Self::Fresh(_) => Ok(None),
+            Self::Checkpoint(checkpoint, _) => checkpoint.read(name).map(Some),
+            Self::Package { tensors, .. } => Ok(tensors.get(name).cloned()),
+        }
+    }
+
+    /// Whether the decoder's heads are those of `classes`.
+    fn has_heads_of(&self, classes: &[Class]) -> bool {
+        let names = |classes: &[Class]| classes.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+        match self {
+            Self::Package { classes: own, .. } => !own.is_empty() && names(own) == names(classes),
+            _ => false,
+        }
+    }
+}
+
+/// Parts of the decoder that tell classes apart: fresh where the classes are new, as in SamLoRA.
+const HEADS: [&str; 3] = ["mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head"];
+
+/// The model to train: `base` with heads for `classes` and a patch embedding for `bands`, and `lora`'s adapters beside it.
+/// Gives it with its architecture.
+///
+/// # Errors
+/// Those of reading `base` and of [`LoraConfig::init`].
+pub fn model(
+    base: &Base,
+    classes: &[Class],
+    bands: usize,
+    lora: Option<&LoraConfig>,
+    seed: u64,
+    device: &Device,
+) -> Result<(SamConfig, Sam)> {
+    let mut config = base.config().clone();
+    let old_bands = config.in_chans;
+    config.mask_tokens = classes.len();
+    config.in_chans = bands;
+    let keep_heads = base.has_heads_of(classes);
+    let mut parameters = Parameters::new(device);
+    for (name, shape) in layout::tensors(&config) {
+        let fresh = !keep_heads && HEADS.iter().any(|head| name.contains(head));
+        let stored = if fresh { None } else { base.read(&name)? };
+        let values = match stored {
+            Some(values) if name == "image_encoder.patch_embed.proj.weight" && bands != old_bands => {
+                bands_of(&values, [config.embed_dim, old_bands, config.patch_size.pow(2)], bands)
+            }
+            Some(values) => values,
+            None => initial(&name, &shape, seed),
+        };
+        parameters.insert(&name, &shape, values)?;
+    }
+    let mut sam = Sam::load(&config, parameters)?;
+    if let Some(lora) = lora {
+        let factors = lora.init(&config, seed)?;
+        lora::attach(&mut sam, &config, &factors, lora.dropout, device)?;
+    }
+    Ok((config, sam))
+}
+
+/// A patch embedding `[dim, old, patch^2]` for other bands: one band gets the sum of the old ones; more get them in turn, scaled so
+/// that the sum over bands keeps its size.
+fn bands_of(values: &[f32], [dim, old, plane]: [usize; 3], bands: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(dim * bands * plane);
+    for kernel in values.chunks_exact(old * plane) {
+        for band in 0..bands {
+            for i in 0..plane {
+                out.push(match bands {
+                    1 => (0..old).map(|o| kernel[o * plane + i]).sum(),
+                    _ => kernel[band % old * plane + i] * old as f32 / bands as f32,
+                });
+            }
+        }
+    }
+    out
+}
+
+/// Initial weights of a layer, the same for the same name and seed: linear layers and convolutions as PyTorch's defaults (uniform in
+/// `+-1/sqrt(inputs)`), embeddings normal, the encoder's linear layers normal with deviation 0.02 as vision transformers have
+/// them, norms one and zero, positions small.
+fn initial(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
+    let count: usize = shape.iter().product();
+    let key = name.bytes().fold(seed ^ 0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+    let mut random = SplitMix(key);
+    let norm = ["norm", "neck.1.", "neck.3.", "output_upscaling.1.", "mask_downscaling.1.", "mask_downscaling.4."];
+    let mut normal = |deviation: f32| (0..count).map(|_| gauss(&mut random) * deviation).collect();
+    if norm.iter().any(|n| name.contains(n)) {
+        return vec![if name.ends_with("weight") { 1.0 } else { 0.0 }; count];
+    }
+    if name.contains("rel_pos") {
+        return vec![0.0; count];
+    }
+    if name == POSITIONAL_MATRIX || ["token.weight", "tokens.weight", "_embed.weight"].iter().any(|e| name.ends_with(e))
+    {
+        return normal(1.0);
+    }
+    if name.contains("pos_embed") || name.contains("image_encoder.blocks") && shape.len() == 2 {
+        return normal(0.02);
+    }
+    if name.contains("image_encoder.blocks") {
+        return vec![0.0; count];
+    }
+    if name.contains("point_embeddings") {
+        return normal(1.0);
+    }
+    // A bias has its layer's bound; 256 inputs are what nearly all of the decoder's layers have.
+    let inputs = match shape {
+        [_] => 256,
+        [inputs, outputs, 2, 2] if name.contains("output_upscaling") => inputs.min(outputs) * 4,
+        [outputs, ..] => count / outputs.max(&1),
+        [] => 1,
+    };
+    let bound = 1.0 / (inputs.max(1) as f32).sqrt();
+    (0..count).map(|_| random.uniform() * bound).collect()
+}
+
+/// A normal number (Box and Muller 1958), cut at three deviations.
+fn gauss(random: &mut SplitMix) -> f32 {
+    loop {
+        let u = f64::from(random.uniform()).abs().max(1e-12);
+        let angle = std::f64::consts::PI * f64::from(random.uniform());
+        let value = ((-2.0 * u.ln()).sqrt() * angle.cos()) as f32;
+        if value.abs() <= 3.0 {
+            return value;
+        }
+    }
+}

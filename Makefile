@@ -89,7 +89,7 @@ web: ## the browser's tests, of what `make wasm` and `make native` built
 	then set -x; cd www && npm test 2>&1 | tee $(LOGS)/web.log; \
 	else echo "left out: the browser's tests, there is no Chromium" | tee $(LOGS)/web.log; fi
 
-.PHONY: bench peers full-size clean
+.PHONY: bench peers train-peers full-size demo-model clean
 bench: ## time encoder, decoder and tile (BACKBONE=vit_b SIZE=256 DEVICE=cpu THREADS=2)
 	@cargo build --locked --quiet
 	@"$(SAMLORA)" bench --backbone $(BACKBONE) --size $(SIZE) --device $(DEVICE) --threads $(THREADS)
@@ -99,9 +99,17 @@ peers: ## the same encoder in PyTorch and onnxruntime (tests/peers/README.md; do
 	@python3 tests/peers/encoder.py --samlora "$(SAMLORA)" \
 	  --backbone $(BACKBONE) --size $(SIZE) --threads $(THREADS) --rounds 3
 
+train-peers: ## the same LoRA training step in PyTorch and here (BACKBONE=vit_b THREADS=2; tests/peers/README.md)
+	@cargo build --locked --quiet
+	@python3 tests/peers/train_step.py --samlora "$(SAMLORA)" --backbone $(BACKBONE) --size 448 --threads $(THREADS)
+
 full-size: ## export ViT-B, ViT-L and ViT-H with random weights in every scheme; sizes, times, memory, errors
 	@cargo build --locked --quiet
 	@SAMLORA="$(SAMLORA)" bash tests/full_size.sh
+
+demo-model: ## train the demonstration model again (needs SAMLORA_DATA; about half an hour on two cores)
+	@cargo build --locked --quiet
+	@SAMLORA="$(SAMLORA)" OUT="$(CARGO_TARGET_DIR)/demo-model" bash tests/train_demo.sh
 
 clean: ## remove what was built of this project; its dependencies stay built
 	cargo clean -p samlora

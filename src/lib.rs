@@ -18,7 +18,7 @@
 //!
 //! # Features
 //! `cli` (the command `samlora`), `gpu` (wgpu: Vulkan, Metal, DirectX 12, WebGPU), `cpu` (burn's `flex`), `cuda`, `train`
-//! (reserved). For `wasm32-unknown-unknown` build with `--no-default-features` and one of `gpu` and `cpu`.
+//! (from labelled chips to an adapter and a package). For `wasm32-unknown-unknown` build with `--no-default-features` and one of `gpu` and `cpu`.
 
 pub mod error;
 pub mod config;

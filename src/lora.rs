@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
 use burn::nn::DropoutConfig;
+#[cfg(feature = "train")]
+use burn::tensor::quantization::{QuantValue, ScaleDtype};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -263,6 +265,24 @@ pub fn attach_to_decoder(sam: &mut Sam, lora: &LoraConfig, seed: u64, device: &D
     }
 }
 
+/// Turns the matrices of the encoder's blocks to 8 bits in memory, symmetric, in blocks of 32 along the input with f32 scales
+/// (QLoRA, Dettmers et al. 2023): for training adapters on a frozen base.
+#[cfg(feature = "train")]
+pub fn quantize_base(sam: &mut Sam) {
+    for block in &mut sam.image_encoder.blocks {
+        for layer in [&mut block.attn.qkv, &mut block.attn.proj, &mut block.mlp.lin1, &mut block.mlp.lin2] {
+            let weight = layer.weight.val();
+            let [outputs, inputs] = weight.dims();
+            // The largest power of two up to 32 that divides the inputs; SAM's widths are all multiples of 32.
+            let run = 1 << inputs.trailing_zeros().min(5);
+            let scheme = weight.device().settings().quantization.scheme;
+            let scheme = scheme.with_value(QuantValue::Q8S).per_block([1, run], ScaleDtype::F32);
+            let in_order = weight.reshape([outputs * inputs]).reshape([outputs, inputs]);
+            layer.weight = Param::initialized(layer.weight.id, in_order.quantize_dynamic(&scheme));
+        }
+    }
+}
+
 /// Removes all adapters; the base is as it was.
 pub fn detach(sam: &mut Sam) {
     layers(sam).into_iter().for_each(|layer| layer.adapters.clear());
@@ -274,7 +294,7 @@ pub fn merge(sam: &mut Sam) {
         for adapter in std::mem::take(&mut layer.adapters) {
             let delta = adapter.b.val().matmul(adapter.a.val()) * adapter.scale;
             // The weight's memory stays turned ([`Linear`]), so that products read it in order.
-            let weight = layer.weight.val().transpose();
+            let weight = layer.matrix().transpose();
             let [outputs, inputs] = delta.dims();
             let columns = adapter.start..adapter.start + outputs;
             let sum = weight.clone().slice([0..inputs, columns.clone()]) + delta.transpose();
@@ -301,6 +321,13 @@ pub fn scales(sam: &Sam, config: &SamConfig) -> BTreeMap<(usize, Target), f64> {
         }
     }
     found
+}
+
+/// Whether any adapter of the encoder drops inputs in training.
+pub fn drops(sam: &Sam) -> bool {
+    let drops = |layer: &Linear| layer.adapters.iter().any(|a| a.dropout.prob > 0.0);
+    let blocks = sam.image_encoder.blocks.iter();
+    blocks.flat_map(|b| [&b.attn.qkv, &b.attn.proj, &b.mlp.lin1, &b.mlp.lin2]).any(drops)
 }
 
 /// Every layer that can carry adapters.

@@ -26,7 +26,9 @@ pub fn window(
         for (row, line) in plane.chunks_exact_mut(size).enumerate() {
             let source = mirror(y + row as i64, image.height());
             for (value, column) in line.iter_mut().zip(&columns) {
-                *value = (image.sample(*column, source, band) - mean) * scale;
+                let sample = image.sample(*column, source, band);
+                // Samples without data (NaN) are taken as the mean, as in training.
+                *value = if sample.is_finite() { (sample - mean) * scale } else { 0.0 };
             }
         }
     }

@@ -24,7 +24,7 @@ have_loader() { [ "$(uname)" != Linux ] || /sbin/ldconfig -p | grep -q 'libvulka
 have_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 venv_works() {
   cmp -s tests/requirements.txt "$target/venv/requirements.txt" &&
-    "$target/venv/bin/python" -c 'import numpy, rasterio, shapely'
+    "$target/venv/bin/python" -c 'import numpy, rasterio, shapely, sklearn'
 }
 have_chromium() { [ -n "${CHROMIUM:-}" ] || have chromium || have google-chrome; }
 
@@ -49,7 +49,7 @@ if [ ${#packages[@]} -gt 0 ]; then
     have cc || fail "a C compiler is needed: install one and call this again"
     have_chromium || say "left out: the browser's tests (install Chromium, or name it in CHROMIUM)"
     have_loader && have_vulkan || say "left out: native GPU tests (install a Vulkan driver; mesa's software one will do)"
-    have_venv || say "left out: the check by rasterio (install Python's venv)"
+    have_venv || say "left out: the checks by rasterio and scikit-learn (install Python's venv)"
     # A check that leaves tests out unseen is none.
     [ -z "${CI:-}" ] || fail "with CI set, nothing may be left out"
   fi

@@ -27,5 +27,5 @@ done >>"$OUT/valid.txt"
 for image in "$OUT/data/dubai/images/"t7_*; do basename "${image%.*}" | sed 's|^|dubai/|'; done >>"$OUT/valid.txt"
 "$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
   --class 1=building --unlisted background --valid-list "$OUT/valid.txt" \
-  --backbone vit_t --size 256 --batch-size 8 --epochs "${EPOCHS:-10}" --lr 1e-3 --weight-decay 0.05 --scale 0.5,1.25 \
-  --validate-every 2 --out "$OUT/buildings" "$@"
+  --backbone vit_t --size 256 --batch-size 8 --epochs "${EPOCHS:-12}" --lr 5e-4 --schedule cosine --weight-decay 0.05 --scale 0.5,1.25 \
+  --validate-every 3 --out "$OUT/buildings" "$@"

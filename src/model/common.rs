@@ -48,6 +48,15 @@ impl Linear {
         Ok(Self { weight: Param::from_tensor(turned.transpose()), bias, adapters: Vec::new() })
     }
 
+    /// The weight as f32 `[out, in]`. In training a frozen base may be 8-bit in memory; then this lives as long as the product
+    /// that it is for, and its gradient.
+    pub fn matrix(&self) -> Tensor<2> {
+        let weight = self.weight.val();
+        #[cfg(feature = "train")]
+        let weight = weight.dequantize();
+        weight
+    }
+
     /// `[.., in]` to `[.., out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.product(x) + self.bias.val().unsqueeze()
@@ -55,12 +64,15 @@ impl Linear {
 
     /// [`Linear::forward`] without the bias.
     pub fn product<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let y = module::linear(x.clone(), self.weight.val().transpose(), None);
+        let y = module::linear(x.clone(), self.matrix().transpose(), None);
         let [outputs, _] = self.weight.dims();
         let Some(first) = self.adapters.first() else { return y };
         // All adapters at once: the A's above each other, each B in rows and columns of its own.
         let a = Tensor::cat(self.adapters.iter().map(|adapter| adapter.a.val()).collect(), 0);
         let b = Tensor::cat(self.adapters.iter().map(|adapter| adapter.outputs(outputs)).collect(), 1);
+        // Dropout goes by its input, which carries no graph where all that comes before is frozen.
+        #[cfg(feature = "train")]
+        let x = if a.is_autodiff() { x.autodiff() } else { x };
         let z = module::linear(first.dropout.forward(x), a.transpose(), None);
         y + module::linear(z, b.transpose(), None)
     }

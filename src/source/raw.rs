@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Format, detect, geotiff, picture, sidecar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Georef;
-use crate::image::check_size;
+use crate::image::{Pixels, check_size};
 
 /// The most bytes that the samples of one image may take.
 const MAX_BYTES: u64 = 2 << 30;
@@ -70,6 +70,44 @@ pub struct Raw {
     pub samples: Samples,
     /// `[height, width]`: which pixels are transparent or hold no data; empty if all hold some.
     pub nodata: Vec<bool>,
+}
+
+/// A part of decoded samples, as the pipeline reads it.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// `[rows, stride, bands]`.
+    pub samples: &'a Samples,
+    /// Columns of the whole.
+    pub stride: usize,
+    /// Bands.
+    pub bands: usize,
+    /// Column and row of the part's corner.
+    pub corner: [usize; 2],
+    /// Width and height of the part; it lies within the whole.
+    pub size: [usize; 2],
+}
+
+impl Pixels for Part<'_> {
+    fn width(&self) -> usize {
+        self.size[0]
+    }
+
+    fn height(&self) -> usize {
+        self.size[1]
+    }
+
+    fn bands(&self) -> usize {
+        self.bands
+    }
+
+    fn sample(&self, x: usize, y: usize, band: usize) -> f32 {
+        let at = ((self.corner[1] + y) * self.stride + self.corner[0] + x) * self.bands + band;
+        match self.samples {
+            Samples::U8(v) => f32::from(v[at]),
+            Samples::U16(v) => f32::from(v[at]),
+            Samples::F32(v) => v[at],
+        }
+    }
 }
 
 /// What a mask's header says.

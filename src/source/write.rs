@@ -45,7 +45,7 @@ impl AtomicFile {
                 .remedy("choose another name"));
         }
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".samlora-").suffix(".part");
+        builder.prefix(UNFINISHED[0]).suffix(UNFINISHED[1]);
         #[cfg(unix)]
         {
             // The usual rights of a new file (less the umask) instead of the private ones of temporary files.
@@ -92,6 +92,14 @@ impl std::io::Seek for AtomicFile {
     fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
         self.file.seek(to)
     }
+}
+
+/// How the names of unfinished files begin and end.
+const UNFINISHED: [&str; 2] = [".samlora-", ".part"];
+
+/// Whether a file's name is that of an [`AtomicFile`] before it is complete: left behind, its program was killed.
+pub fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(UNFINISHED[0]) && name.ends_with(UNFINISHED[1]))
 }
 
 /// Writes a file atomically: `fill` gives its content.

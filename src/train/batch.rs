@@ -77,7 +77,7 @@ struct Cache {
 }
 
 /// A random number's seed from parts: equal parts give equal seeds, and neighbours differ widely.
-fn seed(parts: [u64; 3]) -> u64 {
+pub(super) fn seed(parts: [u64; 3]) -> u64 {
     parts.iter().fold(0, |state, part| SplitMix(state ^ part).next_u64())
 }
 

@@ -56,14 +56,15 @@ impl Progress {
     }
 }
 
+const RUN: &str = "samlora.run";
 const STATE: &str = "samlora.state";
 const TIMES: &str = "samlora.times";
 
-/// Writes what `learner` has learned, and with `state` all that its run needs to go on.
+/// Writes what `learner` has learned in the run `run` ([`super::run::RunInfo::key`]), and with `state` all that it needs to go on.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] naming the file; what was there before stays.
-pub fn save(path: &Path, learner: &Learner, state: Option<&impl Serialize>) -> Result<()> {
+pub fn save(path: &Path, learner: &Learner, run: &str, state: Option<&impl Serialize>) -> Result<()> {
     let mut tensors: Vec<(TensorInfo, Vec<u8>)> = Vec::new();
     let mut times = BTreeMap::new();
     for (i, (parameter, slot)) in learner.parameters().iter().zip(&learner.slots).enumerate() {
@@ -81,7 +82,7 @@ pub fn save(path: &Path, learner: &Learner, state: Option<&impl Serialize>) -> R
             times.insert(parameter.name.clone(), moments.time);
         }
     }
-    let mut metadata = BTreeMap::new();
+    let mut metadata = BTreeMap::from([(RUN.to_owned(), run.to_owned())]);
     if let Some(state) = state {
         metadata.insert(STATE.to_owned(), json(state)?);
         metadata.insert(TIMES.to_owned(), json(&times)?);
@@ -96,12 +97,17 @@ pub fn save(path: &Path, learner: &Learner, state: Option<&impl Serialize>) -> R
     })
 }
 
-/// Puts a checkpoint's values, and its moments if it has them, into `learner`.
+/// Puts the values of a checkpoint of the run `run`, and its moments if it has them, into `learner`.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] if the file is not of this run, naming the tensor.
-pub fn load(path: &Path, learner: &mut Learner) -> Result<()> {
+/// [`ErrorKind::Invalid`] if the file is of another run, [`ErrorKind::Format`] naming a tensor that does not fit.
+pub fn load(path: &Path, learner: &mut Learner, run: &str) -> Result<()> {
     let file = SafetensorsFile::new(FileReader::open(path)?)?;
+    if file.metadata().get(RUN).is_some_and(|of| of != run) {
+        return Err(Error::new(ErrorKind::Invalid, "is a checkpoint of another run, of other settings or data")
+            .at(path.display())
+            .remedy("put the run's own checkpoint back, or start anew with another --out"));
+    }
     let times: BTreeMap<String, usize> = match file.metadata().get(TIMES) {
         Some(text) => parse(text, path)?,
         None => BTreeMap::new(),

@@ -6,7 +6,7 @@ use super::report::Picture;
 use crate::config::Class;
 use crate::engine::{SegmentOptions, Segmenter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::Pixels;
+use crate::source::raw::Part;
 
 /// What was found.
 pub struct Evaluation {
@@ -16,41 +16,6 @@ pub struct Evaluation {
     pub metrics: Metrics,
     /// Some of the chips, spread evenly.
     pub pictures: Vec<Picture>,
-}
-
-/// A part of a chip, as the pipeline reads it. Missing samples (NaN) are zero after normalisation only if the mean is zero, so
-/// they are given as the mean of what the model knows: that is for the caller's normalisation.
-struct Part<'a> {
-    chip: &'a Chip,
-    x: usize,
-    y: usize,
-    width: usize,
-    height: usize,
-    means: &'a [f32],
-}
-
-impl Pixels for Part<'_> {
-    fn width(&self) -> usize {
-        self.width
-    }
-
-    fn height(&self) -> usize {
-        self.height
-    }
-
-    fn bands(&self) -> usize {
-        self.chip.bands
-    }
-
-    fn sample(&self, x: usize, y: usize, band: usize) -> f32 {
-        let at = ((self.y + y) * self.chip.width + self.x + x) * self.chip.bands + band;
-        let value = match &self.chip.samples {
-            Samples::U8(v) => f32::from(v[at]),
-            Samples::U16(v) => f32::from(v[at]),
-            Samples::F32(v) => v[at],
-        };
-        if value.is_finite() { value } else { self.means.get(band).copied().unwrap_or(0.0) }
-    }
 }
 
 /// Segments the chips `indices` at their full size and compares with their labels; keeps `pictures` of them. `progress` gets chips
@@ -73,7 +38,8 @@ pub fn evaluate(
     for (done, &index) in indices.iter().enumerate() {
         let chip = dataset.read(index)?;
         let part = |x, y, width, height| {
-            Ok(Some(Part { chip: &chip, x, y, width, height, means: &manifest.normalization.mean }))
+            let (samples, stride, bands) = (&chip.samples, chip.width, chip.bands);
+            Ok(Some(Part { samples, stride, bands, corner: [x, y], size: [width, height] }))
         };
         let found =
             pollster::block_on(segmenter.run(chip.width, chip.height, &SegmentOptions::default(), part, |_| ()))?;

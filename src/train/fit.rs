@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::augment::AugmentOptions;
-use super::batch::{Batch, BatchOptions, CACHE_BYTES, Loader};
+use super::batch::{Batch, BatchOptions, CACHE_BYTES, Loader, seed};
 use super::checkpoint::{self, Progress};
 use super::dataset::Dataset;
 use super::evaluate::{Evaluation, evaluate};
@@ -16,7 +16,7 @@ use super::loss::{LossOptions, Target, loss, upsample};
 use super::metrics::Metrics;
 use super::report::EpochRecord;
 use super::results;
-use super::run::{RunFolder, RunInfo, Settings};
+use super::run::{RunFolder, RunInfo, Settings, settled};
 use super::setup::{self, Prepared};
 use crate::engine::Segmenter;
 use crate::error::{Error, ErrorKind, Result};
@@ -86,6 +86,7 @@ impl Trainer {
         device_name: &str,
         events: &mut dyn FnMut(Event),
     ) -> Result<Self> {
+        RunFolder::vacant(out)?; // before the data is read
         let prepared = setup::prepare(settings, device, device_name, &mut |m| events(Event::Message(m)))?;
         let folder = RunFolder::create(out)?;
         folder.write_info(&prepared.info)?;
@@ -98,11 +99,12 @@ impl Trainer {
     /// Those of [`setup::prepare_again`] and [`checkpoint::load`].
     pub fn resume(out: &Path, device: &Device, events: &mut dyn FnMut(Event)) -> Result<Self> {
         let folder = RunFolder::open(out)?;
+        folder.sweep();
         let prepared = setup::prepare_again(folder.info()?, device, &mut |m| events(Event::Message(m)))?;
         let mut trainer = Self::new(folder, prepared);
         let last = trainer.folder.last();
         if last.exists() {
-            checkpoint::load(&last, &mut trainer.learner)?;
+            checkpoint::load(&last, &mut trainer.learner, &trainer.info.key()?)?;
             trainer.progress = checkpoint::state(&last)?;
             trainer.log = trainer.folder.log()?;
             trainer.log.retain(|record| record.epoch <= trainer.progress.epoch);
@@ -140,18 +142,15 @@ impl Trainer {
             cache_bytes: CACHE_BYTES,
         };
         let loader = Loader::new(self.dataset.clone(), self.train.clone(), options);
-        let mut stopped_early = false;
-        while self.progress.epoch < settings.epochs && !stopped_early {
+        while self.progress.epoch < settings.epochs && !self.stalled() {
             if !self.epoch(&settings, &loader, stop, events)? {
                 return Ok(None);
             }
-            stopped_early = settings.patience.is_some_and(|patience| {
-                self.progress.epoch.saturating_sub(self.progress.best_epoch) >= patience * settings.validate_every
-            });
         }
+        let stopped_early = self.progress.epoch < settings.epochs;
         let best = self.folder.best();
         if best.exists() {
-            checkpoint::load(&best, &mut self.learner)?;
+            checkpoint::load(&best, &mut self.learner, &self.info.key()?)?;
         }
         let segmenter = self.segmenter()?;
         let (valid, all) = (self.valid.clone(), self.valid.len());
@@ -160,6 +159,13 @@ impl Trainer {
         })?;
         results::write(&self.folder, &mut self.info, &self.learner, &self.progress, &self.log, &evaluation)?;
         Ok(Some(Outcome { evaluation, best_epoch: self.progress.best_epoch, stopped_early }))
+    }
+
+    /// Whether the figure has not risen for as long as the settings have patience.
+    fn stalled(&self) -> bool {
+        let Settings { patience, validate_every, .. } = self.info.settings;
+        let since = self.progress.epoch.saturating_sub(self.progress.best_epoch);
+        patience.is_some_and(|patience| since >= patience * validate_every)
     }
 
     /// One epoch, or what is left of it; false if it was stopped.
@@ -175,14 +181,13 @@ impl Trainer {
         let steps = steps_an_epoch * settings.epochs;
         let (mut watch, mut saved) = (Instant::now(), Instant::now());
         let mut accumulated = self.learner.accumulator();
-        let mut rate = settings.schedule.at(self.progress.step, steps, settings.learning_rate);
+        // Of the last step, for the log: a run that was stopped after an epoch's last step makes no other.
+        let mut rate = settings.schedule.at(self.progress.step.saturating_sub(1), steps, settings.learning_rate);
         let (epoch, skip) = (self.progress.epoch, self.progress.batch);
         for (number, batch) in (skip..).zip(loader.epoch(epoch as u64, skip)) {
             let batch = batch?;
-            // Dropout is drawn from the device: each batch has its own seed, so that a resumed run draws the same.
-            self.learner
-                .device()
-                .seed(settings.seed ^ ((epoch as u64) << 32 | number as u64).wrapping_mul(0x9E37_79B9));
+            // Each batch has its own seed, so that a resumed run draws the same.
+            self.learner.seed(seed([settings.seed, epoch as u64, number as u64]));
             let loss = self.train_batch(&batch, &mut accumulated)?;
             if !loss.total.is_finite() {
                 return Err(self.diverged(format!("the loss is {}", loss.total), number));
@@ -209,11 +214,11 @@ impl Trainer {
                     batch: [number + 1, batches],
                     loss: self.progress.losses().total / (number + 1) as f64,
                     images_per_second: speed,
-                    left: Duration::from_secs_f64(self.progress.seconds / done * (1.0 - done)),
+                    left: Duration::try_from_secs_f64(self.progress.seconds / done * (1.0 - done)).unwrap_or_default(),
                 });
                 let stopping = stop();
                 if stopping || saved.elapsed() > CHECKPOINT_INTERVAL {
-                    checkpoint::save(&self.folder.last(), &self.learner, Some(&self.progress))?;
+                    self.save_last()?;
                     saved = Instant::now();
                 }
                 if stopping {
@@ -272,7 +277,11 @@ impl Trainer {
         };
         let mut best = false;
         if epoch.is_multiple_of(settings.validate_every) || last {
-            record.valid_loss = Some(self.valid_loss()?);
+            let loss = self.valid_loss()?;
+            if !loss.is_finite() {
+                return Err(self.diverged(format!("the validation loss is {loss}"), batches.saturating_sub(1)));
+            }
+            record.valid_loss = Some(loss);
             let (segmenter, all) = (self.segmenter()?, self.valid.len());
             let found = evaluate(&segmenter, &self.dataset, &self.valid, 0, |done| {
                 events(Event::Validating([done, all]));
@@ -290,15 +299,19 @@ impl Trainer {
         let learned = Progress { epoch, ..self.progress.clone() };
         self.progress = Progress { batch: 0, loss_bits: [0; 3], epoch_seconds: 0.0, epoch_images: 0, ..learned };
         if best {
-            checkpoint::save(&self.folder.best(), &self.learner, None::<&Progress>)?;
+            checkpoint::save(&self.folder.best(), &self.learner, &self.info.key()?, None::<&Progress>)?;
         }
-        self.log.push(record);
+        self.log.push(settled(record)?);
         self.folder.write_log(&self.log)?;
-        checkpoint::save(&self.folder.last(), &self.learner, Some(&self.progress))?;
+        self.save_last()?;
         if let Some(record) = self.log.last() {
             events(Event::Epoch(record, best));
         }
         Ok(())
+    }
+
+    fn save_last(&self) -> Result<()> {
+        checkpoint::save(&self.folder.last(), &self.learner, &self.info.key()?, Some(&self.progress))
     }
 
     /// The mean loss of one crop of each validation chip, of at most [`LOSS_CROPS`].

@@ -11,107 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::loss::{Loss, LossOptions, Target, loss, upsample};
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lora;
 use crate::model::Sam;
-use crate::weights::layout::POSITIONAL_MATRIX;
 use crate::weights::modules::{self, Named};
 
-/// How the mask decoder learns.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DecoderTraining {
-    /// All of it, as SamLoRA does.
-    #[default]
-    Full,
-    /// Its transformer through LoRA on the attentions' q and v (SAMed_s), the rest in full.
-    Lora,
-    /// Mask tokens and their hyper-networks only, which are what tells classes apart.
-    Heads,
-    /// Not at all.
-    Frozen,
-}
+mod trained;
 
-/// What learns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Trained {
-    /// The mask decoder.
-    pub decoder: DecoderTraining,
-    /// The default prompt embedding (`no_mask_embed`), the one prompt parameter that takes part without prompts.
-    pub prompts: bool,
-    /// The patch embedding, for new bands.
-    pub patch_embed: bool,
-    /// The whole image encoder.
-    pub encoder: bool,
-    /// With `encoder`: each block learns this many times as fast as the block after it.
-    pub layer_decay: f64,
-}
-
-impl Default for Trained {
-    fn default() -> Self {
-        Self { decoder: DecoderTraining::Full, prompts: true, patch_embed: false, encoder: false, layer_decay: 1.0 }
-    }
-}
-
-impl Trained {
-    /// The factor of the learning rate of a parameter, none if it does not learn. Adapters always learn.
-    fn rate(&self, name: &str, depth: usize) -> Option<f64> {
-        if name.ends_with(".lora_a") || name.ends_with(".lora_b") {
-            return Some(1.0);
-        }
-        if let Some(rest) = name.strip_prefix("image_encoder.") {
-            let block = rest.strip_prefix("blocks.").and_then(|r| r.split('.').next()?.parse::<usize>().ok());
-            let below = match block {
-                Some(block) => depth - block.min(depth),
-                None if rest.starts_with("neck.") => 0,
-                None => depth + 1,
-            };
-            let learns = self.encoder || self.patch_embed && rest.starts_with("patch_embed.");
-            let decay = if self.encoder { self.layer_decay.powi(below as i32) } else { 1.0 };
-            return learns.then_some(decay);
-        }
-        if name.starts_with("prompt_encoder.") {
-            return (self.prompts && name != POSITIONAL_MATRIX).then_some(1.0);
-        }
-        let learns = match self.decoder {
-            DecoderTraining::Full => true,
-            DecoderTraining::Lora => !name.starts_with("mask_decoder.transformer."),
-            DecoderTraining::Heads => name.contains("mask_tokens") || name.contains("output_hypernetworks"),
-            DecoderTraining::Frozen => false,
-        };
-        learns.then_some(1.0)
-    }
-}
-
-/// AdamW's settings (Loshchilov and Hutter 2019).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OptimizerOptions {
-    /// Decay of the first moment.
-    pub beta_1: f32,
-    /// Decay of the second moment.
-    pub beta_2: f32,
-    /// Added to the root of the second moment.
-    pub epsilon: f32,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Whether norms and biases (one axis) decay too, as in PyTorch's default.
-    pub decay_vectors: bool,
-    /// Gradients are scaled down to this norm, taken over all of them; none leaves them alone.
-    pub clip_norm: Option<f64>,
-}
-
-impl Default for OptimizerOptions {
-    fn default() -> Self {
-        Self {
-            beta_1: 0.9,
-            beta_2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.01,
-            decay_vectors: false,
-            clip_norm: Some(1.0),
-        }
-    }
-}
+pub use trained::{DecoderTraining, OptimizerOptions, Trained};
 
 /// A parameter that learns.
 pub struct Slot {
@@ -166,6 +72,8 @@ pub struct Learner {
     device: Device,
     /// Whether blocks are computed again in the backward pass, so that memory holds the activations of one.
     recompute: bool,
+    /// What dropout draws in the next batch.
+    seed: u64,
 }
 
 impl Learner {
@@ -174,7 +82,7 @@ impl Learner {
         let parameters = modules::parameters(&sam, config);
         let slot = |p: &Named| Some(Slot { rate: trained.rate(&p.name, config.depth)?, state: None });
         let slots = parameters.iter().map(slot).collect();
-        Self { sam, config: config.clone(), parameters, slots, device: device.clone(), recompute }
+        Self { sam, config: config.clone(), parameters, slots, device: device.clone(), recompute, seed: 0 }
     }
 
     /// The architecture.
@@ -204,6 +112,16 @@ impl Learner {
         Accumulated { gradients: self.parameters.iter().map(|_| None).collect(), count: 0 }
     }
 
+    /// Decides what dropout draws in the next batch.
+    pub fn seed(&mut self, seed: u64) {
+        self.seed = seed;
+    }
+
+    /// Each block draws from a seed of its own, so that computed again it draws the same.
+    fn seed_part(&self, part: usize) {
+        self.device.seed(self.seed.wrapping_add(part as u64));
+    }
+
     /// Adds the gradients of one micro-batch: normalised images `[b, bands, s, s]`. Gives its loss.
     ///
     /// # Errors
@@ -218,19 +136,28 @@ impl Learner {
         into.count += 1;
         let [_, _, h, w] = images.dims();
         let tracked = self.sam.clone().map(&mut Track { slots: &self.slots, index: 0 });
+        let depth = tracked.image_encoder.blocks.len();
         if !self.recompute {
-            let logits = upsample(tracked.decode(tracked.encode(images)), [h, w]);
+            let mut x = tracked.image_encoder.embed(images);
+            for (i, block) in tracked.image_encoder.blocks.iter().enumerate() {
+                self.seed_part(i);
+                x = block.forward(x);
+            }
+            self.seed_part(depth);
+            let logits = upsample(tracked.decode(tracked.image_encoder.embedding(x)), [h, w]);
             let loss = loss(logits, target, options);
             return self.finish(&tracked, loss, into);
         }
-        // Without a graph, keeping what goes into each block.
-        let encoder = &self.sam.image_encoder;
-        let mut inputs = vec![encoder.embed(images.clone())];
-        for block in &encoder.blocks {
-            inputs.extend(inputs.last().map(|x| block.forward(x.clone())));
+        // Without a graph, keeping what goes into each block; dropout works in a graph only, which is let go at once.
+        let encoder = if lora::drops(&self.sam) { &tracked.image_encoder } else { &self.sam.image_encoder };
+        let mut inputs = vec![encoder.embed(images.clone()).inner()];
+        for (i, block) in encoder.blocks.iter().enumerate() {
+            self.seed_part(i);
+            inputs.extend(inputs.last().map(|x| block.forward(x.clone()).inner()));
         }
         let Some(last) = inputs.pop() else { return Ok(LossValues::default()) };
         let last = last.autodiff().require_grad();
+        self.seed_part(depth);
         let embedding = tracked.image_encoder.embedding(last.clone());
         let loss = loss(upsample(tracked.decode(embedding), [h, w]), target, options);
         let graph = loss.total.is_tracked().then(|| loss.total.backward());
@@ -239,8 +166,9 @@ impl Learner {
         self.collect(&tracked, &graph, into);
         let mut gradient = last.grad(&graph);
         // Each block again, with a graph, from the last to the first.
-        for (block, input) in tracked.image_encoder.blocks.iter().zip(inputs.into_iter()).rev() {
+        for (i, (block, input)) in tracked.image_encoder.blocks.iter().zip(inputs.into_iter()).enumerate().rev() {
             let Some(output_gradient) = gradient else { break };
+            self.seed_part(i);
             let input = input.autodiff().require_grad();
             let graph = (block.forward(input.clone()) * output_gradient).sum().backward();
             self.collect(&tracked, &graph, into);
@@ -458,7 +386,7 @@ impl ModuleVisitor for Read {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if self.index == self.wanted {
             let count = param.dims().iter().product::<usize>();
-            self.found = Some(param.val().reshape([count]));
+            self.found = Some(param.val().dequantize().reshape([count]));
         }
         self.index += 1;
     }

@@ -61,6 +61,7 @@ pub fn lr_find(prepared: Prepared, steps: usize, mut progress: impl FnMut(usize)
             let sizes = [batch.count, batch.size, batch.size];
             let target = Target::new(&batch.labels, sizes, info.classes.len(), learner.device());
             let mut accumulated = learner.accumulator();
+            learner.seed(step as u64);
             let value = learner.accumulate(images, &target, &loss, &mut accumulated)?.total;
             if !value.is_finite() {
                 break 'test;

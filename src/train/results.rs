@@ -194,7 +194,7 @@ pub fn package(
             .at(best.display())
             .remedy("let an epoch end (--resume)"));
     }
-    checkpoint::load(&best, &mut prepared.learner)?;
+    checkpoint::load(&best, &mut prepared.learner, &prepared.info.key()?)?;
     let info = &prepared.info;
     let mut merged = prepared.learner.sam.clone();
     lora::merge(&mut merged);

@@ -14,7 +14,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::augment::AugmentOptions;
 use super::dataset::split::{Split, SplitRule};
@@ -26,7 +28,8 @@ use super::schedule::Schedule;
 use crate::config::{Class, Normalization, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::LoraConfig;
-use crate::source::write::atomic;
+use crate::source::write::{atomic, is_unfinished};
+use crate::weights::source::hex;
 
 /// Everything that decides what a run does. The same settings on the same data give the same weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +83,9 @@ pub struct Settings {
     pub seed: u64,
     /// Computes blocks again in the backward pass.
     pub recompute: bool,
+    /// Keeps the frozen encoder's matrices in 8 bits (QLoRA); implies `recompute`.
+    #[serde(default)]
+    pub qlora: bool,
 }
 
 /// A file that training started from.
@@ -159,6 +165,43 @@ pub struct RunInfo {
     pub metrics: Option<BTreeMap<String, f64>>,
 }
 
+impl RunInfo {
+    /// What tells runs apart whose checkpoints must not be mixed: SHA-256 of settings, split, data and base, wherever these lie.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if the settings are nothing that JSON can hold.
+    pub fn key(&self) -> Result<String> {
+        let failed = |e| Error::new(ErrorKind::Format, "the settings cannot be written as JSON").source(e);
+        let mut settings = serde_json::to_value(&self.settings).map_err(failed)?;
+        if let Some(settings) = settings.as_object_mut() {
+            ["data", "split", "base"].iter().for_each(|path| drop(settings.remove(*path)));
+        }
+        let base = self.base.as_ref().map(|base| &base.sha256);
+        let parts = (settings, &self.split, &self.data.sha256, base);
+        Ok(hex(&Sha256::digest(serde_json::to_vec(&parts).map_err(failed)?)))
+    }
+}
+
+/// `value` such that JSON gives it back to the last bit: the reader's numbers may be off by one, and a resumed run must be
+/// the same run.
+///
+/// # Errors
+/// [`ErrorKind::Format`] if it is nothing that JSON can hold.
+pub fn settled<T: Serialize + DeserializeOwned>(mut value: T) -> Result<T> {
+    let failed = |e| Error::new(ErrorKind::Format, "cannot be written as JSON").source(e);
+    let mut text = serde_json::to_string(&value).map_err(failed)?;
+    // Nearly always one or two rounds.
+    for _ in 0..64 {
+        value = serde_json::from_str(&text).map_err(failed)?;
+        let again = serde_json::to_string(&value).map_err(failed)?;
+        if again == text {
+            break;
+        }
+        text = again;
+    }
+    Ok(value)
+}
+
 /// A run's folder.
 #[derive(Debug, Clone)]
 pub struct RunFolder(PathBuf);
@@ -169,13 +212,33 @@ impl RunFolder {
     /// # Errors
     /// [`ErrorKind::Invalid`] if a run is there already, [`ErrorKind::Io`] if it cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
-        if path.join("run.json").exists() {
+        Self::vacant(path)?;
+        fs::create_dir_all(path.join("checkpoint")).map_err(|e| Error::from(e).at(path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Checks that no run is in a folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if there is one, or what another left.
+    pub fn vacant(path: &Path) -> Result<()> {
+        let folder = Self(path.to_owned());
+        if folder.file("run.json").exists() || folder.last().exists() || folder.best().exists() {
             return Err(Error::new(ErrorKind::Invalid, "holds a run already")
                 .at(path.display())
                 .remedy("go on with it (--resume), or choose another --out"));
         }
-        fs::create_dir_all(path.join("checkpoint")).map_err(|e| Error::from(e).at(path.display()))?;
-        Ok(Self(path.to_owned()))
+        Ok(())
+    }
+
+    /// Removes what a killed program was writing.
+    pub fn sweep(&self) {
+        let folders = [self.0.clone(), self.0.join("checkpoint")];
+        for entry in folders.iter().filter_map(|f| f.read_dir().ok()).flatten().flatten() {
+            if is_unfinished(&entry.file_name()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The folder of a run.

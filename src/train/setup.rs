@@ -1,6 +1,6 @@
 //! Preparing a run: opening its data, dividing it, and building the model that learns.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -9,7 +9,7 @@ use super::dataset::split::{SplitRule, split};
 use super::dataset::{Dataset, Scan};
 use super::learner::{DecoderTraining, Learner};
 use super::loss::LossOptions;
-use super::run::{Budget, Data, Origin, RunInfo, Settings, SplitNames, ground_resolution, indices};
+use super::run::{Budget, Data, Origin, RunInfo, Settings, SplitNames, ground_resolution, indices, settled};
 use super::start::{self, Base};
 use crate::config::{Backbone, Normalization};
 use crate::error::{Error, ErrorKind, Result};
@@ -42,6 +42,7 @@ pub fn prepare(
     message: &mut dyn FnMut(String),
 ) -> Result<Prepared> {
     check(&settings)?;
+    let settings = settled(settings)?;
     let dataset = open(&settings)?;
     dataset.warnings.iter().for_each(|w| message(w.clone()));
     let scan = dataset.scan(|_, _| ())?;
@@ -58,12 +59,8 @@ pub fn prepare(
     let base = base(&settings)?;
     let origin = base.origin()?.map(|(path, sha256)| Origin { path, sha256 });
     let normalization = dataset.statistics(&split.train)?;
-    let mut folders = settings.data.clone();
-    if let SplitRule::Folder(valid) = &settings.split {
-        folders.push(valid.clone());
-    }
     let data = Data {
-        folders,
+        folders: folders(&settings),
         sha256: dataset.content_hash()?,
         samples: dataset.samples.len(),
         bands: dataset.bands,
@@ -88,6 +85,9 @@ pub fn prepare_again(info: RunInfo, device: &Device, message: &mut dyn FnMut(Str
     };
     if dataset.classes != info.classes || dataset.values != info.values {
         return changed("the class list has");
+    }
+    for names in [&info.split.train, &info.split.valid, &info.split.dropped] {
+        indices(&dataset, names)?;
     }
     if dataset.content_hash()? != info.data.sha256 {
         return changed("the data have");
@@ -130,6 +130,14 @@ fn assemble(
     settings.trained.patch_embed |= dataset.bands != base.config().in_chans;
     let (config, mut sam) =
         start::model(&base, &dataset.classes, dataset.bands, settings.lora.as_ref(), settings.seed, device)?;
+    if settings.qlora {
+        if settings.trained.encoder {
+            return Err(Error::new(ErrorKind::Invalid, "8-bit weights cannot be trained")
+                .at("--qlora")
+                .remedy("leave out --unfreeze, and start from --base"));
+        }
+        lora::quantize_base(&mut sam);
+    }
     if settings.trained.decoder == DecoderTraining::Lora {
         let lora = settings.lora.clone().unwrap_or_default();
         lora::attach_to_decoder(&mut sam, &lora, settings.seed, device);
@@ -138,7 +146,7 @@ fn assemble(
     if settings.balance {
         loss.class_weights = Some(class_weights(&scan.totals(train.iter().copied())));
     }
-    let learner = Learner::new(sam, &config, &settings.trained, device, settings.recompute);
+    let learner = Learner::new(sam, &config, &settings.trained, device, settings.recompute || settings.qlora);
     let info = RunInfo {
         tool: crate::TOOL.to_owned(),
         data: given.data,
@@ -154,17 +162,23 @@ fn assemble(
         metrics: None,
         settings,
     };
+    let info = settled(info)?;
     Ok(Prepared { info, dataset: Arc::new(dataset), train, valid, loss, learner })
 }
 
-fn open(settings: &Settings) -> Result<Dataset> {
+/// The folders of a run's samples, that of validation last.
+fn folders(settings: &Settings) -> Vec<PathBuf> {
     let mut folders = settings.data.clone();
     if let SplitRule::Folder(valid) = &settings.split {
         if !folders.contains(valid) {
             folders.push(valid.clone());
         }
     }
-    let dataset = Dataset::open(&folders, &settings.dataset)?;
+    folders
+}
+
+fn open(settings: &Settings) -> Result<Dataset> {
+    let dataset = Dataset::open(&folders(settings), &settings.dataset)?;
     if dataset.classes.len() < 2 {
         return Err(Error::new(ErrorKind::Invalid, "the data has no class beside background")
             .at(settings.data.first().map_or(Path::new("--data"), |p| p.as_path()).display())
@@ -182,16 +196,37 @@ fn base(settings: &Settings) -> Result<Base> {
     }
 }
 
+/// Of epochs, crops and the like; what is above is a slip of the keyboard, and its product may not be a number.
+const MAX_COUNT: usize = 1_000_000;
+
 fn check(settings: &Settings) -> Result<()> {
     let problem = |message: String, at: &str| Err(Error::new(ErrorKind::Invalid, message).at(at));
-    let at_least_one = [
+    let optional = |value: Option<usize>| value.unwrap_or(1);
+    let counts = [
         (settings.epochs, "--epochs"),
         (settings.batch_size, "--batch-size"),
         (settings.accumulate, "--accumulate"),
         (settings.validate_every, "--validate-every"),
+        (optional(settings.patience), "--patience"),
+        (settings.crops.max(1), "--crops"),
+        (optional(settings.lora.as_ref().map(|lora| lora.rank)), "--rank"),
     ];
-    if let Some((_, option)) = at_least_one.iter().find(|(value, _)| *value == 0) {
-        return problem("is 0, expected at least 1".into(), option);
+    if let Some((value, option)) = counts.iter().find(|(value, _)| !(1..=MAX_COUNT).contains(value)) {
+        return problem(format!("is {value}, expected 1 to {MAX_COUNT}"), option);
+    }
+    let alpha = settings.lora.as_ref().and_then(|lora| lora.alpha);
+    let LossOptions { cross_entropy, dice, focal_gamma, .. } = settings.loss;
+    let numbers = [
+        (settings.optimizer.weight_decay, "--weight-decay"),
+        (settings.optimizer.clip_norm.unwrap_or(0.0), "--clip"),
+        (settings.trained.layer_decay, "--layer-decay"),
+        (alpha.unwrap_or(0.0), "--alpha"),
+        (cross_entropy, "--cross-entropy"),
+        (dice, "--dice"),
+        (focal_gamma, "--focal"),
+    ];
+    if let Some((value, option)) = numbers.iter().find(|(value, _)| !(*value >= 0.0 && value.is_finite())) {
+        return problem(format!("{value} is not a number from 0 on"), option);
     }
     if !settings.size.is_multiple_of(16) || !(32..=2048).contains(&settings.size) {
         return problem(format!("{} is not a multiple of 16 from 32 to 2048", settings.size), "--size");
@@ -199,14 +234,8 @@ fn check(settings: &Settings) -> Result<()> {
     if !(settings.learning_rate > 0.0 && settings.learning_rate.is_finite()) {
         return problem(format!("{} is not a positive number", settings.learning_rate), "--lr");
     }
-    if settings.loss.cross_entropy < 0.0
-        || settings.loss.dice < 0.0
-        || settings.loss.cross_entropy + settings.loss.dice == 0.0
-    {
-        return problem(
-            "the weights of cross-entropy and Dice must be positive or zero, and not both zero".into(),
-            "loss",
-        );
+    if cross_entropy + dice == 0.0 {
+        return problem("this and --dice are 0: nothing would be learned".into(), "--cross-entropy");
     }
     settings.schedule.check()
 }

@@ -15,13 +15,15 @@ use crate::weights::folder::Folder;
 use crate::weights::layout::{self, POSITIONAL_MATRIX};
 use crate::weights::manifest::Kind;
 use crate::weights::package;
+use crate::weights::safetensors::SafetensorsFile;
+use crate::weights::source::FileReader;
 
 /// Weights to start from.
 pub enum Base {
     /// Random ones, as PyTorch and SAM initialise their layers.
     Fresh(Box<SamConfig>),
-    /// SAM's checkpoint, or the `model.safetensors` of a run.
-    Checkpoint(Box<Checkpoint>, PathBuf),
+    /// SAM's checkpoint, or the `model.safetensors` of a run: then with the names of its classes.
+    Checkpoint(Box<Checkpoint>, PathBuf, Vec<String>),
     /// A package; its classes' heads are kept if they are the data's.
     Package {
         /// Where it is.
@@ -50,11 +52,11 @@ impl Base {
     pub fn open(path: &Path) -> Result<Self> {
         let model = path.join("model.safetensors");
         if model.is_file() {
-            return Ok(Self::Checkpoint(Box::new(Checkpoint::open(&model)?), model));
+            return Self::checkpoint(&model);
         }
         let archive = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("samlora"));
         if !archive && !path.join(crate::weights::manifest::MANIFEST_FILE).is_file() {
-            return Ok(Self::Checkpoint(Box::new(Checkpoint::open(path)?), path.to_owned()));
+            return Self::checkpoint(path);
         }
         let folder = Folder::open(path)?;
         let manifest = pollster::block_on(package::read_manifest(&folder))?;
@@ -74,11 +76,21 @@ impl Base {
         Ok(Self::Package { path: path.to_owned(), config: Box::new(manifest.architecture), classes, hash, tensors })
     }
 
+    fn checkpoint(path: &Path) -> Result<Self> {
+        let checkpoint = Box::new(Checkpoint::open(path)?);
+        let safetensors = path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+        let names = match safetensors.then(|| SafetensorsFile::new(FileReader::open(path)?)).transpose()? {
+            Some(file) => file.metadata().get("classes").and_then(|c| serde_json::from_str(c).ok()).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        Ok(Self::Checkpoint(checkpoint, path.to_owned(), names))
+    }
+
     /// Its architecture, with its own mask tokens and bands.
     pub fn config(&self) -> &SamConfig {
         match self {
             Self::Fresh(config) | Self::Package { config, .. } => config,
-            Self::Checkpoint(checkpoint, _) => checkpoint.config(),
+            Self::Checkpoint(checkpoint, ..) => checkpoint.config(),
         }
     }
 
@@ -89,7 +101,7 @@ impl Base {
     pub fn origin(&self) -> Result<Option<(PathBuf, String)>> {
         Ok(match self {
             Self::Fresh(_) => None,
-            Self::Checkpoint(checkpoint, path) => Some((path.clone(), checkpoint.hash()?)),
+            Self::Checkpoint(checkpoint, path, _) => Some((path.clone(), checkpoint.hash()?)),
             Self::Package { path, hash, .. } => Some((path.clone(), hash.clone())),
         })
     }
@@ -97,7 +109,7 @@ impl Base {
     fn read(&self, name: &str) -> Result<Option<Vec<f32>>> {
         match self {
             Self::Fresh(_) => Ok(None),
-            Self::Checkpoint(checkpoint, _) => checkpoint.read(name).map(Some),
+            Self::Checkpoint(checkpoint, ..) => checkpoint.read(name).map(Some),
             Self::Package { tensors, .. } => Ok(tensors.get(name).cloned()),
         }
     }
@@ -105,10 +117,12 @@ impl Base {
     /// Whether the decoder's heads are those of `classes`.
     fn has_heads_of(&self, classes: &[Class]) -> bool {
         let names = |classes: &[Class]| classes.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
-        match self {
-            Self::Package { classes: own, .. } => !own.is_empty() && names(own) == names(classes),
-            _ => false,
-        }
+        let own = match self {
+            Self::Fresh(_) => return false,
+            Self::Checkpoint(_, _, names) => names.clone(),
+            Self::Package { classes, .. } => names(classes),
+        };
+        !own.is_empty() && own == names(classes)
     }
 }
 

@@ -6,6 +6,8 @@
 pub mod chips;
 pub mod command;
 mod files;
+#[cfg(feature = "train")]
+pub mod lab;
 pub mod package;
 pub mod tiff_files;
 

@@ -53,6 +53,10 @@ pub struct BenchArgs {
     #[cfg(feature = "train")]
     #[arg(long)]
     recompute: bool,
+    /// With --train: keep the frozen encoder in 8 bits too (QLoRA)
+    #[cfg(feature = "train")]
+    #[arg(long, requires = "recompute")]
+    qlora: bool,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,

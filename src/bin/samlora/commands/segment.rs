@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use samlora::config::Normalization;
 use samlora::engine::{DeviceChoice, SegmentOptions, Segmentation, Segmenter, open_device};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson;
@@ -11,6 +12,7 @@ use samlora::image::check_size;
 use samlora::mask::ClassMask;
 use samlora::overlay;
 use samlora::polygon;
+use samlora::source::raw::{Part, Raw};
 use samlora::source::write::{atomic, mask_geotiff, mask_png, rgb_png};
 use samlora::source::{self, PixelSource, xyz};
 use samlora::weights::folder::Folder;
@@ -187,8 +189,17 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut dyn
     };
     let options = SegmentOptions::default();
     let show = |done: f64| progress.set_position((done * 100.0) as u64);
-    let running = segmenter.run(width, height, &options, read, show);
-    let Segmentation { mut mask, timings, .. } = pollster::block_on(running)?;
+    let found = if segmenter.manifest().normalization == Normalization::rgb() {
+        pollster::block_on(segmenter.run(width, height, &options, read, show))?
+    } else {
+        // Trained on samples beyond 8-bit RGB: they are read as they are, not as a picture for people.
+        let Raw { samples, bands, .. } = source::raw::read(input)?;
+        let part = |x, y, width, height| {
+            Ok(Some(Part { samples: &samples, stride: source.size().0, bands, corner: [x, y], size: [width, height] }))
+        };
+        pollster::block_on(segmenter.run(width, height, &options, part, show))?
+    };
+    let Segmentation { mut mask, timings, .. } = found;
     progress.finish_and_clear();
     clear_nodata(source, &mut mask)?;
     let classes = &segmenter.manifest().classes;

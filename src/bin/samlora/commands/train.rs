@@ -57,7 +57,7 @@ pub struct SettingsArgs {
     /// How the mask decoder learns: full, lora, heads or frozen
     #[arg(long, default_value = "full", value_parser = ["full", "lora", "heads", "frozen"])]
     pub decoder: String,
-    /// Train the whole encoder too (without LoRA unless --rank is given)
+    /// Train the whole encoder itself, without LoRA
     #[arg(long)]
     pub unfreeze: bool,
     /// With --unfreeze: each block learns this many times as fast as the one after it
@@ -114,6 +114,9 @@ pub struct SettingsArgs {
     /// Compute blocks again in the backward pass: slower, with the memory of one block
     #[arg(long)]
     pub recompute: bool,
+    /// Keep the frozen encoder in 8 bits (QLoRA): a quarter of its memory; implies --recompute
+    #[arg(long, conflicts_with = "unfreeze")]
+    pub qlora: bool,
     /// Decides weights, crops and dropout
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub seed: u64,
@@ -227,7 +230,7 @@ impl SettingsArgs {
             schedule: self.schedule,
             optimizer: OptimizerOptions {
                 weight_decay: self.weight_decay,
-                clip_norm: (self.clip > 0.0).then_some(self.clip),
+                clip_norm: (self.clip != 0.0).then_some(self.clip),
                 ..OptimizerOptions::default()
             },
             loss: LossOptions {
@@ -243,6 +246,7 @@ impl SettingsArgs {
             validate_every,
             seed: self.seed,
             recompute: self.recompute,
+            qlora: self.qlora,
         })
     }
 

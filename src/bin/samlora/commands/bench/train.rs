@@ -28,6 +28,9 @@ pub fn run(args: &BenchArgs, device: &Device) -> Result<()> {
     }
     let mut sam = Sam::load(&config, parameters)?;
     lora::attach(&mut sam, &config, &LoraConfig::default().init(&config, 7)?, 0.0, device)?;
+    if args.qlora {
+        lora::quantize_base(&mut sam);
+    }
     let mut learner = Learner::new(sam, &config, &Trained::default(), device, args.recompute);
     let (b, side) = (args.batch_size.max(1), args.size);
     let mut random = SplitMix(7);
@@ -61,7 +64,7 @@ pub fn run(args: &BenchArgs, device: &Device) -> Result<()> {
     if args.json {
         return print_json(&json!({
             "backbone": args.backbone, "size": side, "batch_size": b, "device": args.device.name(),
-            "threads": rayon::current_num_threads(), "recompute": args.recompute, "cold_ms": cold, "step_ms": times,
+            "threads": rayon::current_num_threads(), "recompute": args.recompute, "qlora": args.qlora, "cold_ms": cold, "step_ms": times,
             "median_ms": median, "losses": losses, "peak_bytes": memory, "learning_parameters": learning, "parameters": all,
         }));
     }

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use samlora::engine::{DeviceChoice, open_device};
-use samlora::error::Result;
+use samlora::error::{Error, ErrorKind, Result};
 use samlora::train::results::{PackageOptions, package};
 use samlora::train::run::RunFolder;
 use samlora::train::start::Base;
+use samlora::weights::folder::Folder;
+use samlora::weights::package::read_manifest;
 
 use super::{ExportArgs, base_package, print};
 use crate::progress::bar;
@@ -19,9 +21,18 @@ pub fn run(args: &ExportArgs, run: &Path, watch: Instant) -> Result<()> {
             let info = RunFolder::open(run)?.info()?;
             let config = match &info.base {
                 Some(origin) => Base::open(&origin.path)?.config().clone(),
-                None => info.architecture,
+                None => info.architecture.clone(),
             };
-            Some(base_package(path, &config)?)
+            let hash = base_package(path, &config)?;
+            let package = pollster::block_on(read_manifest(&Folder::open(path)?))?;
+            // The run's base is this package, or the checkpoint that it was made of.
+            let base = info.base.map(|origin| origin.sha256);
+            if base.is_some() && base.as_ref() != Some(&hash) && base != package.origin.base_sha256 {
+                return Err(Error::new(ErrorKind::Invalid, "holds other weights than those that the run started from")
+                    .at(path.display())
+                    .remedy("export the run's own base, or leave out --base-package"));
+            }
+            Some(hash)
         }
         None => None,
     };

@@ -1,0 +1,103 @@
+//! What learns, and how the optimiser goes about it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::weights::layout::POSITIONAL_MATRIX;
+
+/// How the mask decoder learns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecoderTraining {
+    /// All of it, as SamLoRA does.
+    #[default]
+    Full,
+    /// Its transformer through LoRA on the attentions' q and v (SAMed_s), the rest in full.
+    Lora,
+    /// Mask tokens and their hyper-networks only, which are what tells classes apart.
+    Heads,
+    /// Not at all.
+    Frozen,
+}
+
+/// What learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trained {
+    /// The mask decoder.
+    pub decoder: DecoderTraining,
+    /// The default prompt embedding (`no_mask_embed`), the one prompt parameter that takes part without prompts.
+    pub prompts: bool,
+    /// The patch embedding, for new bands.
+    pub patch_embed: bool,
+    /// The whole image encoder.
+    pub encoder: bool,
+    /// With `encoder`: each block learns this many times as fast as the block after it.
+    pub layer_decay: f64,
+}
+
+impl Default for Trained {
+    fn default() -> Self {
+        Self { decoder: DecoderTraining::Full, prompts: true, patch_embed: false, encoder: false, layer_decay: 1.0 }
+    }
+}
+
+impl Trained {
+    /// The factor of the learning rate of a parameter, none if it does not learn. Adapters always learn.
+    pub(super) fn rate(&self, name: &str, depth: usize) -> Option<f64> {
+        if name.ends_with(".lora_a") || name.ends_with(".lora_b") {
+            return Some(1.0);
+        }
+        if let Some(rest) = name.strip_prefix("image_encoder.") {
+            let block = rest.strip_prefix("blocks.").and_then(|r| r.split('.').next()?.parse::<usize>().ok());
+            let below = match block {
+                Some(block) => depth - block.min(depth),
+                None if rest.starts_with("neck.") => 0,
+                None => depth + 1,
+            };
+            let learns = self.encoder || self.patch_embed && rest.starts_with("patch_embed.");
+            let decay = if self.encoder { self.layer_decay.powi(below as i32) } else { 1.0 };
+            return learns.then_some(decay);
+        }
+        if name.starts_with("prompt_encoder.") {
+            return (self.prompts && name != POSITIONAL_MATRIX).then_some(1.0);
+        }
+        let learns = match self.decoder {
+            DecoderTraining::Full => true,
+            DecoderTraining::Lora => !name.starts_with("mask_decoder.transformer."),
+            DecoderTraining::Heads => name.contains("mask_tokens") || name.contains("output_hypernetworks"),
+            DecoderTraining::Frozen => false,
+        };
+        learns.then_some(1.0)
+    }
+}
+
+/// AdamW's settings (Loshchilov and Hutter 2019).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerOptions {
+    /// Decay of the first moment.
+    pub beta_1: f32,
+    /// Decay of the second moment.
+    pub beta_2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Whether norms and biases (one axis) decay too, as in PyTorch's default.
+    pub decay_vectors: bool,
+    /// Gradients are scaled down to this norm, taken over all of them; none leaves them alone.
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for OptimizerOptions {
+    fn default() -> Self {
+        Self {
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            decay_vectors: false,
+            clip_norm: Some(1.0),
+        }
+    }
+}

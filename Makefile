@@ -10,6 +10,8 @@ SIZE ?= 256
 DEVICE ?= cpu
 THREADS ?= 2
 
+# Trained packages (www/demo/MODEL_CARD.md says on what); `samlora demo` makes one more for drawn scenes.
+DEMO_MODELS := $(sort $(dir $(wildcard www/demo/models/*/samlora.json)))
 SAMLORA := $(CARGO_TARGET_DIR)/debug/samlora
 LOGS := $(CARGO_TARGET_DIR)/logs
 SHELL := /bin/bash
@@ -33,7 +35,7 @@ help: ## list these targets
 .PHONY: demo demo-build
 demo: demo-build ## build everything, then serve the page with a generated model and pictures
 	@echo "The demo is served at the first address below; Ctrl-C ends it."
-	@exec "$(SAMLORA)" serve --model "$(DEMO)/package" --www www/dist --port $(PORT)
+	@exec "$(SAMLORA)" serve $(addprefix --model ,$(DEMO_MODELS)) --model "$(DEMO)/package" --www www/dist --port $(PORT)
 
 demo-build: ## the same without serving
 	@tests/setup.sh demo
@@ -41,6 +43,7 @@ demo-build: ## the same without serving
 	cd www && node build.mjs
 	"$(SAMLORA)" demo --out "$(DEMO)"
 	@rm -rf www/dist/samples && cp -R "$(DEMO)/samples" www/dist/samples
+	@www/demo/samples.sh www/dist/samples
 
 .PHONY: test setup format types lint native web
 test: setup format types lint native wasm web ## every check, cheapest first

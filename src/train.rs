@@ -15,6 +15,8 @@ pub mod augment;
 pub mod batch;
 pub mod loss;
 pub mod learner;
+pub mod upload;
+pub mod replicas;
 pub mod metrics;
 pub mod schedule;
 pub mod report;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A data set of 100,000 small chips: how long `samlora inspect` takes to open it and to read it, and its peak memory.
+# A data set of 100,000 small chips: how long `samlora inspect` and `samlora train` take to open it, and their peak memory.
 #   SAMLORA=path/to/samlora bash tests/train_100k.sh [chips] [folder]
 # The chips (64 x 64 px, PNG images and masks, tiles of one zoom level; 200,000 files) are links to 200 different ones,
 # so that they are made in a minute; every link is opened and read like a file. The folder is removed at the end unless it
@@ -59,3 +59,26 @@ print("  {} samples, {} groups, {} train, {} validate".format(
 print("  open {open:.1f} s, masks {masks:.1f} s, with hashes and split {all:.1f} s".format(**seconds))
 print(f"  peak memory {(memory or 0) / 1e6:.0f} MB")
 '
+
+python3 - "$SAMLORA" "$folder" <<'PYTHON'
+import shutil, signal, subprocess, sys, tempfile, time
+
+samlora, folder = sys.argv[1:]
+run = tempfile.mkdtemp()
+start = time.time()
+command = [samlora, "train", "--data", folder, "--backbone", "tiny", "--size", "64", "--batch-size", "8", "--epochs", "1"]
+process = subprocess.Popen(command + ["--out", f"{run}/run"], stderr=subprocess.PIPE, text=True)
+for line in process.stderr:
+    if "parameters learn" in line:  # the next thing is the first step
+        ready = time.time() - start
+        time.sleep(5)
+        status = open(f"/proc/{process.pid}/status").read()
+        peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        print(f"train: {ready:.1f} s to the first step, peak memory {peak / 1e6:.0f} MB after 5 s of training")
+        break
+else:
+    sys.exit("train did not begin")
+shutil.rmtree(run)
+PYTHON

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Trains the demonstration model from the folder of real data that SAMLORA_DATA names: vit_t from random weights on buildings of
-# three places. OUT gets the work folder; no sample of philippines is used, and Dubai's scene t7 and a fifth of zanzibar validate.
+# Trains the demonstration models from the folder of real data that SAMLORA_DATA names: vit_t from random weights on buildings of
+# three places, then a LoRA adapter on it for land cover. OUT gets the work folder; no sample of philippines is used, and Dubai's
+# scene t7 and a fifth of zanzibar validate. PARTS may leave one out; EPOCHS and EPOCHS_LANDCOVER change how long they take.
 set -euo pipefail
 : "${SAMLORA:?names the program}" "${SAMLORA_DATA:?names the folder of real data}" "${OUT:?names a folder to work in}"
 data=$(realpath "$SAMLORA_DATA")
@@ -17,6 +18,8 @@ folder zanzibar oam-buildings/zanzibar/mosaic1024 masks '*'
 folder banepa oam-buildings/banepa/mosaic1024 masks '*'
 folder banepa-512 oam-buildings/banepa-512-train masks '*'
 folder dubai dubai-landcover labels 't[1-57]_*'
+folder dubai-landcover dubai-landcover labels 't[1-57]_*'
+cp "$data/dubai-landcover/classes.json" "$OUT/data/dubai-landcover/"
 folder philippines oam-buildings/philippines/mosaic1024 masks '*'
 # Every fifth column of zanzibar's tiles, and scene t7.
 : >"$OUT/valid.txt"
@@ -25,7 +28,15 @@ for image in "$OUT/data/zanzibar/images/"*; do
   if [ $((x % 5)) = 0 ]; then echo "zanzibar/$stem"; fi
 done >>"$OUT/valid.txt"
 for image in "$OUT/data/dubai/images/"t7_*; do basename "${image%.*}" | sed 's|^|dubai/|'; done >>"$OUT/valid.txt"
-"$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
-  --class 1=building --unlisted background --valid-list "$OUT/valid.txt" \
-  --backbone vit_t --size 256 --batch-size 8 --epochs "${EPOCHS:-12}" --lr 5e-4 --schedule cosine --weight-decay 0.05 --scale 0.5,1.25 \
-  --validate-every 3 --out "$OUT/buildings" "$@"
+grep ^dubai/ "$OUT/valid.txt" | sed 's|^dubai/|dubai-landcover/|' >"$OUT/valid-landcover.txt"
+common=(--size 256 --batch-size 8 --schedule cosine --weight-decay 0.05 --validate-every 3)
+parts=${PARTS:-buildings landcover}
+if [[ " $parts " = *" buildings "* ]]; then
+  "$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
+    --class 1=building --unlisted background --valid-list "$OUT/valid.txt" --backbone vit_t --epochs "${EPOCHS:-12}" --lr 5e-4 \
+    --scale 0.5,1.25 "${common[@]}" --out "$OUT/buildings"
+fi
+if [[ " $parts " = *" landcover "* ]]; then
+  "$SAMLORA" train --data "$OUT/data/dubai-landcover" --ignore 0 --valid-list "$OUT/valid-landcover.txt" --base "$OUT/buildings" \
+    --rank 8 --targets q,v,lin1,lin2 --epochs "${EPOCHS_LANDCOVER:-3}" --lr 1e-3 "${common[@]}" --out "$OUT/landcover"
+fi

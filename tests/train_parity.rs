@@ -12,8 +12,10 @@ use samlora::engine::{DeviceChoice, open_device};
 use samlora::kernels::{self, WindowAttention};
 use samlora::lora;
 use samlora::random::SplitMix;
+use samlora::train::batch::Batch;
 use samlora::train::learner::{Learner, OptimizerOptions, Trained};
 use samlora::train::loss::{DiceOver, LossOptions, Target};
+use samlora::train::replicas::Replicas;
 use samlora::weights::checkpoint::{Adapter, Checkpoint, load};
 use samlora::weights::layout;
 use samlora::weights::modules;
@@ -136,6 +138,58 @@ fn loss_gradients_and_step_equal_the_reference_on_the_gpu() {
         Ok(device) => Case::new(CASES[0].0, &device, false).check("gpu"),
         Err(e) if std::env::var_os("SAMLORA_REQUIRE_GPU").is_some() => panic!("no GPU: {e}"),
         Err(e) => println!("left out: training on the GPU, {e}"),
+    }
+}
+
+/// Two batches on one device, and shared between two (the CPU twice; the CPU and the GPU where there is one), give the same sums; what
+/// the first device learns arrives at the other.
+#[test]
+fn devices_share_a_steps_batches() {
+    let case = Case::new(CASES[0].0, &cpu(), false);
+    let [_, bands, size, _] = case.images.dims();
+    let images = case.values("input_normalised");
+    let labels: Vec<u8> = case.values("target").iter().map(|v| *v as u8).collect();
+    let batch = |i: usize| Batch {
+        count: 1,
+        bands,
+        size,
+        images: images[i * bands * size * size..][..bands * size * size].to_vec(),
+        labels: labels[i * size * size..][..size * size].to_vec(),
+        samples: vec![i],
+    };
+    let batches = [batch(0), batch(1), batch(0)];
+    let loss = LossOptions::default();
+    let sums = |lead: &Learner, replicas: &Replicas| {
+        let (losses, sums) = replicas.accumulate(lead, &batches, &loss, |i| i as u64).unwrap();
+        assert_eq!(losses.len(), 3);
+        assert_eq!(losses[0], losses[2]);
+        (losses, sums.named(lead).unwrap(), sums)
+    };
+    let (alone_losses, alone, _) = sums(&case.learner, &Replicas::new(&case.learner, &[]));
+    let mut second = vec![cpu()];
+    match pollster::block_on(open_device(DeviceChoice::Gpu)) {
+        Ok(device) => second.push(device),
+        Err(e) if std::env::var_os("SAMLORA_REQUIRE_GPU").is_some() => panic!("no GPU: {e}"),
+        Err(e) => println!("left out: a step shared with the GPU, {e}"),
+    }
+    for device in second {
+        let mut case = Case::new(CASES[0].0, &cpu(), false);
+        let mut replicas = Replicas::new(&case.learner, &[device]);
+        for _ in 0..2 {
+            let (losses, shared, sum) = sums(&case.learner, &replicas);
+            for (a, b) in alone_losses.iter().zip(&losses) {
+                assert!((a.total - b.total).abs() < 1e-4, "{a:?} {b:?}");
+            }
+            assert_eq!(alone.len(), shared.len());
+            let whole = norm(alone.iter().flat_map(|(_, v)| v).map(|v| f64::from(*v)));
+            for ((name, a), (other, b)) in alone.iter().zip(&shared) {
+                assert_eq!(name, other);
+                assert!(difference(a, b) / whole < 1e-3, "{name}");
+            }
+            // A step of no length: the second round shows that what is copied back is what is there.
+            case.learner.step(sum, 1e-30, &OptimizerOptions::default()).unwrap();
+            replicas.follow(&case.learner);
+        }
     }
 }
 

@@ -4,20 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 
 use super::augment::AugmentOptions;
 use super::batch::{Batch, BatchOptions, CACHE_BYTES, Loader, seed};
 use super::checkpoint::{self, Progress};
 use super::dataset::Dataset;
 use super::evaluate::{Evaluation, evaluate};
-use super::learner::{Learner, LossValues};
-use super::loss::{LossOptions, Target, loss, upsample};
+use super::learner::Learner;
+use super::loss::{LossOptions, loss, upsample};
 use super::metrics::Metrics;
+use super::replicas::Replicas;
 use super::report::EpochRecord;
 use super::results;
 use super::run::{RunFolder, RunInfo, Settings, settled};
 use super::setup::{self, Prepared};
+use super::upload::upload;
 use crate::engine::Segmenter;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -63,6 +65,7 @@ pub struct Trainer {
     valid: Vec<usize>,
     loss: LossOptions,
     learner: Learner,
+    replicas: Replicas,
     progress: Progress,
     log: Vec<EpochRecord>,
 }
@@ -116,7 +119,13 @@ impl Trainer {
 
     fn new(folder: RunFolder, prepared: Prepared) -> Self {
         let Prepared { info, dataset, train, valid, loss, learner } = prepared;
-        Self { folder, info, dataset, train, valid, loss, learner, progress: Progress::default(), log: Vec::new() }
+        let (progress, replicas) = (Progress::default(), Replicas::new(&learner, &[]));
+        Self { folder, info, dataset, train, valid, loss, learner, replicas, progress, log: Vec::new() }
+    }
+
+    /// Shares each step's batches ([`Settings::accumulate`]) among the trainer's device and `others`.
+    pub fn share_with(&mut self, others: &[Device]) {
+        self.replicas = Replicas::new(&self.learner, others);
     }
 
     /// What the run is made of.
@@ -180,67 +189,56 @@ impl Trainer {
         let steps_an_epoch = batches.div_ceil(settings.accumulate);
         let steps = steps_an_epoch * settings.epochs;
         let (mut watch, mut saved) = (Instant::now(), Instant::now());
-        let mut accumulated = self.learner.accumulator();
         // Of the last step, for the log: a run that was stopped after an epoch's last step makes no other.
         let mut rate = settings.schedule.at(self.progress.step.saturating_sub(1), steps, settings.learning_rate);
         let (epoch, skip) = (self.progress.epoch, self.progress.batch);
+        let mut waiting: Vec<Batch> = Vec::new();
         for (number, batch) in (skip..).zip(loader.epoch(epoch as u64, skip)) {
-            let batch = batch?;
-            // Each batch has its own seed, so that a resumed run draws the same.
-            self.learner.seed(seed([settings.seed, epoch as u64, number as u64]));
-            let loss = self.train_batch(&batch, &mut accumulated)?;
-            if !loss.total.is_finite() {
-                return Err(self.diverged(format!("the loss is {}", loss.total), number));
+            waiting.push(batch?);
+            if waiting.len() < settings.accumulate && number + 1 < batches {
+                continue;
             }
-            self.progress.add(loss);
-            self.progress.images += batch.count;
-            self.progress.epoch_images += batch.count;
+            let first = number + 1 - waiting.len();
+            // Each batch has its own seed, so that a resumed run draws the same.
+            let drawn = |i: usize| seed([settings.seed, epoch as u64, (first + i) as u64]);
+            let (losses, accumulated) = self.replicas.accumulate(&self.learner, &waiting, &self.loss, drawn)?;
+            if let Some(i) = losses.iter().position(|loss| !loss.total.is_finite()) {
+                return Err(self.diverged(format!("the loss is {}", losses[i].total), first + i));
+            }
+            rate = settings.schedule.at(self.progress.step, steps, settings.learning_rate);
+            if let Err(e) = self.learner.step(accumulated, rate, &settings.optimizer) {
+                return Err(if e.kind() == ErrorKind::Invalid { self.diverged(e.to_string(), number) } else { e });
+            }
+            self.replicas.follow(&self.learner);
+            losses.into_iter().for_each(|loss| self.progress.add(loss));
+            let crops: usize = waiting.drain(..).map(|batch| batch.count).sum();
+            self.progress.images += crops;
+            self.progress.epoch_images += crops;
             self.progress.batch = number + 1;
-            if (number + 1) % settings.accumulate == 0 || number + 1 == batches {
-                rate = settings.schedule.at(self.progress.step, steps, settings.learning_rate);
-                let full = std::mem::replace(&mut accumulated, self.learner.accumulator());
-                if let Err(e) = self.learner.step(full, rate, &settings.optimizer) {
-                    return Err(if e.kind() == ErrorKind::Invalid { self.diverged(e.to_string(), number) } else { e });
-                }
-                self.progress.step += 1;
-                let elapsed = watch.elapsed().as_secs_f64();
-                self.progress.seconds += elapsed;
-                self.progress.epoch_seconds += elapsed;
-                watch = Instant::now();
-                let speed = self.progress.epoch_images as f64 / self.progress.epoch_seconds.max(1e-9);
-                let done = self.progress.step as f64 / steps as f64;
-                events(Event::Step {
-                    epoch: [epoch + 1, settings.epochs],
-                    batch: [number + 1, batches],
-                    loss: self.progress.losses().total / (number + 1) as f64,
-                    images_per_second: speed,
-                    left: Duration::try_from_secs_f64(self.progress.seconds / done * (1.0 - done)).unwrap_or_default(),
-                });
-                let stopping = stop();
-                if stopping || saved.elapsed() > CHECKPOINT_INTERVAL {
-                    self.save_last()?;
-                    saved = Instant::now();
-                }
-                if stopping {
-                    return Ok(false);
-                }
+            self.progress.step += 1;
+            let elapsed = watch.elapsed().as_secs_f64();
+            self.progress.seconds += elapsed;
+            self.progress.epoch_seconds += elapsed;
+            watch = Instant::now();
+            let done = self.progress.step as f64 / steps as f64;
+            events(Event::Step {
+                epoch: [epoch + 1, settings.epochs],
+                batch: [number + 1, batches],
+                loss: self.progress.losses().total / (number + 1) as f64,
+                images_per_second: self.progress.epoch_images as f64 / self.progress.epoch_seconds.max(1e-9),
+                left: Duration::try_from_secs_f64(self.progress.seconds / done * (1.0 - done)).unwrap_or_default(),
+            });
+            let stopping = stop();
+            if stopping || saved.elapsed() > CHECKPOINT_INTERVAL {
+                self.save_last()?;
+                saved = Instant::now();
+            }
+            if stopping {
+                return Ok(false);
             }
         }
         self.end_epoch(settings, rate, batches, events)?;
         Ok(true)
-    }
-
-    fn train_batch(&self, batch: &Batch, into: &mut super::learner::Accumulated) -> Result<LossValues> {
-        let (images, target) = self.upload(batch);
-        self.learner.accumulate(images, &target, &self.loss, into)
-    }
-
-    fn upload(&self, batch: &Batch) -> (Tensor<4>, Target) {
-        let Batch { count, bands, size, .. } = *batch;
-        let device = self.learner.device();
-        let images = Tensor::from_data(TensorData::new(batch.images.clone(), [count, bands, size, size]), device);
-        let target = Target::new(&batch.labels, [count, size, size], self.info.classes.len(), device);
-        (images, target)
     }
 
     fn diverged(&self, what: String, batch: usize) -> Error {
@@ -332,7 +330,7 @@ impl Trainer {
         let sam = &self.learner.sam;
         for batch in loader.epoch(0, 0) {
             let batch = batch?;
-            let (images, target) = self.upload(&batch);
+            let (images, target) = upload(&batch, self.info.classes.len(), self.learner.device());
             let logits = upsample(sam.decode(sam.encode(images)), [batch.size, batch.size]);
             let total = super::learner::read(loss(logits, &target, &self.loss).total)?;
             sum += total.first().map_or(f64::NAN, |v| f64::from(*v)) * batch.count as f64;

@@ -3,6 +3,8 @@
 //! Frozen weights stay on the plain device and enter the graph as constants; only what learns is tracked, and only while a
 //! gradient is computed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{AdamW, AdamWConfig, AdamWState, Optimizer};
 use burn::tensor::{Device, Gradients, Tensor};
@@ -50,6 +52,21 @@ impl Accumulated {
     }
 }
 
+impl Accumulated {
+    /// Adds gradients of another device, moved to `device`.
+    pub fn add(&mut self, other: Self, device: &Device) {
+        for (sum, more) in self.gradients.iter_mut().zip(other.gradients) {
+            let Some(more) = more else { continue };
+            let more = more.to_device(device);
+            *sum = Some(match sum.take() {
+                Some(sum) => sum + more,
+                None => more,
+            });
+        }
+        self.count += other.count;
+    }
+}
+
 /// A loss's numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct LossValues {
@@ -73,7 +90,7 @@ pub struct Learner {
     /// Whether blocks are computed again in the backward pass, so that memory holds the activations of one.
     recompute: bool,
     /// What dropout draws in the next batch.
-    seed: u64,
+    seed: AtomicU64,
 }
 
 impl Learner {
@@ -82,7 +99,7 @@ impl Learner {
         let parameters = modules::parameters(&sam, config);
         let slot = |p: &Named| Some(Slot { rate: trained.rate(&p.name, config.depth)?, state: None });
         let slots = parameters.iter().map(slot).collect();
-        Self { sam, config: config.clone(), parameters, slots, device: device.clone(), recompute, seed: 0 }
+        Self { sam, config: config.clone(), parameters, slots, device: device.clone(), recompute, seed: AtomicU64::new(0) }
     }
 
     /// The architecture.
@@ -113,13 +130,13 @@ impl Learner {
     }
 
     /// Decides what dropout draws in the next batch.
-    pub fn seed(&mut self, seed: u64) {
-        self.seed = seed;
+    pub fn seed(&self, seed: u64) {
+        self.seed.store(seed, Ordering::Relaxed);
     }
 
     /// Each block draws from a seed of its own, so that computed again it draws the same.
     fn seed_part(&self, part: usize) {
-        self.device.seed(self.seed.wrapping_add(part as u64));
+        self.device.seed(self.seed.load(Ordering::Relaxed).wrapping_add(part as u64));
     }
 
     /// Adds the gradients of one micro-batch: normalised images `[b, bands, s, s]`. Gives its loss.
@@ -229,6 +246,28 @@ impl Learner {
             index: 0,
         });
         Ok(norm)
+    }
+
+    /// The same on another device, where `sam` is already; the optimiser stays here.
+    pub fn on(&self, sam: Sam, device: &Device) -> Self {
+        let slot = |slot: &Option<Slot>| slot.as_ref().map(|s| Slot { rate: s.rate, state: None });
+        Self {
+            sam,
+            config: self.config.clone(),
+            parameters: self.parameters.clone(),
+            slots: self.slots.iter().map(slot).collect(),
+            device: device.clone(),
+            recompute: self.recompute,
+            seed: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes over what `other`, on any device, has learned.
+    pub fn copy_learned(&mut self, other: &Self) {
+        let mut learned = Learned { slots: &other.slots, device: &self.device, values: Vec::new() };
+        other.sam.visit(&mut learned);
+        let values = learned.values;
+        self.set_values(values);
     }
 
     /// The values of parameter `index`, in the order of its shape.
@@ -389,6 +428,21 @@ impl ModuleVisitor for Read {
             self.found = Some(param.val().dequantize().reshape([count]));
         }
         self.index += 1;
+    }
+}
+
+/// Values of what learns, on another device.
+struct Learned<'a> {
+    slots: &'a [Option<Slot>],
+    device: &'a Device,
+    values: Vec<Option<Tensor<1>>>,
+}
+
+impl ModuleVisitor for Learned<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let count = param.dims().iter().product::<usize>();
+        let learns = matches!(self.slots.get(self.values.len()), Some(Some(_)));
+        self.values.push(learns.then(|| param.val().reshape([count]).to_device(self.device)));
     }
 }
 

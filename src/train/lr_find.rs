@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData};
-
 use super::batch::{BatchOptions, CACHE_BYTES, Loader};
-use super::loss::Target;
 use super::setup::Prepared;
+use super::upload::upload;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What was found.
@@ -56,10 +54,7 @@ pub fn lr_find(prepared: Prepared, steps: usize, mut progress: impl FnMut(usize)
             let batch = batch?;
             let step = found.points.len();
             let rate = RATES[0] * (RATES[1] / RATES[0]).powf(step as f64 / (steps - 1) as f64);
-            let shape = [batch.count, batch.bands, batch.size, batch.size];
-            let images = Tensor::from_data(TensorData::new(batch.images, shape), learner.device());
-            let sizes = [batch.count, batch.size, batch.size];
-            let target = Target::new(&batch.labels, sizes, info.classes.len(), learner.device());
+            let (images, target) = upload(&batch, info.classes.len(), learner.device());
             let mut accumulated = learner.accumulator();
             learner.seed(step as u64);
             let value = learner.accumulate(images, &target, &loss, &mut accumulated)?.total;

@@ -54,7 +54,7 @@ def names(folder):
 def lookup(folder, run):
     """Class index by label value (an array of 65,536) for the masks of `folder`, as the run read its own data: by class
     name where the folder names the run's classes, else by label value. Classes that were not kept are background."""
-    settings, indices = run["settings"], {c["name"].casefold(): c["index"] for c in run["classes"]}
+    settings, indices = run["settings"].get("dataset") or {}, {c["name"].casefold(): c["index"] for c in run["classes"]}
     unlisted = {"background": 0, "ignore": IGNORE}.get(settings.get("unlisted"), UNLISTED)
     other = 0 if settings.get("keep") else unlisted
     named = {value: name.strip().casefold() for value, name in names(folder).items()}

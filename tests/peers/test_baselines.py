@@ -98,7 +98,7 @@ class Chips(unittest.TestCase):
 
     def test_folders_names_keep_and_ignore(self):
         run = {"classes": [{"index": 0, "name": "background"}, {"index": 1, "name": "building"}], "values": [0, 1],
-               "settings": {"keep": ["building"], "ignore": [9]}}
+               "settings": {"dataset": {"keep": ["building"], "ignore": [9]}}}
         with tempfile.TemporaryDirectory() as place:
             plain, export = pathlib.Path(place, "a/chips"), pathlib.Path(place, "b/chips")
             for folder, masks, values in ((plain, "masks", [0, 1, 5, 9]), (export, "labels", [0, 10, 20, 9])):
@@ -113,7 +113,7 @@ class Chips(unittest.TestCase):
                 self.assertEqual(chips.read(sample)[1].tolist(), [[0, 1, 0, 255]])
             self.assertEqual(chips.select(samples, ["b/chips/1"]), samples[1:])
             self.assertRaisesRegex(chips.DataError, "2 samples", chips.select, samples, ["chips/1"])
-            del run["settings"]["keep"]
+            del run["settings"]["dataset"]["keep"]
             self.assertRaisesRegex(chips.DataError, "value 5", chips.read, chips.open_folder(plain, run)[0])
             (plain / "masks/1.png").unlink()
             self.assertRaisesRegex(chips.DataError, "no mask", chips.open_folder, plain, run)

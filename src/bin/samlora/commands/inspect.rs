@@ -124,6 +124,12 @@ fn package(path: &Path, as_json: bool) -> Result<()> {
         let [r, g, b] = class.color;
         say(format_args!("  {:>3} #{r:02x}{g:02x}{b:02x} {}", class.index, class.name))?;
     }
+    if let Some(metrics) = &manifest.metrics {
+        say(format_args!("measured on its validation samples:"))?;
+        for (name, value) in metrics {
+            say(format_args!("  {name} {value:.4}"))?;
+        }
+    }
     for (name, text) in
         [("licence", &manifest.licence), ("attribution", &manifest.attribution), ("tool", &manifest.tool)]
     {

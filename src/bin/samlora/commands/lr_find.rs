@@ -33,9 +33,10 @@ pub struct LrFindArgs {
 
 /// Runs the command.
 pub fn run(args: &LrFindArgs) -> Result<()> {
-    let device = args.settings.device()?;
+    let devices = args.settings.devices()?;
+    let device = &devices[0];
     let settings = args.settings.settings(None, 1)?;
-    let prepared = prepare(settings, &device, &args.settings.device, &mut |message| eprintln!("{message}"))?;
+    let prepared = prepare(settings, device, &args.settings.device.join(","), &mut |message| eprintln!("{message}"))?;
     let progress = bar(args.steps as u64, "trying", "steps");
     let found = lr_find(prepared, args.steps, |done| progress.set_position(done as u64))?;
     progress.finish_and_clear();

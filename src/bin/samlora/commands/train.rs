@@ -120,9 +120,9 @@ pub struct SettingsArgs {
     /// Decides weights, crops and dropout
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub seed: u64,
-    /// cpu, gpu or cuda
-    #[arg(long, default_value = "cpu", value_parser = ["cpu", "gpu", "cuda"])]
-    pub device: String,
+    /// cpu, gpu or cuda; several GPUs as gpu:0,gpu:1 or cuda:0,cuda:1, which share the batches of --accumulate
+    #[arg(long, default_value = "cpu", value_delimiter = ',', value_name = "DEVICE,..")]
+    pub device: Vec<String>,
     /// Threads on the CPU [default: all]
     #[arg(long)]
     pub threads: Option<usize>,
@@ -250,19 +250,43 @@ impl SettingsArgs {
         })
     }
 
-    /// The device that was asked for.
-    pub fn device(&self) -> Result<Device> {
+    /// The devices that were asked for, at least one.
+    pub fn devices(&self) -> Result<Vec<Device>> {
         set_threads(self.threads)?;
-        match self.device.as_str() {
-            "gpu" => pollster::block_on(open_device(DeviceChoice::Gpu)),
-            #[cfg(feature = "cuda")]
-            "cuda" => Ok(Device::cuda(0)),
-            #[cfg(not(feature = "cuda"))]
-            "cuda" => Err(Error::new(ErrorKind::Unsupported, "this build has no CUDA")
+        let devices: Vec<Device> = self.device.iter().map(|name| device(name)).collect::<Result<_>>()?;
+        if devices.len() > self.accumulate && !self.data.is_empty() {
+            let message = format!("{} devices for {} batches a step", devices.len(), self.accumulate);
+            return Err(Error::new(ErrorKind::Invalid, message)
                 .at("--device")
-                .remedy("build with --features cuda, or use --device gpu")),
-            _ => pollster::block_on(open_device(DeviceChoice::Cpu)),
+                .remedy(format!("give --accumulate {} or a multiple of it", devices.len())));
         }
+        Ok(devices)
+    }
+}
+
+/// The device called `name`: `cpu`, `gpu`, `cuda`, or one of several GPUs as `gpu:1` or `cuda:1`.
+fn device(name: &str) -> Result<Device> {
+    let unknown = || {
+        Error::new(ErrorKind::Invalid, format!("{name:?} is no device"))
+            .at("--device")
+            .remedy("cpu, gpu or cuda; one of several GPUs as gpu:1 or cuda:1")
+    };
+    let (kind, index) = match name.split_once(':') {
+        Some((kind, index)) => (kind, Some(index.parse::<usize>().map_err(|_| unknown())?)),
+        None => (name, None),
+    };
+    match (kind, index) {
+        ("cpu", _) => pollster::block_on(open_device(DeviceChoice::Cpu)),
+        ("gpu", None) => pollster::block_on(open_device(DeviceChoice::Gpu)),
+        #[cfg(feature = "gpu")]
+        ("gpu", Some(index)) => Ok(Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(index))),
+        #[cfg(feature = "cuda")]
+        ("cuda", index) => Ok(Device::cuda(index.unwrap_or(0))),
+        #[cfg(not(feature = "cuda"))]
+        ("cuda", _) => Err(Error::new(ErrorKind::Unsupported, "this build has no CUDA")
+            .at("--device")
+            .remedy("build with --features cuda, or use --device gpu")),
+        _ => Err(unknown()),
     }
 }
 
@@ -271,20 +295,22 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> Result<()> {
-    let device = args.settings.device()?;
+    let devices = args.settings.devices()?;
+    let device = devices[0].clone();
     let mut display = Display::new();
     let mut trainer = if args.resume {
         Trainer::resume(&args.out, &device, &mut |event| display.show(event))?
     } else {
         let settings = args.settings.settings(args.patience, args.validate_every)?;
-        let name = &args.settings.device;
-        Trainer::start(settings, &args.out, &device, name, &mut |event| display.show(event))?
+        let name = args.settings.device.join(",");
+        Trainer::start(settings, &args.out, &device, &name, &mut |event| display.show(event))?
     };
     display.show(Event::Message(format!(
         "{} of {} parameters learn",
         trainer.info().learning_parameters,
         trainer.info().architecture.backbone_name().unwrap_or("a custom model's")
     )));
+    trainer.share_with(&devices[1..]);
     stop_on_interrupt();
     let outcome = trainer.run(&|| STOPPED.load(Ordering::Relaxed), &mut |event| display.show(event))?;
     display.clear();

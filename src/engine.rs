@@ -19,6 +19,10 @@ use crate::weights::package::{self, LoadProgress, PackageSource};
 mod clock;
 mod device;
 
+#[cfg(feature = "cuda")]
+pub use device::cuda;
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+pub use device::numbered_gpu;
 pub use device::{DeviceChoice, open_device};
 
 use clock::Stopwatch;

@@ -395,7 +395,7 @@ fn damaged_bytes_never_panic() {
             let mut bytes = whole.clone();
             for _ in 0..1 + random.next_u64() % 3 {
                 // The tags stand at the end, after at most 512 bytes of samples.
-                let first = whole.len().saturating_sub(300) * usize::from(random.next_u64() % 4 > 0);
+                let first = whole.len().saturating_sub(300) * usize::from(!random.next_u64().is_multiple_of(4));
                 let at = first + random.next_u64() as usize % (whole.len() - first);
                 bytes[at] = random.next_u64() as u8;
             }

@@ -29,7 +29,7 @@ for image in "$OUT/data/zanzibar/images/"*; do
 done >>"$OUT/valid.txt"
 for image in "$OUT/data/dubai/images/"t7_*; do basename "${image%.*}" | sed 's|^|dubai/|'; done >>"$OUT/valid.txt"
 grep ^dubai/ "$OUT/valid.txt" | sed 's|^dubai/|dubai-landcover/|' >"$OUT/valid-landcover.txt"
-common=(--size 256 --batch-size 8 --schedule cosine --weight-decay 0.05 --validate-every 3)
+common=(--size 256 --batch-size 8 --schedule cosine --weight-decay 0.05 --validate-every "${VALIDATE_EVERY:-3}")
 parts=${PARTS:-buildings landcover}
 if [[ " $parts " = *" buildings "* ]]; then
   "$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
@@ -38,5 +38,5 @@ if [[ " $parts " = *" buildings "* ]]; then
 fi
 if [[ " $parts " = *" landcover "* ]]; then
   "$SAMLORA" train --data "$OUT/data/dubai-landcover" --ignore 0 --valid-list "$OUT/valid-landcover.txt" --base "$OUT/buildings" \
-    --rank 8 --targets q,v,lin1,lin2 --epochs "${EPOCHS_LANDCOVER:-3}" --lr 1e-3 "${common[@]}" --out "$OUT/landcover"
+    --rank 8 --targets q,v,lin1,lin2 --epochs "${EPOCHS_LANDCOVER:-2}" --lr 1e-3 "${common[@]}" --out "$OUT/landcover"
 fi

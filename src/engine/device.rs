@@ -35,6 +35,18 @@ impl std::str::FromStr for DeviceChoice {
     }
 }
 
+/// One of several GPUs by its number from 0, among discrete ones, through wgpu; it is set up when it is first used.
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+pub fn numbered_gpu(number: usize) -> Device {
+    Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(number))
+}
+
+/// An NVIDIA GPU by its number from 0, through CUDA.
+#[cfg(feature = "cuda")]
+pub fn cuda(number: usize) -> Device {
+    Device::cuda(number)
+}
+
 /// Opens a device; a GPU is opened once and shared by all that ask for it.
 ///
 /// # Errors

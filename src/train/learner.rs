@@ -99,7 +99,15 @@ impl Learner {
         let parameters = modules::parameters(&sam, config);
         let slot = |p: &Named| Some(Slot { rate: trained.rate(&p.name, config.depth)?, state: None });
         let slots = parameters.iter().map(slot).collect();
-        Self { sam, config: config.clone(), parameters, slots, device: device.clone(), recompute, seed: AtomicU64::new(0) }
+        Self {
+            sam,
+            config: config.clone(),
+            parameters,
+            slots,
+            device: device.clone(),
+            recompute,
+            seed: AtomicU64::new(0),
+        }
     }
 
     /// The architecture.
@@ -183,7 +191,7 @@ impl Learner {
         self.collect(&tracked, &graph, into);
         let mut gradient = last.grad(&graph);
         // Each block again, with a graph, from the last to the first.
-        for (i, (block, input)) in tracked.image_encoder.blocks.iter().zip(inputs.into_iter()).enumerate().rev() {
+        for (i, (block, input)) in tracked.image_encoder.blocks.iter().zip(inputs).enumerate().rev() {
             let Some(output_gradient) = gradient else { break };
             self.seed_part(i);
             let input = input.autodiff().require_grad();

@@ -53,8 +53,12 @@ impl Replicas {
         } else {
             std::thread::scope(|scope| {
                 let share = &share;
-                let others: Vec<_> =
-                    self.others.iter().zip(1..).map(|(learner, first)| scope.spawn(move || share(learner, first))).collect();
+                let others: Vec<_> = self
+                    .others
+                    .iter()
+                    .zip(1..)
+                    .map(|(learner, first)| scope.spawn(move || share(learner, first)))
+                    .collect();
                 let (mut losses, mut sum) = share(lead, 0)?;
                 for other in others {
                     let failed = |_| Error::new(ErrorKind::Device, "a device's thread ended");

@@ -169,10 +169,10 @@ fn assemble(
 /// The folders of a run's samples, that of validation last.
 fn folders(settings: &Settings) -> Vec<PathBuf> {
     let mut folders = settings.data.clone();
-    if let SplitRule::Folder(valid) = &settings.split {
-        if !folders.contains(valid) {
-            folders.push(valid.clone());
-        }
+    if let SplitRule::Folder(valid) = &settings.split
+        && !folders.contains(valid)
+    {
+        folders.push(valid.clone());
     }
     folders
 }

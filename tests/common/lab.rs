@@ -44,7 +44,9 @@ impl Lab {
             let image = image::RgbImage::from_fn(side, side, |x, y| {
                 let label = labels[(y * side + x) as usize];
                 let noise = (random.next_u64() % 50) as u8;
-                image::Rgb([60, 150, 100].map(|v: u8| v + noise).map(|v| if label == 0 { v / 2 } else { v + 20 * label }))
+                image::Rgb(
+                    [60, 150, 100].map(|v: u8| v + noise).map(|v| if label == 0 { v / 2 } else { v + 20 * label }),
+                )
             });
             image.save(lab.path(&format!("data/images/c{i}.png"))).unwrap();
             let mask = image::GrayImage::from_raw(side, side, labels).unwrap();

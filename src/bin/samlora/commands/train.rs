@@ -1,7 +1,7 @@
 //! `samlora train`: from labelled chips to an adapter, a report and a folder that packages are made of.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use samlora::engine::{Device, DeviceChoice, open_device};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::lora::{LoraConfig, Target};
 use samlora::train::augment::AugmentOptions;
+use samlora::train::dataset::split::SplitRule;
 use samlora::train::fit::{Event, Trainer};
 use samlora::train::learner::{DecoderTraining, OptimizerOptions, Trained};
 use samlora::train::loss::{DiceOver, LossOptions};
@@ -206,13 +207,16 @@ impl SettingsArgs {
             }
         }
         Ok(Settings {
-            data: self.data.clone(),
+            data: self.data.iter().map(|path| absolute(path)).collect::<Result<_>>()?,
             dataset: self.labels.options()?,
-            split: self.split.rule()?,
+            split: match self.split.rule()? {
+                SplitRule::Folder(path) => SplitRule::Folder(absolute(&path)?),
+                rule => rule,
+            },
             valid_share: self.split.valid_share,
             split_seed: self.split.split_seed,
             backbone: backbone.map(|b| b.name.to_owned()),
-            base: self.base.clone(),
+            base: self.base.as_deref().map(absolute).transpose()?,
             lora: lora.transpose()?,
             trained: Trained {
                 decoder,
@@ -264,6 +268,11 @@ impl SettingsArgs {
     }
 }
 
+/// A path that a run can be gone on with from another folder.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| Error::from(e).at(path.display()))
+}
+
 /// The device called `name`: `cpu`, `gpu`, `cuda`, or one of several GPUs as `gpu:1` or `cuda:1`.
 fn device(name: &str) -> Result<Device> {
     let unknown = || {
@@ -279,9 +288,9 @@ fn device(name: &str) -> Result<Device> {
         ("cpu", _) => pollster::block_on(open_device(DeviceChoice::Cpu)),
         ("gpu", None) => pollster::block_on(open_device(DeviceChoice::Gpu)),
         #[cfg(feature = "gpu")]
-        ("gpu", Some(index)) => Ok(Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(index))),
+        ("gpu", Some(index)) => Ok(samlora::engine::numbered_gpu(index)),
         #[cfg(feature = "cuda")]
-        ("cuda", index) => Ok(Device::cuda(index.unwrap_or(0))),
+        ("cuda", index) => Ok(samlora::engine::cuda(index.unwrap_or(0))),
         #[cfg(not(feature = "cuda"))]
         ("cuda", _) => Err(Error::new(ErrorKind::Unsupported, "this build has no CUDA")
             .at("--device")

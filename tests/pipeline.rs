@@ -181,11 +181,11 @@ fn windows_without_data_are_not_run() {
 fn errors_of_the_reader_come_through_and_an_empty_image_is_one() {
     use samlora::error::{Error, ErrorKind};
     let segmenter = tiny();
-    let read = |_, _, _, _| Err(Error::new(ErrorKind::Io, "the drive is gone"));
+    let read = |_, _, _, _| Err::<Option<RgbImage>, _>(Error::new(ErrorKind::Io, "the drive is gone"));
     let found = pollster::block_on(segmenter.run(200, 200, &ALL, read, |_| ()));
     assert_eq!(found.unwrap_err().kind(), ErrorKind::Io);
     for (width, height) in [(0, 0), (0, 5), (5, 0)] {
-        let read = |_, _, _, _| Ok(None);
+        let read = |_, _, _, _| Ok(None::<RgbImage>);
         let found = pollster::block_on(segmenter.run(width, height, &ALL, read, |_| ()));
         assert_eq!(found.unwrap_err().kind(), ErrorKind::Invalid);
     }

@@ -81,7 +81,7 @@ function showInfo(info: SegmenterInfo): void {
     const name = description || [vendor, architecture].filter(Boolean).join(" ") || "unnamed";
     facts.push(["Adapter", isFallback ? `${name} (software)` : name]);
   }
-  if (info.groundResolution) facts.push(["Resolution", `${info.groundResolution} m per pixel`]);
+  if (info.groundResolution) facts.push(["Resolution", `${Number(info.groundResolution.toPrecision(2))} m per pixel`]);
   if (info.licence) facts.push(["Licence", info.licence]);
   if (info.attribution) facts.push(["Attribution", info.attribution]);
   fillFacts(element("info"), facts);

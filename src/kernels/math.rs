@@ -23,27 +23,9 @@ pub fn exp(x: f32) -> f32 {
     f32::from_bits(value.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
-/// `x / 2 (1 + erf(x / sqrt 2))` with an absolute error of at most 4e-7 |x|, rounding included: Abramowitz and Stegun
-/// 7.1.26.
+/// The normal distribution's tail beyond |x|, `(1 - erf(|x| / sqrt 2)) / 2` by Abramowitz and Stegun 7.1.26, and `e^(-x^2 / 2)`.
 #[inline(always)]
-pub fn gelu(x: f32) -> f32 {
-    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
-    let t = 1.0 / (1.0 + 0.327_591_1 * z);
-    let p = 1.061_405_4;
-    let p = p * t - 1.453_152;
-    let p = p * t + 1.421_413_7;
-    let p = p * t - 0.284_496_74;
-    let p = p * t + 0.254_829_6;
-    // 1 - erf(z), halved
-    let tail = 0.5 * p * t * exp(-z * z);
-    x * if x < 0.0 { tail } else { 1.0 - tail }
-}
-
-/// The derivative of [`gelu`], `P(x) + x p(x)` with the normal distribution's P and p; absolute error at most 1e-6.
-#[cfg(feature = "train")]
-#[inline(always)]
-pub fn gelu_slope(x: f32) -> f32 {
-    const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
+fn tail(x: f32) -> (f32, f32) {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let density = exp(-z * z);
     let t = 1.0 / (1.0 + 0.327_591_1 * z);
@@ -52,7 +34,22 @@ pub fn gelu_slope(x: f32) -> f32 {
     let p = p * t + 1.421_413_7;
     let p = p * t - 0.284_496_74;
     let p = p * t + 0.254_829_6;
-    let tail = 0.5 * p * t * density;
+    (0.5 * p * t * density, density)
+}
+
+/// `x / 2 (1 + erf(x / sqrt 2))` with an absolute error of at most 4e-7 |x|, rounding included.
+#[inline(always)]
+pub fn gelu(x: f32) -> f32 {
+    let (tail, _) = tail(x);
+    x * if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+/// The derivative of [`gelu`], `P(x) + x p(x)` with the normal distribution's P and p; absolute error at most 1e-6.
+#[cfg(feature = "train")]
+#[inline(always)]
+pub fn gelu_slope(x: f32) -> f32 {
+    const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
+    let (tail, density) = tail(x);
     let below = if x < 0.0 { tail } else { 1.0 - tail };
     below + x * density * FRAC_1_SQRT_2PI
 }

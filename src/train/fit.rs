@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 
 use super::augment::AugmentOptions;
-use super::batch::{Batch, BatchOptions, CACHE_BYTES, Loader, seed};
+use super::batch::{Batch, BatchOptions, Loader, seed};
 use super::checkpoint::{self, Progress};
 use super::dataset::Dataset;
 use super::evaluate::{Evaluation, evaluate};
@@ -140,17 +140,7 @@ impl Trainer {
     /// device.
     pub fn run(&mut self, stop: &dyn Fn() -> bool, events: &mut dyn FnMut(Event)) -> Result<Option<Outcome>> {
         let settings = self.info.settings.clone();
-        let options = BatchOptions {
-            size: settings.size,
-            batch_size: settings.batch_size,
-            crops: settings.crops,
-            augment: settings.augment.clone(),
-            normalization: self.info.normalization.clone(),
-            seed: settings.seed,
-            workers: 1,
-            cache_bytes: CACHE_BYTES,
-        };
-        let loader = Loader::new(self.dataset.clone(), self.train.clone(), options);
+        let loader = setup::loader(&self.info, &self.dataset, &self.train);
         while self.progress.epoch < settings.epochs && !self.stalled() {
             if !self.epoch(&settings, &loader, stop, events)? {
                 return Ok(None);

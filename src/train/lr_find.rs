@@ -1,9 +1,6 @@
 //! A learning rate range test (Smith 2017): the rate grows with every step until the loss diverges.
 
-use std::sync::Arc;
-
-use super::batch::{BatchOptions, CACHE_BYTES, Loader};
-use super::setup::Prepared;
+use super::setup::{Prepared, loader};
 use super::upload::upload;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -35,17 +32,7 @@ pub fn lr_find(prepared: Prepared, steps: usize, mut progress: impl FnMut(usize)
     }
     let Prepared { info, dataset, train, loss, mut learner, .. } = prepared;
     let settings = &info.settings;
-    let options = BatchOptions {
-        size: settings.size,
-        batch_size: settings.batch_size,
-        crops: settings.crops,
-        augment: settings.augment.clone(),
-        normalization: info.normalization.clone(),
-        seed: settings.seed,
-        workers: 1,
-        cache_bytes: CACHE_BYTES,
-    };
-    let loader = Loader::new(Arc::clone(&dataset), train, options);
+    let loader = loader(&info, &dataset, &train);
     let mut found = LrFind { points: Vec::new(), smoothed: Vec::new(), suggestion: None };
     let (mut average, mut best) = (0.0, f64::INFINITY);
     'test: for epoch in 0.. {

@@ -117,29 +117,33 @@ fn host(sam: &Sam, config: &SamConfig, device: &Device) -> Result<BTreeMap<Strin
     reader.parameters().iter().enumerate().map(read).collect()
 }
 
-/// The encoder's factors, their scale folded into B so that the file needs no alpha. SAMed's names where q and v of all blocks are
-/// adapted, else this crate's.
-fn adapter(learner: &Learner, config: &SamConfig) -> Result<BTreeMap<String, HostTensor>> {
-    let mut found = BTreeMap::new();
-    let attached = host(&learner.sam, config, learner.device())?;
-    let all = (0..config.depth).flat_map(|b| Target::ALL.map(|t| (b, t)));
-    let has = |block: usize, target: Target| attached.contains_key(&lora_name(block, target, Side::A));
-    let samed = all.clone().all(|(b, t)| has(b, t) == matches!(t, Target::Query | Target::Value));
-    let scales = lora::scales(&learner.sam, config);
-    for (block, target) in all {
+/// The encoder's factors, block by block, their scale folded into B so that what they are written to needs no alpha.
+fn factors(learner: &Learner, config: &SamConfig) -> Result<Vec<(usize, Target, Side, HostTensor)>> {
+    let mut found = Vec::new();
+    let mut attached = host(&learner.sam, config, learner.device())?;
+    for ((block, target), scale) in lora::scales(&learner.sam, config) {
         for side in [Side::A, Side::B] {
-            let name = lora_name(block, target, side);
-            let Some(tensor) = attached.get(&name) else { continue };
-            let mut tensor = tensor.clone();
+            let Some(mut tensor) = attached.remove(&lora_name(block, target, side)) else { continue };
             if side == Side::B {
-                let scale = scales.get(&(block, target)).copied().unwrap_or(1.0) as f32;
-                tensor.values.iter_mut().for_each(|v| *v *= scale);
+                tensor.values.iter_mut().for_each(|v| *v *= scale as f32);
             }
-            let stored = if samed { samed_name(block, target, side).unwrap_or(name) } else { name };
-            found.insert(stored, tensor);
+            found.push((block, target, side, tensor));
         }
     }
     Ok(found)
+}
+
+/// [`factors`] by SAMed's names where q and v of all blocks are adapted, else by this crate's.
+fn adapter(learner: &Learner, config: &SamConfig) -> Result<BTreeMap<String, HostTensor>> {
+    let adapted = lora::scales(&learner.sam, config);
+    let samed = (0..config.depth)
+        .flat_map(|b| Target::ALL.map(|t| (b, t)))
+        .all(|(b, t)| adapted.contains_key(&(b, t)) == matches!(t, Target::Query | Target::Value));
+    let named = factors(learner, config)?.into_iter().map(|(block, target, side, tensor)| {
+        let stored = if samed { samed_name(block, target, side) } else { None };
+        (stored.unwrap_or_else(|| lora_name(block, target, side)), tensor)
+    });
+    Ok(named.collect())
 }
 
 fn write_tensors(path: &Path, tensors: &BTreeMap<String, HostTensor>, classes: &[crate::config::Class]) -> Result<()> {
@@ -246,20 +250,12 @@ type Tensors = (Vec<(String, Vec<usize>)>, BTreeMap<String, HostTensor>);
 fn adapter_tensors(learner: &Learner, config: &SamConfig, merged: BTreeMap<String, HostTensor>) -> Result<Tensors> {
     let mut values: BTreeMap<String, HostTensor> =
         merged.into_iter().filter(|(name, _)| !name.starts_with("image_encoder.")).collect();
-    let attached = host(&learner.sam, config, learner.device())?;
-    let scales = lora::scales(&learner.sam, config);
     let mut order: Vec<(String, Vec<usize>)> = layout::tensors(config);
     order.retain(|(name, _)| !name.starts_with("image_encoder."));
-    for ((block, target), scale) in scales {
-        for side in [Side::A, Side::B] {
-            let name = lora_name(block, target, side);
-            let Some(mut tensor) = attached.get(&name).cloned() else { continue };
-            if side == Side::B {
-                tensor.values.iter_mut().for_each(|v| *v *= scale as f32);
-            }
-            order.push((name.clone(), tensor.shape.clone()));
-            values.insert(name, tensor);
-        }
+    for (block, target, side, tensor) in factors(learner, config)? {
+        let name = lora_name(block, target, side);
+        order.push((name.clone(), tensor.shape.clone()));
+        values.insert(name, tensor);
     }
     Ok((order, values))
 }

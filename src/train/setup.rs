@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
+use super::batch::{BatchOptions, CACHE_BYTES, Loader};
 use super::dataset::split::{SplitRule, split};
 use super::dataset::{Dataset, Scan};
 use super::learner::{DecoderTraining, Learner};
@@ -107,6 +108,22 @@ pub fn prepare_again(info: RunInfo, device: &Device, message: &mut dyn FnMut(Str
         device_name: &info.device,
     };
     assemble(settings, device, dataset, &scan, base, given)
+}
+
+/// The batches that a run trains on.
+pub fn loader(info: &RunInfo, dataset: &Arc<Dataset>, train: &[usize]) -> Loader {
+    let settings = &info.settings;
+    let options = BatchOptions {
+        size: settings.size,
+        batch_size: settings.batch_size,
+        crops: settings.crops,
+        augment: settings.augment.clone(),
+        normalization: info.normalization.clone(),
+        seed: settings.seed,
+        workers: 1,
+        cache_bytes: CACHE_BYTES,
+    };
+    Loader::new(dataset.clone(), train.to_vec(), options)
 }
 
 struct Given<'a> {

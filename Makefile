@@ -65,8 +65,8 @@ types:
 	cd www && npm run --silent check
 
 # In a folder of its own: clippy shares nothing with a build, and so neither waits for the other.
-lint: ## clippy
-	cargo clippy --locked --all-targets --target-dir "$(CARGO_TARGET_DIR)/lint" -- -D warnings
+lint: ## clippy, with the CUDA device compiled too
+	cargo clippy --locked --all-targets --features cuda --target-dir "$(CARGO_TARGET_DIR)/lint" -- -D warnings
 
 # A missing GPU is a failure where Mesa's software driver is installed, and left out elsewhere; with CI set, nothing is left
 # out for want of a GPU or of Python.

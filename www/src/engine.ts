@@ -1,13 +1,38 @@
-// What runs a model: one interface, on the calling thread (local.ts) or in a worker (remote.ts). Pixels and masks in,
-// masks out; `Segmenter` puts the browser's own types around it.
+// What runs models: one interface, on the calling thread (local.ts), in a worker (remote.ts), or in workers that are started
+// and replaced as needed (pool.ts). Pixels and masks in, masks out; `Segmenter` puts the browser's own types around it.
 
 import type { Pixels } from "./image.ts";
 import type { Source } from "./source.ts";
-import type { ClassStats, Device, LoadProgress, Logits, OverlayOptions, PolygonOptions, SegmenterInfo, Timings } from "./types.ts";
+import type {
+  ClassStats,
+  Device,
+  LoadProgress,
+  Logits,
+  OverlayOptions,
+  PolygonOptions,
+  SegmenterEvent,
+  SegmenterInfo,
+  Timings,
+} from "./types.ts";
+
+/** Names a loaded model within an engine; chosen by the caller. */
+export type ModelId = number;
 
 export interface LoadRequest {
+  model: ModelId;
   source: Source;
   device: Device | "auto";
+  /** Use this browser's storage. */
+  store: boolean;
+  /** The loaded model that an adapter package is put onto. */
+  base?: ModelId;
+}
+
+/** What `load` tells while it runs. */
+export interface LoadWatch {
+  onProgress?: (progress: LoadProgress) => void;
+  onEvent?: (event: SegmenterEvent) => void;
+  signal?: AbortSignal;
 }
 
 /** The masks of one image, `[height, width]`. */
@@ -19,8 +44,12 @@ export interface Masks {
 }
 
 export interface SegmentRequest {
+  model: ModelId;
   pixels: Pixels;
   probabilities: boolean;
+  /** By class index. */
+  thresholds?: Record<number, number>;
+  minPixels?: number;
 }
 
 export interface SegmentReply extends Masks {
@@ -29,23 +58,33 @@ export interface SegmentReply extends Masks {
   stats: ClassStats[];
 }
 
+export interface LogitsRequest {
+  model: ModelId;
+  pixels: Pixels;
+}
+
 export interface OverlayRequest {
+  model: ModelId;
   masks: Masks;
   options: OverlayOptions;
 }
 
 export interface PolygonRequest {
+  model: ModelId;
   masks: Masks;
   options: PolygonOptions;
 }
 
 export interface Engine {
-  load(request: LoadRequest, onProgress: (progress: LoadProgress) => void, signal?: AbortSignal): Promise<SegmenterInfo>;
+  load(request: LoadRequest, watch: LoadWatch): Promise<SegmenterInfo>;
   segment(request: SegmentRequest, signal?: AbortSignal): Promise<SegmentReply>;
-  logits(pixels: Pixels): Promise<Logits>;
+  logits(request: LogitsRequest): Promise<Logits>;
   /** RGBA8 of the class colours. */
   overlay(request: OverlayRequest): Promise<Uint8ClampedArray>;
   /** GeoJSON text. */
   polygons(request: PolygonRequest): Promise<string>;
+  /** Gives one model's memory back. */
+  unload(model: ModelId): void;
+  /** Gives everything back; calls that wait are rejected with code `disposed`. */
   close(): void;
 }

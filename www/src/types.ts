@@ -1,5 +1,7 @@
 // The public types.
 
+import type { Segmenter } from "./segmenter.ts";
+
 /** Where a model runs. */
 export type Device = "gpu" | "cpu";
 
@@ -36,6 +38,14 @@ export interface SegmenterInfo {
   groundResolution?: number;
   licence?: string;
   attribution?: string;
+  /** `merged` (a whole model), `base` (classes come with adapters) or `adapter` (on its base). */
+  kind: "merged" | "base" | "adapter";
+  /** Numbers that the device computes with. */
+  precision: "f32" | "f16";
+  /** Most images that are segmented at the same time: workers of the CPU device; 1 on a GPU. */
+  workers: number;
+  /** Whether the whole package is in this browser's storage, so that it loads without network. */
+  stored: boolean;
   /** Bytes of the package: manifest and shards. */
   bytes: number;
   /** Milliseconds from the call of `load` until the model was ready. */
@@ -61,10 +71,18 @@ export interface LoadProgress {
 }
 
 /**
- * A model package: the URL of its folder, the files of a dropped or chosen folder, or a function that gives the bytes of a
- * named file of the package.
+ * A model package: the URL of its folder or of its `.samlora` file, the files of a dropped or chosen folder, a folder's
+ * handle, a `.samlora` file as `Blob` or bytes, or a function that gives the bytes of a named file of the package.
  */
-export type PackageInput = string | URL | Iterable<File> | ReadFile;
+export type PackageInput =
+  | string
+  | URL
+  | Iterable<File>
+  | FileSystemDirectoryHandle
+  | Blob
+  | ArrayBuffer
+  | Uint8Array
+  | ReadFile;
 
 /** Gives the bytes of one file of a package (`samlora.json` or a shard). */
 export type ReadFile = (file: string, options: ReadOptions) => Promise<Uint8Array>;
@@ -76,14 +94,36 @@ export interface ReadOptions {
 }
 
 export interface LoadOptions {
-  /** `auto` (the default) takes a hardware GPU that the browser really offers, else the CPU. */
-  device?: Device | "auto";
+  /**
+   * `auto` (the default) takes a hardware GPU that this browser really offers and that passes its self-test, else the CPU.
+   * A page's own `GPUDevice` is used as it is; the model then runs on the calling thread.
+   */
+  device?: Device | "auto" | GPUDevice;
   /** Run in a worker, so that the page stays responsive (default), or on the calling thread. */
   worker?: boolean;
+  /** Most workers of the CPU device, each with a copy of the model; by cores and the model's size unless given. */
+  workers?: number;
+  /** The base of an adapter package: its package, or a segmenter that has it loaded, whose device and memory are shared. */
+  base?: Segmenter | PackageInput;
+  /** Keep downloaded packages in this browser's storage, and take them from there (default). */
+  store?: boolean;
   /** Stops the download; `load` then rejects with the signal's reason. */
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
+  /** Tells of what happens beside the calls, while loading and as long as the segmenter lives. */
+  onEvent?: (event: SegmenterEvent) => void;
 }
+
+/** Something that a page may want to tell its user; no call fails because of it. */
+export type SegmenterEvent =
+  /** The GPU was lost or failed; the model is loaded anew and the interrupted image segmented again. */
+  | { type: "lost"; device: Device; message: string }
+  /** The model runs again, on `device`. */
+  | { type: "recovered"; device: Device }
+  /** The model does not run where it was wished for, or no longer: `device` is where it runs from now on. */
+  | { type: "fallback"; device: Device; message: string }
+  /** The package could not be kept in storage (no room, or a private window) and is in memory alone. */
+  | { type: "unstored"; message: string };
 
 /** Anything with pixels. */
 export type ImageInput =
@@ -98,7 +138,11 @@ export type ImageInput =
 export interface SegmentOptions {
   /** Also return every class's probability. */
   probabilities?: boolean;
-  /** Gives up before the work starts; `segment` then rejects with the signal's reason. */
+  /** Confidence (0 to 1) below which a pixel becomes background, by the class's name or index; instead of the package's. */
+  thresholds?: Record<string | number, number>;
+  /** Regions of fewer pixels take the class around them. */
+  minPixels?: number;
+  /** Stops the work within one layer's time; `segment` then rejects with the signal's reason. */
   signal?: AbortSignal;
 }
 
@@ -107,6 +151,13 @@ export interface OverlayOptions {
   opacity?: number;
   /** Draw the pixels along a class's edge darker. */
   outline?: boolean;
+  /** Indices of the classes to draw; all but background unless given. */
+  classes?: readonly number[];
+}
+
+export interface BlobOptions extends OverlayOptions {
+  /** `image/png` (the default) or `image/webp`. */
+  type?: string;
 }
 
 export interface PolygonOptions {
@@ -116,6 +167,8 @@ export interface PolygonOptions {
   tolerance?: number;
   /** The place of the picture as a tile of the XYZ scheme: coordinates become longitude and latitude. */
   tile?: TileId;
+  /** Indices of the classes to trace; all but background unless given. */
+  classes?: readonly number[];
 }
 
 /** A tile of the XYZ scheme: x to the east, y to the south, `2 ** z` tiles a side. */
@@ -162,6 +215,8 @@ export interface Segmentation {
   readonly timings: Timings;
   /** The mask in class colours; background is transparent. */
   toImageData(options?: OverlayOptions): Promise<ImageData>;
+  /** The same as an encoded picture. */
+  toBlob(options?: BlobOptions): Promise<Blob>;
   /**
    * Polygons of every class but background, with holes: in longitude and latitude if a `tile` is given, else in pixels
    * (x right, y down).

@@ -18,12 +18,14 @@ use crate::weights::package::{self, LoadProgress, PackageSource};
 
 mod clock;
 mod device;
+mod self_test;
 
 #[cfg(feature = "cuda")]
 pub use device::cuda;
 #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
 pub use device::numbered_gpu;
 pub use device::{DeviceChoice, open_device};
+pub use self_test::self_test;
 
 use clock::Stopwatch;
 
@@ -162,21 +164,31 @@ impl Segmenter {
     /// # Errors
     /// [`ErrorKind::Device`] if the device fails.
     pub async fn segment(&self, image: &RgbImage, options: &SegmentOptions) -> Result<Segmentation> {
-        self.run(image.width(), image.height(), options, |x, y, w, h| image.crop(x, y, w, h).map(Some), |_| ()).await
+        self.run(
+            image.width(),
+            image.height(),
+            options,
+            |x, y, w, h| image.crop(x, y, w, h).map(Some),
+            async |_| Ok(()),
+        )
+        .await
     }
 
     /// [`Segmenter::segment`] for an image that is read in parts: `read` gives the part at column x, row y of a width and
-    /// height, all within the image, or none where there is nothing to segment; `progress` gets the share (0 to 1) that is done.
+    /// height, all within the image, or none where there is nothing to segment.
+    ///
+    /// `progress` gets the share (0 to 1) that is done, after every layer of every window; it may wait, to let others run,
+    /// and its error ends the work.
     ///
     /// # Errors
-    /// Those of `read`; [`ErrorKind::Invalid`] for an empty image; [`ErrorKind::Device`] if the device fails.
+    /// Those of `read` and `progress`; [`ErrorKind::Invalid`] for an empty image; [`ErrorKind::Device`] if the device fails.
     pub async fn run<P: Pixels>(
         &self,
         width: usize,
         height: usize,
         options: &SegmentOptions,
         mut read: impl FnMut(usize, usize, usize, usize) -> Result<Option<P>>,
-        mut progress: impl FnMut(f64),
+        mut progress: impl AsyncFnMut(f64) -> Result<()>,
     ) -> Result<Segmentation> {
         self.check(width, height, options)?;
         let total = Stopwatch::start();
@@ -196,12 +208,13 @@ impl Segmenter {
                 let ((left, right), (top, bottom)) = (within(x, width), within(y, height));
                 let Some(part) = read(left, top, right - left, bottom - top)? else {
                     timings.windows += 1;
-                    progress(timings.windows as f64 / count as f64);
+                    progress(timings.windows as f64 / count as f64).await?;
                     continue;
                 };
                 let input = self.input(&part, x - left as i64, y - top as i64)?;
                 timings.preprocess += watch.lap();
-                let embedding = self.sam.encode(input);
+                let share = |done: f64| (timings.windows as f64 + done) / count as f64;
+                let embedding = self.encode(input, async |done| progress(share(done)).await).await?;
                 self.wait()?;
                 timings.encode += watch.lap();
                 let logits = read_back(self.sam.decode(embedding)).await?;
@@ -209,7 +222,7 @@ impl Segmenter {
                 blend.add(x, y, &logits.resize(size, size));
                 timings.classify += watch.lap();
                 timings.windows += 1;
-                progress(timings.windows as f64 / count as f64);
+                progress(timings.windows as f64 / count as f64).await?;
             }
             let watch = Stopwatch::start();
             let rows = blend.finish(row);
@@ -220,6 +233,21 @@ impl Segmenter {
         }
         timings.total = total.elapsed();
         Ok(Segmentation { mask, probabilities: options.probabilities.then_some(probabilities), timings })
+    }
+
+    /// [`Sam::encode`] that stops between layers: `pause` gets the window's share (0 to 1) that is done, the mask decoder
+    /// counting as a layer.
+    async fn encode(&self, input: Tensor<4>, mut pause: impl AsyncFnMut(f64) -> Result<()>) -> Result<Tensor<4>> {
+        let encoder = &self.sam.image_encoder;
+        let layers = (encoder.blocks.len() + 2) as f64;
+        let mut x = encoder.embed(input);
+        for (layer, block) in encoder.blocks.iter().enumerate() {
+            x = block.forward(x);
+            pause((layer + 1) as f64 / layers).await?;
+        }
+        let embedding = encoder.embedding(x);
+        pause((layers - 1.0) / layers).await?;
+        Ok(embedding)
     }
 
     /// Refuses an empty image, a model without classes, and what would not fit into memory: the mask's pixels, the probabilities, and the

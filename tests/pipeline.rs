@@ -114,10 +114,16 @@ fn large_images_blend_their_windows_and_are_the_same_however_they_are_read() {
         assert!(w <= 96 && h <= 96 && x + w <= 250 && y + h <= 190);
         image.crop(x, y, w, h).map(Some)
     };
-    let parts = pollster::block_on(segmenter.run(250, 190, &ALL, read, |share| shares.push(share))).unwrap();
+    let note = async |share| {
+        shares.push(share);
+        Ok(())
+    };
+    let parts = pollster::block_on(segmenter.run(250, 190, &ALL, read, note)).unwrap();
     assert_eq!((parts.mask, parts.probabilities), (whole.mask, whole.probabilities));
     assert_eq!(asked, whole.timings.windows);
-    assert!(shares.is_sorted() && shares.len() == asked && shares.last() == Some(&1.0));
+    // After every block, the neck and the decoder of each window.
+    let layers = segmenter.manifest().architecture.depth + 2;
+    assert!(shares.is_sorted() && shares.len() == asked * layers && shares.last() == Some(&1.0));
 }
 
 #[test]
@@ -157,8 +163,11 @@ fn windows_without_data_are_not_run() {
         run += 1;
         image.crop(x, y, w, h).map(Some)
     };
-    let half =
-        pollster::block_on(segmenter.run(400, 90, &SegmentOptions::default(), read, |s| shares.push(s))).unwrap();
+    let note = async |share| {
+        shares.push(share);
+        Ok(())
+    };
+    let half = pollster::block_on(segmenter.run(400, 90, &SegmentOptions::default(), read, note)).unwrap();
     let windows = Windows::new(400, 90, 96, 72);
     let starts: Vec<usize> = windows.xs.iter().map(|x| *x as usize).filter(|x| x + 96 > 200).collect();
     assert!(run == starts.len() && run < windows.count(), "{run}");
@@ -182,12 +191,30 @@ fn errors_of_the_reader_come_through_and_an_empty_image_is_one() {
     use samlora::error::{Error, ErrorKind};
     let segmenter = tiny();
     let read = |_, _, _, _| Err::<Option<RgbImage>, _>(Error::new(ErrorKind::Io, "the drive is gone"));
-    let found = pollster::block_on(segmenter.run(200, 200, &ALL, read, |_| ()));
+    let found = pollster::block_on(segmenter.run(200, 200, &ALL, read, async |_| Ok(())));
     assert_eq!(found.unwrap_err().kind(), ErrorKind::Io);
     for (width, height) in [(0, 0), (0, 5), (5, 0)] {
         let read = |_, _, _, _| Ok(None::<RgbImage>);
-        let found = pollster::block_on(segmenter.run(width, height, &ALL, read, |_| ()));
+        let found = pollster::block_on(segmenter.run(width, height, &ALL, read, async |_| Ok(())));
         assert_eq!(found.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+}
+
+#[test]
+fn work_stops_at_the_layer_whose_progress_fails() {
+    use samlora::error::{Error, ErrorKind};
+    let segmenter = tiny();
+    let image = picture().crop(0, 0, 96, 96).unwrap();
+    for last in 1..=segmenter.manifest().architecture.depth + 2 {
+        let mut layers = 0;
+        let stop = async |_| {
+            layers += 1;
+            if layers == last { Err(Error::new(ErrorKind::Io, "stopped")) } else { Ok(()) }
+        };
+        let read = |x, y, w, h| image.crop(x, y, w, h).map(Some);
+        let found = pollster::block_on(segmenter.run(96, 96, &ALL, read, stop));
+        assert!(found.unwrap_err().to_string().contains("stopped"));
+        assert_eq!(layers, last);
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Block, PixelSource, Window, check_window, picture};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::{Crs, Georef, WEB_MERCATOR};
 use crate::image::RgbImage;
-use crate::tile::TileId;
+use crate::tile::{Bounds, TileId};
 
 /// The most tiles that a folder may hold.
 pub const MAX_TILES: usize = 4_000_000;
@@ -133,6 +133,38 @@ impl Mosaic {
     /// The zoom level.
     pub fn zoom(&self) -> u8 {
         self.zoom
+    }
+
+    /// Where its tiles lie, as a URL template below the folder: `{z}/{x}/{y}.png`. None if they are of several kinds.
+    pub fn template(&self) -> Option<String> {
+        let mut templates = self.tiles.iter().map(|((x, y), path)| {
+            let name = path.strip_prefix(&self.folder).ok()?.to_str()?.replace('\\', "/");
+            let (stem, extension) = name.rsplit_once('.')?;
+            let spelling = ["{z}/{x}/{y}", "{z}-{x}-{y}"].into_iter().find(|spelling| {
+                let numbers = spelling.replace("{z}", &self.zoom.to_string()).replace("{x}", &x.to_string());
+                numbers.replace("{y}", &y.to_string()) == stem
+            })?;
+            Some(format!("{spelling}.{extension}"))
+        });
+        let first = templates.next()??;
+        templates.all(|other| other.as_deref() == Some(&first)).then_some(first)
+    }
+
+    /// West, south, east and north edge in degrees.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] never, as far as the tiles were checked when they were found.
+    pub fn bounds_lon_lat(&self) -> Result<Bounds> {
+        let last = |first: u32, pixels: usize| first + (pixels / self.side) as u32 - 1;
+        let (x, y) = self.first;
+        let northwest = TileId::new(self.zoom, x, y)?.bounds_lon_lat();
+        let southeast = TileId::new(self.zoom, last(x, self.size.0), last(y, self.size.1))?.bounds_lon_lat();
+        Ok(Bounds { west: northwest.west, south: southeast.south, east: southeast.east, north: northwest.north })
+    }
+
+    /// Side of a tile in pixels.
+    pub fn tile_size(&self) -> usize {
+        self.side
     }
 
     /// How many tiles there are.

@@ -41,8 +41,8 @@ pub fn evaluate(
             let (samples, stride, bands) = (&chip.samples, chip.width, chip.bands);
             Ok(Some(Part { samples, stride, bands, corner: [x, y], size: [width, height] }))
         };
-        let found =
-            pollster::block_on(segmenter.run(chip.width, chip.height, &SegmentOptions::default(), part, |_| ()))?;
+        let options = SegmentOptions::default();
+        let found = pollster::block_on(segmenter.run(chip.width, chip.height, &options, part, async |_| Ok(())))?;
         let truth: Vec<u8> =
             chip.labels.iter().map(|l| to_model.get(usize::from(*l)).copied().unwrap_or(IGNORE)).collect();
         confusion.add(&truth, &found.mask.classes)?;

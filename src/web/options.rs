@@ -7,13 +7,16 @@ use wasm_bindgen::JsValue;
 use crate::config::Class;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mask::ClassStats;
-use crate::weights::manifest::Manifest;
+use crate::weights::manifest::{Kind, Manifest};
 
 /// Options of `segment`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct SegmentOptions {
     pub probabilities: bool,
+    /// Class index and least confidence, instead of the package's.
+    pub thresholds: Vec<(u8, f32)>,
+    pub min_pixels: u64,
 }
 
 /// Options of `overlay`.
@@ -53,6 +56,7 @@ pub(super) struct TileOption {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Info<'a> {
+    kind: Kind,
     name: &'a str,
     classes: &'a [Class],
     backbone: &'a str,
@@ -71,6 +75,7 @@ pub(super) struct Info<'a> {
 impl<'a> From<&'a Manifest> for Info<'a> {
     fn from(manifest: &'a Manifest) -> Self {
         Self {
+            kind: manifest.kind,
             name: &manifest.name,
             classes: &manifest.classes,
             backbone: &manifest.backbone,

@@ -4,9 +4,10 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::error::to_js;
-use super::options::{Stats, to_object};
+use super::options::{SegmentOptions, Stats, to_object};
 use crate::config::Class;
 use crate::engine;
+use crate::error::{Error, ErrorKind};
 
 /// Class, confidence and timings of one image. The getters copy; `free` it after taking what is needed.
 #[wasm_bindgen]
@@ -16,11 +17,29 @@ pub struct Segmentation {
 }
 
 impl Segmentation {
-    pub(super) fn new(mut inner: engine::Segmentation, classes: &[Class]) -> Self {
-        inner.mask.apply_thresholds(classes);
+    /// Applies the thresholds of `options`, else the classes' own, and takes small regions away.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a threshold of no class or beyond 0 to 1.
+    pub(super) fn new(
+        mut inner: engine::Segmentation,
+        classes: &[Class],
+        options: &SegmentOptions,
+    ) -> crate::error::Result<Self> {
+        let mut limits = classes.to_vec();
+        for &(index, threshold) in &options.thresholds {
+            let class = limits.get_mut(usize::from(index)).filter(|_| (0.0..=1.0).contains(&threshold));
+            let class = class.ok_or_else(|| {
+                let message = format!("threshold {threshold} of class {index}, of {} classes", classes.len());
+                Error::new(ErrorKind::Invalid, message).remedy("give a number from 0 to 1 for a class of the model")
+            })?;
+            class.threshold = Some(threshold);
+        }
+        inner.mask.apply_thresholds(&limits);
+        inner.mask.remove_small(options.min_pixels)?;
         let stats = inner.mask.stats(classes);
         let stats = stats.into_iter().zip(classes).map(|(stats, class)| Stats::new(stats, class)).collect();
-        Self { inner, stats }
+        Ok(Self { inner, stats })
     }
 }
 

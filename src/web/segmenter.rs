@@ -1,10 +1,11 @@
 //! A loaded model.
 
-use js_sys::{Float32Array, Function, Object, Reflect};
+use js_sys::{Float32Array, Function, Object, Promise, Reflect};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{Clamped, JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
 
-use super::error::to_js;
+use super::error::{from_js, to_js};
 use super::options::{Info, OverlayOptions, PolygonOptions, SegmentOptions, TileOption, parse, to_object};
 use super::result::Segmentation;
 use super::source::CallbackSource;
@@ -17,7 +18,6 @@ use crate::mask::ClassMask;
 use crate::overlay::{self, Style};
 use crate::polygon;
 use crate::tile::TileId;
-use crate::weights::package::LoadProgress;
 
 /// A package, loaded onto a device.
 #[wasm_bindgen]
@@ -35,20 +35,27 @@ impl Segmenter {
         #[wasm_bindgen(unchecked_param_type = "(file: string, limit: number) => Promise<Uint8Array>")] read: Function,
         name: String,
         device: String,
-        #[wasm_bindgen(js_name = onProgress, unchecked_param_type = "(loadedBytes: number, totalBytes: number) => void")]
-        on_progress: Function,
     ) -> Result<Segmenter, JsValue> {
         let source = CallbackSource { name, read };
-        let progress = |LoadProgress { loaded_bytes, total_bytes }: LoadProgress| {
-            let (loaded, total) = (loaded_bytes as f64, total_bytes as f64);
-            // What a page's own callback throws is no failure of the load.
-            let _ = on_progress.call2(&JsValue::NULL, &loaded.into(), &total.into());
-        };
         let load = async {
             let device = engine::open_device(device.parse()?).await?;
-            engine::Segmenter::load(&source, &device, progress).await
+            engine::Segmenter::load(&source, &device, |_| ()).await
         };
         load.await.map(|engine| Self { engine }).map_err(to_js)
+    }
+
+    /// Puts the adapter package whose files `read` gives onto this base, whose weights both share.
+    ///
+    /// # Errors
+    /// As `load`; `invalid` if the adapter is for another base.
+    #[wasm_bindgen(js_name = loadAdapter)]
+    pub async fn load_adapter(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "(file: string, limit: number) => Promise<Uint8Array>")] read: Function,
+        name: String,
+    ) -> Result<Segmenter, JsValue> {
+        let source = CallbackSource { name, read };
+        self.engine.load_adapter(&source, |_| ()).await.map(|engine| Self { engine }).map_err(to_js)
     }
 
     /// What the package says of itself.
@@ -60,25 +67,33 @@ impl Segmenter {
         to_object(&Info::from(self.engine.manifest())).map_err(to_js)
     }
 
-    /// Segments `width * height` RGBA8 pixels.
+    /// Segments `width * height` RGBA8 pixels. `pause` is called after every layer: it may return a promise to be waited
+    /// for, and ends the work by throwing.
     ///
     /// # Errors
-    /// `invalid` for a wrong size or option, `limit` for a picture that is too large, `device` if the device fails.
+    /// What `pause` throws; `invalid` for a wrong size or option, `limit` for a picture that is too large, `device` if the
+    /// device fails.
     pub async fn segment(
         &self,
         rgba: Clamped<Vec<u8>>,
         width: usize,
         height: usize,
-        #[wasm_bindgen(unchecked_param_type = "{ probabilities?: boolean }")] options: JsValue,
+        #[wasm_bindgen(
+            unchecked_param_type = "{ probabilities?: boolean; thresholds?: [number, number][]; minPixels?: number }"
+        )]
+        options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "() => Promise<void> | void")] pause: Function,
     ) -> Result<Segmentation, JsValue> {
         let segment = async {
-            let SegmentOptions { probabilities } = parse(options)?;
+            let options: SegmentOptions = parse(options)?;
             let image = RgbImage::from_rgba(width, height, &rgba)?;
             drop(rgba);
-            self.engine.segment(&image, &engine::SegmentOptions { probabilities }).await
+            let wanted = engine::SegmentOptions { probabilities: options.probabilities };
+            let read = |x, y, w, h| image.crop(x, y, w, h).map(Some);
+            let result = self.engine.run(width, height, &wanted, read, async |_| wait(&pause).await).await?;
+            Segmentation::new(result, &self.engine.manifest().classes, &options)
         };
-        let result = segment.await.map_err(to_js)?;
-        Ok(Segmentation::new(result, &self.engine.manifest().classes))
+        segment.await.map_err(to_js)
     }
 
     /// Low-resolution logits of one input window: `{ classes, height, width, values }`, values `[classes, height, width]`.
@@ -148,4 +163,46 @@ impl Segmenter {
         };
         trace().map_err(to_js)
     }
+}
+
+/// The program's version with its revision.
+#[wasm_bindgen]
+pub fn version() -> String {
+    crate::TOOL_VERSION.to_owned()
+}
+
+/// Opens `device`, `gpu` or `cpu`, before anything is loaded onto it; a GPU is opened once.
+///
+/// # Errors
+/// `device` if there is none.
+#[wasm_bindgen(js_name = openDevice)]
+pub async fn open_device(device: String) -> Result<(), JsValue> {
+    let open = async { engine::open_device(device.parse()?).await };
+    open.await.map(drop).map_err(to_js)
+}
+
+/// What each stage of a small known model gives on `device`, by name: for comparison with another device.
+///
+/// # Errors
+/// `device` if there is no such device or it fails.
+#[wasm_bindgen(js_name = selfTest, unchecked_return_type = "Record<string, Float32Array>")]
+pub async fn self_test(device: String) -> Result<JsValue, JsValue> {
+    let run = async {
+        let device = engine::open_device(device.parse()?).await?;
+        engine::self_test(&device).await
+    };
+    let object = Object::new();
+    for (stage, values) in run.await.map_err(to_js)? {
+        Reflect::set(&object, &stage.into(), &Float32Array::from(values.as_slice()))?;
+    }
+    Ok(object.into())
+}
+
+/// Calls `pause` and waits for its promise, if it returns one.
+async fn wait(pause: &Function) -> Result<()> {
+    let answer = pause.call0(&JsValue::NULL).map_err(|e| from_js(&e))?;
+    if let Ok(promise) = answer.dyn_into::<Promise>() {
+        JsFuture::from(promise).await.map_err(|e| from_js(&e))?;
+    }
+    Ok(())
 }

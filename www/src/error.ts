@@ -45,3 +45,8 @@ export class SamloraError extends Error {
 export function isAbort(thrown: unknown): boolean {
   return thrown instanceof DOMException && (thrown.name === "AbortError" || thrown.name === "TimeoutError");
 }
+
+/** For calls on what was given back. */
+export function disposed(): SamloraError {
+  return new SamloraError("disposed", "this segmenter was disposed", "load the model again");
+}

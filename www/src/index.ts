@@ -1,14 +1,21 @@
 // Class masks of map tiles in the browser.
 
+export { doctor } from "./doctor.ts";
 export { isAbort, SamloraError, type ErrorCode } from "./error.ts";
 export { Segmenter } from "./segmenter.ts";
+export { storage } from "./storage.ts";
 export type {
   AdapterInfo,
+  StageTest,
+  SegmenterEvent,
+  DoctorReport,
+  BlobOptions,
   ClassInfo,
   ClassStats,
   Device,
   GeoJSONFeature,
   GeoJSONFeatureCollection,
+  GPUDeviceLike,
   ImageInput,
   LoadOptions,
   LoadProgress,
@@ -21,6 +28,8 @@ export type {
   Segmentation,
   SegmenterInfo,
   SegmentOptions,
+  StorageSize,
+  StoredPackage,
   TileId,
   Timings,
 } from "./types.ts";

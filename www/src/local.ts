@@ -1,68 +1,102 @@
 // The engine on the calling thread: wasm behind the engine's interface.
 
 import { chooseDevice, type Choice } from "./device.ts";
-import type { Engine, LoadRequest, OverlayRequest, PolygonRequest, SegmentReply, SegmentRequest } from "./engine.ts";
-import { SamloraError } from "./error.ts";
-import type { Pixels } from "./image.ts";
-import { loadRuntime, type Runtime } from "./runtime.ts";
-import { MANIFEST, MANIFEST_LIMIT, nameOf, reader } from "./source.ts";
-import type { ClassInfo, LoadProgress, Logits, SegmenterInfo } from "./types.ts";
+import type {
+  Engine,
+  LoadRequest,
+  LoadWatch,
+  LogitsRequest,
+  ModelId,
+  OverlayRequest,
+  PolygonRequest,
+  SegmentReply,
+  SegmentRequest,
+} from "./engine.ts";
+import { disposed, isAbort, SamloraError } from "./error.ts";
+import { pauser } from "./pause.ts";
+import { loadRuntime, type WasmSegmenter } from "./runtime.ts";
+import { MANIFEST, nameOf, openPackage } from "./source.ts";
+import type { ClassInfo, Logits, SegmenterInfo } from "./types.ts";
 
-type WasmSegmenter = Awaited<ReturnType<Runtime["Segmenter"]["load"]>>;
+export interface LocalOptions {
+  /** A page's own GPU device. */
+  gpuDevice?: GPUDevice | undefined;
+  /** Called once when the device can no longer be used, even if nothing was running on it. */
+  onFailure?: (error: Error) => void;
+}
 
 export class LocalEngine implements Engine {
-  #wasm: WasmSegmenter | undefined;
+  #models = new Map<ModelId, { wasm: WasmSegmenter; choice: Choice }>();
+  #options: LocalOptions;
+  #watched = false;
   #closed = false;
   // One inference at a time: memory stays that of one, and `close` knows when nothing is running.
   #last: Promise<unknown> = Promise.resolve();
 
-  async load(
-    { source, device: wish }: LoadRequest,
-    onProgress: (progress: LoadProgress) => void,
-    signal?: AbortSignal,
-  ): Promise<SegmenterInfo> {
+  constructor(options: LocalOptions = {}) {
+    this.#options = options;
+  }
+
+  async load({ model, source, device: wish, store, base }: LoadRequest, watch: LoadWatch): Promise<SegmenterInfo> {
     const start = performance.now();
-    const read = reader(source);
-    // Asked for first, so that a wrong address is reported before the runtime is fetched.
-    const manifest = await read(MANIFEST, { limit: MANIFEST_LIMIT, ...(signal && { signal }) });
-    const choice = await chooseDevice(wish);
-    const runtime = await loadRuntime(choice.device);
+    const { signal, onEvent } = watch;
+    // First of all, so that a wrong address is reported before the runtime is fetched.
+    const opened = await openPackage(source, { ...watch, store });
+    const under = base === undefined ? undefined : this.#models.get(base);
+    if (base !== undefined && !under) throw disposed();
+    const choice = under?.choice ?? (await chooseDevice(wish, this.#options.gpuDevice));
+    if (choice.instead && !under) onEvent?.({ type: "fallback", device: choice.device, message: choice.instead });
+    this.#watch(choice);
+    const { Segmenter } = await loadRuntime(choice.device);
     let failure: unknown;
-    let bytes = 0;
+    const read = async (file: string, limit: number) => {
+      try {
+        signal?.throwIfAborted();
+        return file === MANIFEST ? opened.manifest : await opened.read(file, limit);
+      } catch (error) {
+        failure = error; // Wasm knows it only as text; the page gets the error itself.
+        throw error;
+      }
+    };
+    const name = nameOf(source);
+    let wasm: WasmSegmenter;
     try {
-      this.#wasm = await runtime.Segmenter.load(
-        async (file, limit) => {
-          try {
-            signal?.throwIfAborted();
-            return file === MANIFEST ? manifest : await read(file, { limit, ...(signal && { signal }) });
-          } catch (error) {
-            failure = error; // Wasm knows it only as text; the page gets the error itself.
-            throw error;
-          }
-        },
-        nameOf(source),
-        choice.device,
-        (loadedBytes, totalBytes) => {
-          bytes = totalBytes;
-          onProgress({ loadedBytes, totalBytes });
-        },
-      );
+      wasm = await guarded(choice, under ? under.wasm.loadAdapter(read, name) : Segmenter.load(read, name, choice.device));
     } catch (error) {
       throw SamloraError.from(failure ?? error);
     }
-    if (this.#closed) {
-      this.close();
-      throw disposed();
+    if (this.#closed || signal?.aborted) {
+      wasm.free();
+      throw signal?.aborted ? signal.reason : disposed();
     }
-    signal?.throwIfAborted();
-    return describe(this.#wasm, choice, bytes + manifest.length, performance.now() - start);
+    this.#models.set(model, { wasm, choice });
+    const described = wasm.info() as Pick<SegmenterInfo, "name" | "kind" | "backbone" | "parameters" | "scheme"> &
+      Pick<SegmenterInfo, "inputSize" | "tileSize"> & { classes: ClassInfo[] };
+    const { device, adapter } = choice;
+    return {
+      ...described,
+      device,
+      ...(adapter && { adapter }),
+      precision: "f32",
+      workers: 1,
+      stored: opened.stored(),
+      bytes: opened.bytes,
+      loadTime: performance.now() - start,
+    };
   }
 
-  segment({ pixels, probabilities }: SegmentRequest, signal?: AbortSignal): Promise<SegmentReply> {
-    return this.#queue(async (wasm) => {
+  segment({ model, pixels, thresholds, ...rest }: SegmentRequest, signal?: AbortSignal): Promise<SegmentReply> {
+    return this.#queue(model, async ({ wasm, choice }) => {
       signal?.throwIfAborted();
       const { rgba, width, height } = pixels;
-      const result = await wasm.segment(rgba, width, height, { probabilities });
+      const options = {
+        ...rest,
+        thresholds: Object.entries(thresholds ?? {}).map(([index, least]): [number, number] => [Number(index), least]),
+      };
+      const work = wasm.segment(rgba, width, height, options, pauser(choice.gpu?.device, signal));
+      const result = await guarded(choice, work).catch((error: unknown) => {
+        throw signal?.aborted ? signal.reason : error;
+      });
       try {
         const reply: SegmentReply = {
           width: result.width,
@@ -81,44 +115,61 @@ export class LocalEngine implements Engine {
     });
   }
 
-  logits({ rgba, width, height }: Pixels): Promise<Logits> {
-    return this.#queue(async (wasm) => (await wasm.logits(rgba, width, height)) as Logits);
+  logits({ model, pixels: { rgba, width, height } }: LogitsRequest): Promise<Logits> {
+    return this.#queue(model, ({ wasm, choice }) => guarded(choice, wasm.logits(rgba, width, height) as Promise<Logits>));
   }
 
-  overlay({ masks, options }: OverlayRequest): Promise<Uint8ClampedArray> {
+  overlay({ model, masks, options }: OverlayRequest): Promise<Uint8ClampedArray> {
     const { classMask, width, height } = masks;
-    return this.#queue(async (wasm) => wasm.overlay(classMask, width, height, options));
+    return this.#queue(model, async ({ wasm }) => wasm.overlay(classMask, width, height, options));
   }
 
-  polygons({ masks, options }: PolygonRequest): Promise<string> {
+  polygons({ model, masks, options }: PolygonRequest): Promise<string> {
     const { classMask, confidenceMask, width, height } = masks;
-    return this.#queue(async (wasm) => wasm.polygons(classMask, confidenceMask, width, height, options));
+    return this.#queue(model, async ({ wasm }) => wasm.polygons(classMask, confidenceMask, width, height, options));
+  }
+
+  unload(model: ModelId): void {
+    const entry = this.#models.get(model);
+    this.#models.delete(model);
+    void this.#last.then(() => entry?.wasm.free());
   }
 
   close(): void {
     this.#closed = true;
-    const wasm = this.#wasm;
-    this.#wasm = undefined;
-    void this.#last.then(() => wasm?.free());
+    for (const model of [...this.#models.keys()]) this.unload(model);
   }
 
-  #queue<T>(work: (wasm: WasmSegmenter) => Promise<T>): Promise<T> {
-    const wasm = this.#wasm;
-    if (!wasm) return Promise.reject(disposed());
+  #watch({ gpu }: Choice): void {
+    if (!gpu || this.#watched) return;
+    this.#watched = true;
+    gpu.failure.catch((error: Error) => {
+      if (!this.#closed) this.#options.onFailure?.(error);
+    });
+  }
+
+  #queue<T>(model: ModelId, work: (entry: { wasm: WasmSegmenter; choice: Choice }) => Promise<T>): Promise<T> {
     const result = this.#last.then(() => {
-      if (this.#closed) throw disposed();
-      return work(wasm);
+      const entry = this.#models.get(model);
+      if (this.#closed || !entry) throw disposed();
+      return work(entry);
     });
     this.#last = result.catch(() => {});
-    return result;
+    return result.catch((error: unknown) => {
+      throw isAbort(error) ? error : SamloraError.from(error);
+    });
   }
 }
 
-function disposed(): SamloraError {
-  return new SamloraError("disposed", "this segmenter was disposed", "load the model again");
-}
+/** How long a failed call waits for the GPU to tell that it was lost, in milliseconds: that is the cause to report. */
+const CAUSE_WAIT = 100;
 
-function describe(wasm: WasmSegmenter, choice: Choice, bytes: number, loadTime: number): SegmenterInfo {
-  const manifest = wasm.info() as Omit<SegmenterInfo, "device" | "adapter" | "bytes" | "loadTime"> & { classes: ClassInfo[] };
-  return { ...manifest, ...choice, bytes, loadTime };
+/** `work`, unless the GPU fails first: what waits for a lost device may wait for ever. */
+function guarded<T>({ gpu }: Choice, work: Promise<T>): Promise<T> {
+  if (!gpu) return work;
+  const wait = () => new Promise((resolve) => setTimeout(resolve, CAUSE_WAIT));
+  return Promise.race([work, gpu.failure]).catch(async (error: unknown) => {
+    if (!isAbort(error)) await Promise.race([gpu.failure, wait()]);
+    throw error;
+  });
 }

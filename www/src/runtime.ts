@@ -4,7 +4,10 @@ import { SamloraError } from "./error.ts";
 import type { Device } from "./types.ts";
 
 /** What both builds export. */
-export type Runtime = Pick<typeof import("../wasm/cpu/samlora.js"), "Segmenter">;
+export type Runtime = Pick<typeof import("../wasm/cpu/samlora.js"), "Segmenter" | "openDevice" | "selfTest" | "version">;
+
+/** A model in wasm's memory. */
+export type WasmSegmenter = Awaited<ReturnType<Runtime["Segmenter"]["load"]>>;
 
 const runtimes = new Map<Device, Promise<Runtime>>();
 

@@ -1,122 +1,155 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 // The class that pages use: the browser's types around an engine.
 
-import type { Engine, SegmentReply } from "./engine.ts";
-import { SamloraError } from "./error.ts";
+import type { Engine, ModelId } from "./engine.ts";
+import { disposed, SamloraError } from "./error.ts";
 import { readPixels } from "./image.ts";
 import { LocalEngine } from "./local.ts";
+import { Pool } from "./pool.ts";
 import { RemoteEngine } from "./remote.ts";
+import { Result } from "./result.ts";
 import { normalise } from "./source.ts";
-import type {
-  ClassStats,
-  GeoJSONFeatureCollection,
-  ImageInput,
-  LoadOptions,
-  Logits,
-  OverlayOptions,
-  PackageInput,
-  PolygonOptions,
-  Segmentation,
-  SegmenterInfo,
-  SegmentOptions,
-} from "./types.ts";
+import type { Device, ImageInput, LoadOptions, Logits, PackageInput, Segmentation, SegmenterInfo, SegmentOptions } from "./types.ts";
+
+/** An engine and the models on it, closed with the last of them. */
+interface Host {
+  engine: Engine;
+  models: Set<ModelId>;
+}
+
+let lastModel = 0;
 
 /** A loaded model. */
 export class Segmenter {
+  /** What was loaded; `device` changes when the model has to move. */
   readonly info: SegmenterInfo;
-  #engine: Engine;
+  #host: Host;
+  #model: ModelId;
   #disposed = false;
 
-  private constructor(engine: Engine, info: SegmenterInfo) {
-    this.#engine = engine;
+  private constructor(host: Host, model: ModelId, info: SegmenterInfo) {
+    this.#host = host;
+    this.#model = model;
     this.info = info;
   }
 
-  /** Loads the package at `input` and makes it ready on the chosen device. */
+  /**
+   * Loads the package `input` and makes it ready on the chosen device.
+   *
+   * An adapter package needs its `base`. With a segmenter as base, both share its device and the base's memory, so that
+   * swapping adapters loads the adapter alone.
+   */
   static async load(input: PackageInput, options: LoadOptions = {}): Promise<Segmenter> {
-    const { device = "auto", worker = true, signal, onProgress = () => {} } = options;
+    const { base, signal, onProgress, onEvent } = options;
     signal?.throwIfAborted();
-    if (!["auto", "gpu", "cpu"].includes(device)) {
-      throw new SamloraError("invalid", `there is no device ${JSON.stringify(device)}`, 'use "auto", "gpu" or "cpu"');
-    }
+    const { device, start } = plan(options);
     const source = normalise(input);
-    const engine = worker ? new RemoteEngine() : new LocalEngine();
+    const host = base instanceof Segmenter ? base.#shared() : start();
+    const watch = { ...(signal && { signal }), ...(onProgress && { onProgress }), ...(onEvent && { onEvent }) };
+    const model = ++lastModel;
+    host.models.add(model);
+    let under: ModelId | undefined = base instanceof Segmenter ? base.#model : undefined;
     try {
-      return new Segmenter(engine, await engine.load({ source, device }, onProgress, signal));
+      const store = options.store ?? true;
+      if (base !== undefined && under === undefined) {
+        under = ++lastModel;
+        const { onProgress: _, ...quiet } = watch;
+        await host.engine.load({ model: under, source: normalise(base as PackageInput), device, store }, quiet);
+      }
+      const request = { model, source, device, store, ...(under !== undefined && { base: under }) };
+      return new Segmenter(host, model, await host.engine.load(request, watch));
     } catch (error) {
-      engine.close();
+      release(host, model);
       throw signal?.aborted ? signal.reason : SamloraError.from(error);
     }
   }
 
   /** The class and confidence of every pixel of `image`. */
   async segment(image: ImageInput, options: SegmentOptions = {}): Promise<Segmentation> {
-    const { probabilities = false, signal } = options;
+    const { probabilities = false, thresholds, minPixels, signal } = options;
     signal?.throwIfAborted();
     const pixels = await readPixels(image);
-    const reply = await this.#call((engine) => engine.segment({ pixels, probabilities }, signal), signal);
-    return new Result(reply, this.#call);
+    const request = {
+      model: this.#model,
+      pixels,
+      probabilities,
+      ...(thresholds && { thresholds: this.#byIndex(thresholds) }),
+      ...(minPixels !== undefined && { minPixels }),
+    };
+    const reply = await this.#call((engine) => engine.segment(request, signal), signal);
+    return new Result(reply, this.info.classes, this.#model, this.#call);
   }
 
   /** Low-resolution logits of one input window: for tests, and for those who decide by themselves. */
   async logits(image: ImageInput): Promise<Logits> {
     const pixels = await readPixels(image);
-    return this.#call((engine) => engine.logits(pixels));
+    return this.#call((engine) => engine.logits({ model: this.#model, pixels }));
   }
 
-  /** Gives all memory back; calls that wait are rejected with code `disposed`. */
+  /** Gives all memory back that no other segmenter shares; calls that wait are rejected with code `disposed`. */
   dispose(): void {
+    if (this.#disposed) return;
     this.#disposed = true;
-    this.#engine.close();
+    release(this.#host, this.#model);
   }
 
-  #call: Call = async (work, signal) => {
-    if (this.#disposed) throw new SamloraError("disposed", "this segmenter was disposed", "load the model again");
+  /** So that `using segmenter = await Segmenter.load(...)` disposes of it at the end of its block. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #shared(): Host {
+    if (this.#disposed) throw disposed();
+    return this.#host;
+  }
+
+  #byIndex(thresholds: Record<string | number, number>): Record<number, number> {
+    const found = Object.entries(thresholds).map(([key, threshold]) => {
+      const named = this.info.classes.find(({ name, index }) => name === key || String(index) === key);
+      if (named && threshold >= 0 && threshold <= 1) return [named.index, threshold];
+      const classes = this.info.classes.map(({ name }) => name).join(", ");
+      throw new SamloraError("invalid", `threshold ${threshold} of class ${key}`, `give a number from 0 to 1 for one of: ${classes}`);
+    });
+    return Object.fromEntries(found);
+  }
+
+  #call = async <T>(work: (engine: Engine) => Promise<T>, signal?: AbortSignal): Promise<T> => {
+    if (this.#disposed) throw disposed();
     try {
-      return await work(this.#engine);
+      return await work(this.#host.engine);
     } catch (error) {
       throw signal?.aborted ? signal.reason : SamloraError.from(error);
     }
   };
 }
 
-type Call = <T>(work: (engine: Engine) => Promise<T>, signal?: AbortSignal) => Promise<T>;
+function release({ engine, models }: Host, model: ModelId): void {
+  models.delete(model);
+  if (models.size === 0) engine.close();
+  else engine.unload(model);
+}
 
-class Result implements Segmentation {
-  readonly width: number;
-  readonly height: number;
-  readonly classMask: Uint8Array;
-  readonly confidenceMask: Uint8Array;
-  readonly probabilities?: Uint8Array;
-  readonly timings: Segmentation["timings"];
-  #stats: ClassStats[];
-  #call: Call;
-
-  constructor(reply: SegmentReply, call: Call) {
-    this.width = reply.width;
-    this.height = reply.height;
-    this.classMask = reply.classMask;
-    this.confidenceMask = reply.confidenceMask;
-    if (reply.probabilities) this.probabilities = reply.probabilities;
-    this.timings = reply.timings;
-    this.#stats = reply.stats;
-    this.#call = call;
+/** What `options` ask for: the device, and how to start what runs on it. */
+function plan({ device = "auto", worker = true, workers, base }: LoadOptions): { device: Device | "auto"; start: () => Host } {
+  const own = typeof device === "string" ? undefined : (device as GPUDevice);
+  if (own === undefined && !["auto", "gpu", "cpu"].includes(device as string)) {
+    throw new SamloraError("invalid", `there is no device ${JSON.stringify(device)}`, 'use "auto", "gpu" or "cpu"');
   }
-
-  async toImageData(options: OverlayOptions = {}): Promise<ImageData> {
-    const rgba = await this.#call((engine) => engine.overlay({ masks: this.#masks(), options }));
-    return new ImageData(rgba as Uint8ClampedArray<ArrayBuffer>, this.width, this.height);
+  if (own && (typeof own !== "object" || !("createBuffer" in own))) {
+    throw new SamloraError("invalid", "the device is no GPUDevice", 'give a GPUDevice, "auto", "gpu" or "cpu"');
   }
-
-  async toGeoJSON(options: PolygonOptions = {}): Promise<GeoJSONFeatureCollection> {
-    return JSON.parse(await this.#call((engine) => engine.polygons({ masks: this.#masks(), options })));
+  if (workers !== undefined && !(Number.isInteger(workers) && workers > 0)) {
+    throw new SamloraError("invalid", `${workers} workers`, "give a whole number from 1");
   }
-
-  stats(): ClassStats[] {
-    return structuredClone(this.#stats);
+  if (base instanceof Segmenter && own) {
+    throw new SamloraError("invalid", "an adapter runs on its base's device", "leave the device out");
   }
-
-  #masks() {
-    const { width, height, classMask, confidenceMask } = this;
-    return { width, height, classMask, confidenceMask };
-  }
+  const local = own !== undefined || !worker; // A GPUDevice cannot be sent to a worker.
+  const start = (): Host => ({
+    models: new Set(),
+    engine: local
+      ? new Pool({ start: (onFailure) => new LocalEngine({ gpuDevice: own, onFailure }), renewsGpu: false, workers: 1 })
+      : new Pool({ start: (onFailure) => new RemoteEngine(onFailure), renewsGpu: true, workers }),
+  });
+  return { device: own ? "gpu" : (device as Device | "auto"), start };
 }

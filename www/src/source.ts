@@ -1,116 +1,83 @@
-// Where a package's files come from. Every source is turned into one function that gives the bytes of a named file.
+// Where a package comes from. Every source is opened the same way: its manifest, then one file at a time.
 
+import { addressOf } from "./address.ts";
+import { PATIENCE, type Patience } from "./download.ts";
 import { SamloraError } from "./error.ts";
-import type { PackageInput, ReadFile, ReadOptions } from "./types.ts";
+import { ArchiveFiles, folderFiles, localFiles, type Files, type ManifestBytes } from "./files.ts";
+import { isOffline } from "./http.ts";
+import { MANIFEST, outlineOf, packageBytes, sha256, type Shard } from "./manifest.ts";
+import { Shelf } from "./storage.ts";
+import type { LoadProgress, PackageInput, ReadFile, SegmenterEvent } from "./types.ts";
 
-/** The file that says what a package holds. */
-export const MANIFEST = "samlora.json";
-/** The largest manifest that is read (`MANIFEST_BYTES` of the Rust crate). */
-export const MANIFEST_LIMIT = 4 << 20;
+export { MANIFEST, MANIFEST_LIMIT } from "./manifest.ts";
 
-/** A package by address, by its files under their names in the package, or by a function. */
-export type Source = { base: string } | { files: Map<string, File> } | { read: ReadFile };
+/** A package; all but a function can be sent to a worker. */
+export type Source =
+  | { base: string }
+  | { archive: string }
+  | { files: Map<string, File> }
+  | { directory: FileSystemDirectoryHandle }
+  | { blob: Blob }
+  | { read: ReadFile };
+
+export interface OpenOptions {
+  /** Keep what is downloaded in this browser's storage, and take it from there. */
+  store: boolean;
+  signal?: AbortSignal;
+  onProgress?(progress: LoadProgress): void;
+  onEvent?(event: SegmenterEvent): void;
+  patience?: Patience;
+}
+
+export interface OpenPackage {
+  manifest: Uint8Array;
+  /** Bytes of manifest and shards. */
+  bytes: number;
+  /** The bytes of one file, at most `limit` of them; nothing of them is kept here. */
+  read(file: string, limit: number): Promise<Uint8Array>;
+  /** Whether the manifest and every shard read so far are in storage. */
+  stored(): boolean;
+}
+
+/** With a copy in storage, milliseconds without an answer after which the network counts as away. */
+const SILENCE_WITH_COPY = 8000;
 
 /** Makes relative addresses absolute and names files, so that the source may be sent to a worker. */
 export function normalise(input: PackageInput): Source {
   if (typeof input === "function") return { read: input };
   if (typeof input === "string" || input instanceof URL) {
-    let url: URL;
-    try {
-      url = new URL(input, globalThis.document?.baseURI ?? globalThis.location?.href);
-    } catch (cause) {
-      throw new SamloraError("invalid", `${String(input)} is not an address`, "give the URL of the package's folder", cause);
-    }
-    // The folder, the folder without its slash and the manifest itself all name the package.
-    url.pathname = url.pathname.replace(/(\/samlora\.json)?\/?$/, "/");
-    url.hash = "";
-    return { base: url.href };
+    const { kind, href } = addressOf(input);
+    return kind === "archive" ? { archive: href } : { base: href };
   }
-  return { files: named([...input]) };
+  if (input instanceof ArrayBuffer || ArrayBuffer.isView(input)) {
+    return { blob: new Blob([input as Uint8Array<ArrayBuffer>]) };
+  }
+  if (input instanceof File && input.name === MANIFEST) return { files: named([input]) };
+  if (input instanceof Blob) return { blob: input };
+  if (typeof input !== "object" || input === null) throw noPackage();
+  if ("kind" in input && input.kind === "directory") return { directory: input };
+  if (!(Symbol.iterator in input)) throw noPackage();
+  const files = [...input];
+  const archives = files.filter((file) => /\.samlora$/i.test(file.name));
+  const [archive] = archives;
+  if (archive && archives.length === 1 && !files.some((file) => file.name === MANIFEST)) return { blob: archive };
+  return { files: named(files) };
+}
+
+function noPackage(): SamloraError {
+  return new SamloraError(
+    "invalid",
+    "this is no model package",
+    "give an address, files, a folder's handle, a Blob or the bytes of a .samlora file, or a function",
+  );
 }
 
 /** What errors call the package. */
 export function nameOf(source: Source): string {
-  return "base" in source ? source.base : "package";
-}
-
-/** The function that reads the files of `source`. */
-export function reader(source: Source): ReadFile {
-  if ("read" in source) return source.read;
-  if ("files" in source) return fromFiles(source.files);
-  return (file, options) => download(fileUrl(source.base, file), file, options);
-}
-
-function fileUrl(base: string, file: string): string {
-  const url = new URL(base); // Keeps a query such as an access token.
-  url.pathname += file.split("/").map(encodeURIComponent).join("/");
-  return url.href;
-}
-
-async function download(url: string, file: string, { limit, signal }: ReadOptions): Promise<Uint8Array> {
-  let response: Response;
-  try {
-    response = await fetch(url, signal ? { signal } : {});
-  } catch (cause) {
-    if (signal?.aborted) throw signal.reason;
-    throw new SamloraError(
-      "io",
-      `${url}: no answer (${cause instanceof Error ? cause.message : String(cause)})`,
-      "check the connection and the address; a server on another origin must allow this page (CORS)",
-      cause,
-    );
-  }
-  if (!response.ok) {
-    const missing = response.status === 404 || response.status === 410;
-    throw new SamloraError(
-      missing ? "not_found" : "io",
-      `${url}: the server answered ${response.status} ${response.statusText}`.trimEnd(),
-      missing ? `the address must be that of a folder which holds ${MANIFEST}` : "try again later, or ask who runs the server",
-    );
-  }
-  // Hosts of single-page apps answer every unknown address with their start page and status 200.
-  if (response.headers.get("content-type")?.startsWith("text/html")) {
-    throw new SamloraError(
-      "not_found",
-      `${url}: the server answered with a web page instead of ${file}`,
-      `the address must be that of a folder which holds ${MANIFEST}`,
-    );
-  }
-  // A compressed body's header counts other bytes than the file's, and another origin's does not say that it is one; such
-  // answers are counted as they come.
-  const plain = response.type !== "cors" && !response.headers.has("content-encoding");
-  const announced = Number(response.headers.get("content-length"));
-  if (plain && announced > limit) {
-    await response.body?.cancel();
-    throw tooLong(`${url}: has ${announced} bytes, expected at most ${limit}`);
-  }
-  try {
-    return await readBody(response, url, limit);
-  } catch (cause) {
-    if (signal?.aborted) throw signal.reason;
-    if (cause instanceof SamloraError) throw cause;
-    throw new SamloraError("io", `${url}: the connection broke`, "try again", cause);
-  }
-}
-
-/** The whole body; stops as soon as it is longer than the package says, whatever the server sends. */
-async function readBody(response: Response, url: string, limit: number): Promise<Uint8Array> {
-  const bytes = new Uint8Array(limit); // A shard's limit is its length, so nothing is held twice.
-  let length = 0;
-  const stream = response.body?.getReader();
-  for (let part = await stream?.read(); part && !part.done; part = await stream?.read()) {
-    if (length + part.value.length > limit) {
-      await stream?.cancel();
-      throw tooLong(`${url}: is longer than the ${limit} bytes that it should have at most`);
-    }
-    bytes.set(part.value, length);
-    length += part.value.length;
-  }
-  return bytes.subarray(0, length);
-}
-
-function tooLong(message: string): SamloraError {
-  return new SamloraError("integrity", message, "the file is damaged or from another package: copy or download it again");
+  if ("base" in source) return source.base;
+  if ("archive" in source) return source.archive;
+  if ("directory" in source) return source.directory.name || "package";
+  return "blob" in source && source.blob instanceof File ? source.blob.name : "package";
 }
 
 /** The package's files by name. A chosen folder's files carry their path (which is lost on the way to a worker). */
@@ -128,18 +95,121 @@ function named(files: File[]): Map<string, File> {
   return new Map(files.filter((file) => path(file).startsWith(folder)).map((file) => [path(file).slice(folder.length), file]));
 }
 
-function fromFiles(files: Map<string, File>): ReadFile {
-  return async (name, { limit, signal }) => {
-    signal?.throwIfAborted();
-    const file = files.get(name);
-    if (!file) {
-      throw new SamloraError("not_found", `${name} is missing from the package`, "choose or drop the whole folder");
+/** Reads the manifest of `source`: the network's, or where that gives no answer the one in storage. */
+export async function openPackage(source: Source, options: OpenOptions): Promise<OpenPackage> {
+  const { signal, onEvent, patience = PATIENCE } = options;
+  signal?.throwIfAborted();
+  const progress = new Progress(options.onProgress);
+  const remote = "base" in source || "archive" in source;
+  const name = nameOf(source);
+  const files =
+    "base" in source
+      ? folderFiles(source.base, patience)
+      : "archive" in source
+        ? new ArchiveFiles(source.archive, patience, (loaded, announced) => progress.whole(loaded, announced))
+        : localFiles(source, name);
+  const shelf =
+    options.store && remote ? await Shelf.open(name, (message) => onEvent?.({ type: "unstored", message })) : undefined;
+
+  const manifest = await readManifest(files, shelf, patience.silence, signal);
+  const outline = outlineOf(manifest);
+  const shards = new Map(outline?.shards.map((shard) => [shard.file, shard]));
+  const total = packageBytes(manifest, outline);
+  const used = new Set<string>();
+  progress.begin(total);
+  progress.count(MANIFEST, manifest.length);
+
+  /** One file; checked if it comes from the network: what is kept must be right, and what came in parts may not be. */
+  async function fetchFile(file: string, limit: number, shard: Shard | undefined): Promise<Uint8Array> {
+    const onBytes = (loaded: number) => progress.count(file, Math.min(loaded, shard?.bytes ?? 0));
+    for (let fresh = false; ; fresh = true) {
+      const bytes = await files.read(file, limit, { signal, onBytes, fresh });
+      const wrong = remote && shard ? await mismatch(bytes, shard) : undefined;
+      if (!wrong) return bytes;
+      if (fresh) throw new SamloraError("integrity", `${files.place(file)}: ${wrong}`, DAMAGED);
     }
-    if (file.size > limit) throw tooLong(`${name} has ${file.size} bytes, expected at most ${limit}`);
-    try {
-      return new Uint8Array(await file.arrayBuffer());
-    } catch (cause) {
-      throw new SamloraError("io", `${name} could not be read`, "the file may have moved or changed; choose it again", cause);
-    }
+  }
+
+  return {
+    manifest,
+    bytes: total,
+    async read(file, limit) {
+      if (file === MANIFEST) return manifest;
+      signal?.throwIfAborted();
+      const shard = shards.get(file);
+      let bytes = shard && (await shelf?.take(shard.sha256));
+      if (!bytes) {
+        bytes = await fetchFile(file, limit, shard);
+        signal?.throwIfAborted();
+        if (shard) await shelf?.keep(shard.sha256, bytes);
+      }
+      signal?.throwIfAborted();
+      if (shard) used.add(shard.sha256);
+      progress.count(file, shard?.bytes ?? 0);
+      return bytes;
+    },
+    stored: () => shelf?.has(used) ?? false,
   };
+}
+
+const DAMAGED = "the file is damaged or from another package: copy or download it again";
+
+async function readManifest(files: Files, shelf: Shelf | undefined, silence: number, signal?: AbortSignal): Promise<Uint8Array> {
+  const kept = await shelf?.manifest();
+  let found: ManifestBytes;
+  try {
+    found = await files.manifest({ signal, kept, silence: kept ? Math.min(silence, SILENCE_WITH_COPY) : silence });
+  } catch (error) {
+    // What a server says is not hidden by a copy; that nobody answers is.
+    if (signal?.aborted || !kept || !isOffline(error)) throw error;
+    await shelf?.reuse(kept);
+    return kept.bytes;
+  }
+  const outline = outlineOf(found.bytes);
+  if (outline) await shelf?.adopt({ bytes: found.bytes, outline, version: found.version });
+  signal?.throwIfAborted();
+  return found.bytes;
+}
+
+/** What is wrong with a shard's bytes; nothing is known of their hash where the page has no `crypto.subtle`. */
+async function mismatch(bytes: Uint8Array, shard: Shard): Promise<string | undefined> {
+  if (bytes.length !== shard.bytes) return `has ${bytes.length} bytes, the manifest says ${shard.bytes}`;
+  return ((await sha256(bytes)) ?? shard.sha256) === shard.sha256 ? undefined : "its SHA-256 is not the manifest's";
+}
+
+/** Bytes of the package that have come; never fewer than before, and never more than there are. */
+class Progress {
+  readonly #tell: ((progress: LoadProgress) => void) | undefined;
+  readonly #files = new Map<string, number>();
+  #total = 0;
+  #whole = 0;
+  #last = -1;
+
+  constructor(tell: ((progress: LoadProgress) => void) | undefined) {
+    this.#tell = tell;
+  }
+
+  begin(total: number): void {
+    this.#total = total;
+  }
+
+  /** A file that was started anew counts again only beyond what it had. */
+  count(file: string, bytes: number): void {
+    this.#files.set(file, Math.max(this.#files.get(file) ?? 0, bytes));
+    const sum = [...this.#files.values()].reduce((sum, bytes) => sum + bytes, 0);
+    this.#emit(Math.min(this.#total, Math.max(sum, this.#whole)), this.#total);
+  }
+
+  /** An archive that comes whole, before it is known what it holds. */
+  whole(loaded: number, announced: number | undefined): void {
+    this.#whole = Math.max(this.#whole, loaded);
+    const total = this.#total || announced;
+    if (total) this.#emit(Math.min(this.#whole, total), total);
+  }
+
+  #emit(loadedBytes: number, totalBytes: number): void {
+    if (loadedBytes <= this.#last) return;
+    this.#last = loadedBytes;
+    this.#tell?.({ loadedBytes, totalBytes });
+  }
 }

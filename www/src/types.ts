@@ -62,6 +62,58 @@ export interface AdapterInfo {
   maxStorageBufferBindingSize: number;
   maxBufferSize: number;
   shaderF16: boolean;
+  /** Every limit by its name in WebGPU. */
+  limits: Record<string, number>;
+  /** Optional features by their names in WebGPU. */
+  features: string[];
+}
+
+/** How far a stage of the network is off on the GPU. */
+export interface StageTest {
+  stage: string;
+  /** Distance from the CPU's values over their length; infinite where numbers are missing. */
+  error: number;
+}
+
+/** What `doctor` found; as a string, the lines of a report. */
+export interface DoctorReport {
+  userAgent: string;
+  cores: number;
+  secureContext: boolean;
+  crossOriginIsolated: boolean;
+  /** Absent where the browser offers none. */
+  adapter?: AdapterInfo;
+  /** Each stage of the network on the GPU beside the CPU. */
+  selfTest: StageTest[];
+  passed: boolean;
+  /** Where a model runs that is loaded with device `auto`, and why. */
+  plan: Device;
+  reason: string;
+  storage?: { usedBytes: number; quotaBytes: number };
+  /** Milliseconds of the given model: its load, the first window, and the median of later ones. */
+  model?: {
+    name: string;
+    device: Device;
+    precision: string;
+    workers: number;
+    loadTime: number;
+    firstTile: number;
+    tile: number;
+  };
+  text: string;
+  toString(): string;
+}
+
+/**
+ * WebGPU's `GPUDevice`, by what tells it apart: TypeScript's own library has no WebGPU, and a page that hands in no device
+ * should need no package of types for it.
+ */
+export interface GPUDeviceLike {
+  readonly features: { has(name: string): boolean };
+  readonly limits: { readonly maxBufferSize: number; readonly maxStorageBufferBindingSize: number };
+  readonly lost: Promise<{ readonly message: string }>;
+  readonly queue: object;
+  destroy(): void;
 }
 
 /** Bytes of the package that have arrived. */
@@ -93,12 +145,36 @@ export interface ReadOptions {
   signal?: AbortSignal;
 }
 
+/** A package in this browser's storage. */
+export interface StoredPackage {
+  /** The address that it was loaded from. */
+  url: string;
+  /** The package's name. */
+  name: string;
+  /** Bytes of it that are in storage, with those that it shares with other packages. */
+  bytes: number;
+  /** Whether all of it is there, so that it loads without network. */
+  complete: boolean;
+  /** When it was last loaded. */
+  lastUsed: Date;
+}
+
+/** Room in this browser's storage, in bytes. */
+export interface StorageSize {
+  /** What this package keeps there; what several model packages share is counted once. */
+  bytes: number;
+  /** The most that the page's origin may keep, if the browser tells. */
+  quota?: number;
+  /** What of it is left. */
+  available?: number;
+}
+
 export interface LoadOptions {
   /**
    * `auto` (the default) takes a hardware GPU that this browser really offers and that passes its self-test, else the CPU.
    * A page's own `GPUDevice` is used as it is; the model then runs on the calling thread.
    */
-  device?: Device | "auto" | GPUDevice;
+  device?: Device | "auto" | GPUDeviceLike;
   /** Run in a worker, so that the page stays responsive (default), or on the calling thread. */
   worker?: boolean;
   /** Most workers of the CPU device, each with a copy of the model; by cores and the model's size unless given. */

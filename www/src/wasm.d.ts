@@ -2,6 +2,9 @@
 
 declare module "*/samlora.js" {
   export default function init(): Promise<unknown>;
+  export function version(): string;
+  export function openDevice(device: string): Promise<void>;
+  export function selfTest(device: string): Promise<Record<string, Float32Array>>;
 
   export class Segmenter {
     private constructor();
@@ -9,10 +12,16 @@ declare module "*/samlora.js" {
       read: (file: string, limit: number) => Promise<Uint8Array>,
       name: string,
       device: string,
-      onProgress: (loadedBytes: number, totalBytes: number) => void,
     ): Promise<Segmenter>;
+    loadAdapter(read: (file: string, limit: number) => Promise<Uint8Array>, name: string): Promise<Segmenter>;
     info(): any;
-    segment(rgba: Uint8ClampedArray, width: number, height: number, options: { probabilities?: boolean }): Promise<Segmentation>;
+    segment(
+      rgba: Uint8ClampedArray,
+      width: number,
+      height: number,
+      options: { probabilities?: boolean; thresholds?: [number, number][]; minPixels?: number },
+      pause: () => Promise<void> | void,
+    ): Promise<Segmentation>;
     logits(rgba: Uint8ClampedArray, width: number, height: number): Promise<any>;
     overlay(classMask: Uint8Array, width: number, height: number, options: { opacity?: number; outline?: boolean }): Uint8ClampedArray;
     polygons(

@@ -1,9 +1,9 @@
 // The worker's script: a local engine at the other end of the wire.
 
 import { Actor, type Port } from "./actor.ts";
-import type { LoadRequest, OverlayRequest, PolygonRequest, SegmentRequest } from "./engine.ts";
-import type { Pixels } from "./image.ts";
+import type { LoadRequest, LogitsRequest, ModelId, OverlayRequest, PolygonRequest, SegmentRequest } from "./engine.ts";
 import { LocalEngine } from "./local.ts";
+import { probe } from "./probe.ts";
 import type { PageMethods } from "./remote.ts";
 import type { Source } from "./source.ts";
 import type { SegmenterInfo } from "./types.ts";
@@ -11,18 +11,31 @@ import type { SegmenterInfo } from "./types.ts";
 /** A package that the worker reads by itself, or through the page's function. */
 type SentSource = Exclude<Source, { read: unknown }> | { remote: true };
 
-const engine = new LocalEngine();
+const engine = new LocalEngine({ onFailure: (error) => void page.call("failed", error.message) });
 
 const methods = {
   load(request: Omit<LoadRequest, "source"> & { source: SentSource }, signal: AbortSignal): Promise<SegmenterInfo> {
+    const { model } = request;
     const source: Source =
-      "remote" in request.source ? { read: (file, { limit, signal }) => page.call("read", { file, limit }, signal) } : request.source;
-    return engine.load({ ...request, source }, (progress) => void page.call("progress", progress), signal);
+      "remote" in request.source
+        ? { read: (file, { limit, signal }) => page.call("read", { model, file, limit }, signal) }
+        : request.source;
+    return engine.load(
+      { ...request, source },
+      {
+        signal,
+        onProgress: (progress) => void page.call("progress", { model, progress }),
+        onEvent: (event) => void page.call("event", { model, event }),
+      },
+    );
   },
-  segment: (request: SegmentRequest, signal: AbortSignal) => engine.segment(request, signal),
-  logits: (pixels: Pixels) => engine.logits(pixels),
+  segment: ({ abortable, ...request }: SegmentRequest & { abortable: boolean }, signal: AbortSignal) =>
+    engine.segment(request, abortable ? signal : undefined),
+  logits: (request: LogitsRequest) => engine.logits(request),
   overlay: (request: OverlayRequest) => engine.overlay(request),
   polygons: (request: PolygonRequest) => engine.polygons(request),
+  unload: (model: ModelId) => engine.unload(model),
+  probe: (_: undefined) => probe(),
 };
 
 /** What the page may call on the worker. */

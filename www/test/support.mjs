@@ -39,18 +39,21 @@ export function run(...args) {
   return execFileSync(samlora(), args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] }).toString();
 }
 
+/** A file of the parity fixture. */
+export const fixture = (name) => join(fixtures, name);
+
 /** Exports the parity fixture's tiny model as a package. */
 export function exportTiny(folder, { name = "tiny", scheme = "f32" } = {}) {
   const out = join(folder, name);
   run(
-    "export", "--base", join(fixtures, "tiny_sam.safetensors"), "--adapter", join(fixtures, "s256_k4_lora.safetensors"),
+    "export", "--base", fixture("tiny_sam.safetensors"), "--adapter", fixture("s256_k4_lora.safetensors"),
     "--classes", "building,road,water", "--scheme", scheme, "--out", out,
   );
   return out;
 }
 
 /** The native server with the built page, or a copy of it; its address. */
-export async function serve(t, models, page = join(www, "dist")) {
+export async function serve(t, models, page = process.env.SAMLORA_DIST ?? join(www, "dist")) {
   const args = ["serve", ...models.flatMap((m) => ["--model", m]), "--www", page, "--port", "0", "--json"];
   const server = spawn(samlora(), args, { stdio: ["ignore", "pipe", "inherit"] });
   t.after(() => server.kill());
@@ -63,13 +66,14 @@ export async function serve(t, models, page = join(www, "dist")) {
   throw new Error("the server ended before it said its address");
 }
 
-/** Chromium with WebGPU on the software adapter. */
+/** Chromium with WebGPU and WebGL on the software adapter. */
 export async function browser(t) {
   const executablePath = process.env.CHROMIUM ?? execFileSync("sh", ["-c", "command -v chromium || command -v google-chrome"]).toString().trim();
   const chrome = await chromium.launch({
     executablePath,
     args: [
       "--headless=new", "--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader",
+      "--use-angle=swiftshader", "--enable-unsafe-swiftshader", // WebGL, for maps.
       "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic",
     ],
   });

@@ -188,7 +188,10 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut dyn
         _ => source.read(x, y, w, h).map(Some),
     };
     let options = SegmentOptions::default();
-    let show = |done: f64| progress.set_position((done * 100.0) as u64);
+    let show = async |done: f64| {
+        progress.set_position((done * 100.0) as u64);
+        Ok(())
+    };
     let found = if segmenter.manifest().normalization == Normalization::rgb() {
         pollster::block_on(segmenter.run(width, height, &options, read, show))?
     } else {

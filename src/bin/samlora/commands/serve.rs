@@ -1,5 +1,7 @@
 //! `samlora serve`: the page and model packages over HTTP, from this machine alone.
 
+mod tiles;
+
 use super::say;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -26,6 +28,9 @@ pub struct ServeArgs {
     /// A package's folder, served under /models/<folder name>/; may be given several times
     #[arg(long, value_name = "PACKAGE_DIR")]
     model: Vec<PathBuf>,
+    /// A folder of XYZ tiles (z/x/y.png) for the page's map, served under /tiles/<folder name>/; may be given several times
+    #[arg(long, value_name = "TILE_DIR")]
+    tiles: Vec<PathBuf>,
     /// The built page's folder [default: www/dist, here or beside the program]
     #[arg(long, value_name = "DIR")]
     www: Option<PathBuf>,
@@ -50,6 +55,7 @@ pub struct ServeArgs {
 /// [`ErrorKind::Io`] if the address cannot be listened on.
 pub fn run(args: &ServeArgs) -> Result<()> {
     let packages = packages(&args.model)?;
+    let layers = tiles::layers(&args.tiles)?;
     let page = page(args.www.as_deref(), !packages.is_empty())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let address = SocketAddr::new(args.host, args.port);
@@ -69,7 +75,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     }
     std::io::stdout().flush()?;
 
-    let router = router(page.as_deref(), packages, args.isolated)?;
+    let router = router(page.as_deref(), packages, layers, args.isolated)?;
     runtime.spawn(async move { axum::serve(listener, router).await });
     runtime.block_on(stopped())?;
     // Open connections are cut: nothing here is written, so nothing can be left half done.
@@ -94,7 +100,7 @@ async fn stopped() -> Result<()> {
     Ok(tokio::signal::ctrl_c().await?)
 }
 
-/// The packages by the name in their URL: the folder's name, with anything unusual as `-`.
+/// The packages by the name in their URL.
 fn packages(folders: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>> {
     let mut packages = BTreeMap::new();
     for folder in folders {
@@ -105,15 +111,19 @@ fn packages(folders: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>> {
                 Error::new(ErrorKind::NotFound, format!("this is no package folder: it holds no {MANIFEST_FILE}"));
             return Err(error.at(folder.display()).remedy("write one with `samlora export`"));
         }
-        let name = root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-        let name: String = name.chars().map(plain).collect();
+        let name = url_name(&root);
         if name.is_empty() || name == "index.json" || packages.insert(name.clone(), root).is_some() {
             let error = Error::new(ErrorKind::Invalid, format!("the name {name:?} is taken")).at(folder.display());
             return Err(error.remedy("rename the folder; packages are told apart by their folders' names"));
         }
     }
     Ok(packages)
+}
+
+/// A folder's name with anything unusual as `-`.
+fn url_name(folder: &Path) -> String {
+    let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
 }
 
 /// The page's folder; none only if it was not asked for and there are packages to serve.
@@ -139,12 +149,23 @@ fn page(asked: Option<&Path>, has_packages: bool) -> Result<Option<PathBuf>> {
     }
 }
 
-fn router(page: Option<&Path>, packages: BTreeMap<String, PathBuf>, isolated: bool) -> Result<Router> {
+fn router(
+    page: Option<&Path>,
+    packages: BTreeMap<String, PathBuf>,
+    layers: Vec<tiles::Layer>,
+    isolated: bool,
+) -> Result<Router> {
     let mut router = Router::new();
+    for layer in &layers {
+        router = router.nest(&format!("/tiles/{}", layer.name), folder_router(&layer.folder));
+    }
     for (name, folder) in &packages {
         router = router.nest(&format!("/models/{name}"), folder_router(folder));
     }
     let json = HeaderValue::from_static("application/json");
+    let known = tiles::index(&layers).to_string();
+    let of_tiles = [(header::CONTENT_TYPE, json.clone())];
+    router = router.route("/tiles/index.json", get(move || std::future::ready((of_tiles, known))));
     let index = move || std::future::ready(([(header::CONTENT_TYPE, json)], index(&packages).to_string()));
     router = router.route("/models/index.json", get(index));
     if let Some(folder) = page {

@@ -1,0 +1,69 @@
+//! What a device computes for a known input, stage by stage, so that a GPU can be compared with the CPU before it is
+//! trusted: drivers exist whose shaders compile and give wrong numbers.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::config::{Backbone, SamConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Parameters, Sam};
+use crate::random::SplitMix;
+use crate::weights::layout;
+
+/// Side of the input in pixels: 10 x 10 tokens, which windows of 7 do not divide.
+const SIDE: usize = 160;
+/// Any number; it decides weights and input.
+const SEED: u64 = 11;
+
+/// The values of each stage of a small model with random weights on `device`, by name in the order of the computation:
+/// patch embedding and positions, a block with windows, a global block, neck, mask decoder.
+///
+/// The model has SAM's kinds of layers at their usual head size (64) with a window that leaves padding, and its input is
+/// the same everywhere.
+///
+/// # Errors
+/// [`ErrorKind::Device`] if the device fails.
+pub async fn self_test(device: &Device) -> Result<Vec<(&'static str, Vec<f32>)>> {
+    let sam = model(device)?;
+    let mut random = SplitMix(SEED);
+    let pixels: Vec<f32> = (0..3 * SIDE * SIDE).map(|_| random.uniform()).collect();
+    let input = Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), device);
+    let encoder = &sam.image_encoder;
+    let mut found = Vec::new();
+    let mut x = encoder.embed(input);
+    found.push(("patch embedding", values(&x).await?));
+    for (block, name) in encoder.blocks.iter().zip(["window block", "global block"]) {
+        x = block.forward(x);
+        found.push((name, values(&x).await?));
+    }
+    let embedding = encoder.embedding(x);
+    found.push(("neck", values(&embedding).await?));
+    found.push(("mask decoder", values(&sam.decode(embedding)).await?));
+    Ok(found)
+}
+
+fn model(device: &Device) -> Result<Sam> {
+    let config = config()?;
+    let mut parameters = Parameters::new(device);
+    for (name, shape) in layout::tensors(&config) {
+        parameters.insert(&name, &shape, layout::random(&name, &shape, SEED))?;
+    }
+    Sam::load(&config, parameters)
+}
+
+fn config() -> Result<SamConfig> {
+    let mut config = Backbone::named("tiny")?.config(3);
+    config.embed_dim = 128;
+    config.num_heads = 2;
+    config.mlp_dim = 512;
+    config.depth = 2;
+    config.global_attn_indexes = vec![1];
+    config.window_size = 7;
+    config.pretrained_size = 128; // positions are resampled
+    Ok(config)
+}
+
+async fn values(tensor: &Tensor<4>) -> Result<Vec<f32>> {
+    let failed = |why: String| Error::new(ErrorKind::Device, "reading the self-test back failed").source(why);
+    let data = tensor.clone().into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
+    data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
+}

@@ -97,7 +97,7 @@ web: ## the browser's tests, of what `make wasm` and `make native` built
 	then set -x; cd www && npm test 2>&1 | tee $(LOGS)/web.log; \
 	else echo "left out: the browser's tests, there is no Chromium" | tee $(LOGS)/web.log; fi
 
-.PHONY: bench peers train-peers full-size demo-model clean
+.PHONY: bench peers web-bench train-peers full-size demo-model clean
 bench: ## time encoder, decoder and tile (BACKBONE=vit_b SIZE=256 DEVICE=cpu THREADS=2)
 	@cargo build --locked --quiet
 	@"$(SAMLORA)" bench --backbone $(BACKBONE) --size $(SIZE) --device $(DEVICE) --threads $(THREADS)
@@ -106,6 +106,11 @@ peers: ## the same encoder in PyTorch and onnxruntime (tests/peers/README.md; do
 	@cargo build --locked --quiet
 	@python3 tests/peers/encoder.py --samlora "$(SAMLORA)" \
 	  --backbone $(BACKBONE) --size $(SIZE) --threads $(THREADS) --rounds 3
+
+# Of what `make wasm` built.
+web-bench: ## this package beside onnxruntime-web in one page (BACKBONE=vit_b SIZE=256 THREADS=2; www/bench/README.md)
+	@cargo build --locked --quiet
+	@node www/bench/run.mjs --samlora "$(SAMLORA)" --backbone $(BACKBONE) --size $(SIZE) --threads $(THREADS)
 
 train-peers: ## the same LoRA training step in PyTorch and here (BACKBONE=vit_b THREADS=2; tests/peers/README.md)
 	@cargo build --locked --quiet

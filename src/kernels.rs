@@ -5,7 +5,7 @@
 
 use burn::tensor::activation;
 use burn::tensor::ops::{AttentionModuleOptions, PadMode};
-use burn::tensor::{Device, Int, Tensor, TensorData, module};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, module};
 
 #[cfg(feature = "cpu")]
 mod cpu;
@@ -38,6 +38,12 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<
     #[cfg(all(feature = "cpu", feature = "train"))]
     if tracked::is_tracked(&x) || tracked::is_tracked(&weight) || tracked::is_tracked(&bias) {
         return tracked::layer_norm(x, weight, bias, epsilon);
+    }
+    if x.dtype() == DType::F16 {
+        // Squares of activations beyond 256 are beyond what 16 bits hold.
+        let wide = |v: Tensor<1>| v.cast(FloatDType::F32);
+        let norm = module::layer_norm(x.cast(FloatDType::F32), wide(weight), Some(wide(bias)), epsilon);
+        return norm.cast(FloatDType::F16);
     }
     module::layer_norm(x, weight, Some(bias), epsilon)
 }

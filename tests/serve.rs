@@ -160,6 +160,46 @@ fn mistakes_are_named() {
     assert!(text.contains("--port"), "{text}");
 }
 
+#[test]
+fn folders_of_tiles_are_offered_to_the_map() {
+    let (folder, page, _) = site();
+    let tile = image::RgbImage::from_pixel(8, 8, image::Rgb([90, 120, 80]));
+    let place = |name: &str| {
+        let path = folder.path().join("town tiles").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        tile.save(&path).unwrap();
+        path
+    };
+    place("3/4/5.png");
+    place("4/8/10.png");
+    let tiles = folder.path().join("town tiles").to_str().unwrap().to_owned();
+    let server = Server::start(&["--www", &page, "--tiles", &tiles]);
+    let (status, head, body) = server.get("/tiles/index.json", "");
+    assert!(status == 200 && head.contains("application/json"));
+    let layer = &serde_json::from_slice::<Value>(&body).unwrap()["tiles"][0];
+    assert_eq!(layer["url"], "/tiles/town-tiles/{z}/{x}/{y}.png");
+    assert_eq!(
+        (layer["minzoom"].as_u64(), layer["maxzoom"].as_u64(), layer["tileSize"].as_u64()),
+        (Some(3), Some(4), Some(8))
+    );
+    let bounds: Vec<f64> = layer["bounds"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
+    assert!(near(bounds[0], 0.0) && near(bounds[2], 45.0) && bounds[1] < bounds[3], "{bounds:?}");
+    let (status, head, _) = server.get("/tiles/town-tiles/3/4/5.png", "");
+    assert!(status == 200 && head.contains("image/png"));
+    drop(server);
+
+    let fails = |arguments: &[&str], part: &str| {
+        let output = command(&["--www", &page]).args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(part), "{text}");
+    };
+    fails(&["--tiles", &tiles, "--tiles", &tiles], "is taken");
+    fails(&["--tiles", &page], "no tiles");
+    place("3-4-6.png");
+    fails(&["--tiles", &tiles], "keep tiles of one kind");
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_it() {

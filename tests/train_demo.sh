@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Trains the demonstration models from the folder of real data that SAMLORA_DATA names: vit_t from random weights on buildings of
 # three places, then a LoRA adapter on it for land cover. OUT gets the work folder; no sample of philippines is used, and Dubai's
-# scene t7 and a fifth of zanzibar validate. PARTS may leave one out; EPOCHS and EPOCHS_LANDCOVER change how long they take.
+# scene t7 and a fifth of zanzibar validate. PARTS may leave one out; EPOCHS, EPOCHS_LONGER and EPOCHS_LANDCOVER change how long
+# they take. The part `baselines` trains two others on the land cover's split with as many crops, the same vit_t from random
+# weights and a U-Net in PyTorch (tests/peers), and prints all three in one table.
 set -euo pipefail
 : "${SAMLORA:?names the program}" "${SAMLORA_DATA:?names the folder of real data}" "${OUT:?names a folder to work in}"
 data=$(realpath "$SAMLORA_DATA")
@@ -30,13 +32,30 @@ done >>"$OUT/valid.txt"
 for image in "$OUT/data/dubai/images/"t7_*; do basename "${image%.*}" | sed 's|^|dubai/|'; done >>"$OUT/valid.txt"
 grep ^dubai/ "$OUT/valid.txt" | sed 's|^dubai/|dubai-landcover/|' >"$OUT/valid-landcover.txt"
 common=(--size 256 --batch-size 8 --schedule cosine --weight-decay 0.05 --validate-every "${VALIDATE_EVERY:-3}")
-parts=${PARTS:-buildings landcover}
+parts=${PARTS:-buildings longer landcover}
 if [[ " $parts " = *" buildings "* ]]; then
   "$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
     --class 1=building --unlisted background --valid-list "$OUT/valid.txt" --backbone vit_t --epochs "${EPOCHS:-12}" --lr 5e-4 \
     --scale 0.5,1.25 "${common[@]}" --out "$OUT/buildings"
 fi
+if [[ " $parts " = *" longer "* ]]; then
+  "$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
+    --class 1=building --unlisted background --valid-list "$OUT/valid.txt" --base "$OUT/buildings" --rank 0 --unfreeze \
+    --epochs "${EPOCHS_LONGER:-15}" --lr 4e-4 --seed 1 --scale 0.5,1.25 "${common[@]}" --out "$OUT/buildings-longer"
+fi
+base=$OUT/buildings-longer
+[ -d "$base" ] || base=$OUT/buildings
 if [[ " $parts " = *" landcover "* ]]; then
-  "$SAMLORA" train --data "$OUT/data/dubai-landcover" --ignore 0 --valid-list "$OUT/valid-landcover.txt" --base "$OUT/buildings" \
+  "$SAMLORA" train --data "$OUT/data/dubai-landcover" --ignore 0 --valid-list "$OUT/valid-landcover.txt" --base "$base" \
     --rank 8 --targets q,v,lin1,lin2 --epochs "${EPOCHS_LANDCOVER:-2}" --lr 1e-3 "${common[@]}" --out "$OUT/landcover"
+fi
+if [[ " $parts " = *" baselines "* ]]; then
+  "$SAMLORA" train --data "$OUT/data/dubai-landcover" --ignore 0 --valid-list "$OUT/valid-landcover.txt" --backbone vit_t \
+    --epochs "${EPOCHS_LANDCOVER:-2}" --lr 5e-4 "${common[@]}" --out "$OUT/landcover-scratch"
+  for run in landcover landcover-scratch; do
+    rm -rf "$OUT/$run-q8"
+    "$SAMLORA" export --run "$OUT/$run" --scheme q8 --out "$OUT/$run-q8"
+  done
+  python3 "$(dirname "${BASH_SOURCE[0]}")/peers/baselines.py" "$OUT/landcover" --samlora "$SAMLORA" \
+    --package "vit_t LoRA on buildings=$OUT/landcover-q8" "vit_t from random weights=$OUT/landcover-scratch-q8" --out "$OUT/baselines"
 fi

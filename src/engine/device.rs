@@ -1,6 +1,8 @@
 //! Opening the device that a model runs on.
 
 use burn::tensor::Device;
+#[cfg(feature = "gpu")]
+use burn::tensor::FloatDType;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -11,14 +13,18 @@ pub enum DeviceChoice {
     Cpu,
     /// Any GPU through wgpu: Vulkan, Metal, DirectX 12, or a browser's WebGPU. A software GPU counts.
     Gpu,
+    /// The same in 16-bit floating point: half the memory, and faster where the hardware is. Norms stay in 32 bits, and
+    /// so do the sums within a product.
+    HalfGpu,
 }
 
 impl DeviceChoice {
-    /// `cpu` or `gpu`.
+    /// `cpu`, `gpu` or `gpu-f16`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Gpu => "gpu",
+            Self::HalfGpu => "gpu-f16",
         }
     }
 }
@@ -30,7 +36,9 @@ impl std::str::FromStr for DeviceChoice {
         match name {
             "cpu" => Ok(Self::Cpu),
             "gpu" => Ok(Self::Gpu),
-            _ => Err(Error::new(ErrorKind::Invalid, format!("there is no device {name:?}")).remedy("use cpu or gpu")),
+            "gpu-f16" => Ok(Self::HalfGpu),
+            _ => Err(Error::new(ErrorKind::Invalid, format!("there is no device {name:?}"))
+                .remedy("use cpu, gpu or gpu-f16")),
         }
     }
 }
@@ -47,16 +55,19 @@ pub fn cuda(number: usize) -> Device {
     Device::cuda(number)
 }
 
-/// Opens a device; a GPU is opened once and shared by all that ask for it.
+/// Opens a device; a GPU is opened once, in one precision, and shared by all that ask for it.
 ///
 /// # Errors
-/// [`ErrorKind::Device`] if this machine or browser has none, [`ErrorKind::Unsupported`] if this build has no code for it.
+/// [`ErrorKind::Device`] if this machine or browser has none, or a GPU that is in use in the other precision or does not
+/// have it; [`ErrorKind::Unsupported`] if this build has no code for it.
 pub async fn open_device(choice: DeviceChoice) -> Result<Device> {
     match choice {
         #[cfg(feature = "cpu")]
         DeviceChoice::Cpu => Ok(Device::flex()),
         #[cfg(feature = "gpu")]
-        DeviceChoice::Gpu => gpu::open().await,
+        DeviceChoice::Gpu => gpu::open(FloatDType::F32).await,
+        #[cfg(feature = "gpu")]
+        DeviceChoice::HalfGpu => gpu::open(FloatDType::F16).await,
         #[cfg(not(all(feature = "cpu", feature = "gpu")))]
         _ => Err(Error::new(ErrorKind::Unsupported, format!("this build has no {} device", choice.name()))
             .remedy("use the build with that feature")),
@@ -67,40 +78,64 @@ pub async fn open_device(choice: DeviceChoice) -> Result<Device> {
 mod gpu {
     use std::cell::RefCell;
 
-    use burn::tensor::Device;
+    use burn::tensor::{DType, Device, DeviceConfig, FloatDType};
 
     use crate::error::{Error, ErrorKind, Result};
 
     thread_local! {
-        static OPENED: RefCell<Option<Device>> = const { RefCell::new(None) };
+        static OPENED: RefCell<Option<(Device, FloatDType)>> = const { RefCell::new(None) };
     }
 
     /// burn can set its default GPU up only once, so the device is kept.
-    pub async fn open() -> Result<Device> {
-        if let Some(device) = OPENED.with_borrow(Clone::clone) {
+    pub async fn open(precision: FloatDType) -> Result<Device> {
+        let known = OPENED.with_borrow(Clone::clone);
+        let (device, found) = match known {
+            Some(known) => known,
+            None => {
+                let opened = request(precision).await?;
+                OPENED.set(Some(opened.clone()));
+                opened
+            }
+        };
+        if found == precision {
             return Ok(device);
         }
-        let device = request().await?;
-        OPENED.set(Some(device.clone()));
-        Ok(device)
+        Err(Error::new(ErrorKind::Device, "the GPU is in use in another precision")
+            .remedy("load all models of a program, or of a thread of a page, in the same one"))
+    }
+
+    /// Makes `precision` that of all numbers on `device`, which must be new.
+    fn set(mut device: Device, precision: FloatDType) -> Result<(Device, FloatDType)> {
+        if precision == FloatDType::F16 {
+            let missing = || {
+                Error::new(ErrorKind::Device, "the GPU cannot compute in 16-bit floating point")
+                    .remedy("use the device gpu")
+            };
+            if !device.supports_dtype(DType::F16) {
+                return Err(missing());
+            }
+            let config = DeviceConfig::default().float_dtype(precision);
+            device.configure(config).map_err(|e| missing().source(format!("{e:?}")))?;
+        }
+        Ok((device, precision))
     }
 
     #[cfg(target_arch = "wasm32")]
-    async fn request() -> Result<Device> {
-        Device::wgpu_options().init_async().await.map_err(|e| unavailable(e.to_string()))
+    async fn request(precision: FloatDType) -> Result<(Device, FloatDType)> {
+        set(Device::wgpu_options().init_async().await.map_err(|e| unavailable(e.to_string()))?, precision)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    async fn request() -> Result<Device> {
+    async fn request(precision: FloatDType) -> Result<(Device, FloatDType)> {
         use std::sync::{Mutex, PoisonError};
-        static SHARED: Mutex<Option<Device>> = Mutex::new(None);
+        static SHARED: Mutex<Option<(Device, FloatDType)>> = Mutex::new(None);
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(device) = &*shared {
-            return Ok(device.clone());
+        if let Some(opened) = &*shared {
+            return Ok(opened.clone());
         }
-        let device = Device::wgpu_options().init().map_err(|e| unavailable(e.to_string()))?;
-        *shared = Some(device.clone());
-        Ok(device)
+        let opened = set(Device::wgpu_options().init().map_err(|e| unavailable(e.to_string()))?, precision)?;
+        *shared = Some(opened.clone());
+        Ok(opened)
     }
 
     fn unavailable(why: String) -> Error {

@@ -27,7 +27,7 @@ pub struct Segmenter {
 
 #[wasm_bindgen]
 impl Segmenter {
-    /// Loads the package whose files `read` gives onto `device`, `gpu` or `cpu`. `name` stands for it in errors.
+    /// Loads the package whose files `read` gives onto `device`, `gpu`, `gpu-f16` or `cpu`. `name` stands for it in errors.
     ///
     /// # Errors
     /// Those of the reader, of the package's checks, and `device` if there is no such device.
@@ -171,7 +171,7 @@ pub fn version() -> String {
     crate::TOOL_VERSION.to_owned()
 }
 
-/// Opens `device`, `gpu` or `cpu`, before anything is loaded onto it; a GPU is opened once.
+/// Opens `device`, `gpu`, `gpu-f16` or `cpu`, before anything is loaded onto it; a GPU is opened once.
 ///
 /// # Errors
 /// `device` if there is none.

@@ -1,6 +1,6 @@
-// What was dropped or pasted: a package folder, a picture, or the address of one.
+// What was dropped or pasted: a package (its folder or its .samlora file), a picture, or the address of one.
 
-export type Dropped = { package: File[] } | { picture: Blob } | { address: string };
+export type Dropped = { package: File[] | File } | { picture: Blob } | { address: string };
 
 /** Sorts out a drop; must be called while its event is being handled. */
 export async function readDrop(transfer: DataTransfer): Promise<Dropped | undefined> {
@@ -13,6 +13,8 @@ export async function readDrop(transfer: DataTransfer): Promise<Dropped | undefi
   const files = [...inFolders, ...loose.filter((file) => !entries.some((e) => e.isDirectory && e.name === file.name))];
   if (files.some((file) => file.name === "samlora.json")) return { package: files };
   if (inFolders.length) return { package: files }; // Without a manifest: the loader says what is missing.
+  const archive = files.find((file) => /\.(samlora|zip)$/i.test(file.name));
+  if (archive) return { package: archive };
   const picture = files.find((file) => file.type.startsWith("image/")) ?? files[0];
   if (picture) return { picture };
   return address ? { address } : undefined;

@@ -23,3 +23,8 @@ function sentence(text: string): string {
   const first = /^[a-z]+[ ,]/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
   return /[.!?]$/.test(first) ? first : `${first}.`;
 }
+
+/** Runs what a control started; its error is shown. */
+export function handle(work: () => Promise<unknown> | undefined): void {
+  Promise.resolve().then(work).catch(showError);
+}

@@ -47,19 +47,24 @@ export function stem(name: string): string {
   return name.replace(/\.[^.]+$/, "") || "picture";
 }
 
-/** Shows the pictures that the demo was built with, if it has some: `samples/index.json` is a list of file names. */
-export async function showSamples(onChoice: (address: string) => void): Promise<void> {
+/** Addresses of the pictures that the demo was built with, if it has some: `samples/index.json` is a list of file names. */
+export async function sampleAddresses(): Promise<string[]> {
   const names: unknown = await fetch("samples/index.json").then((r) => (r.ok ? r.json() : []), () => []).catch(() => []);
-  if (!Array.isArray(names) || !names.length) return;
+  const texts = Array.isArray(names) ? names.filter((name): name is string => typeof name === "string") : [];
+  return texts.map((name) => `samples/${encodeURIComponent(name)}`);
+}
+
+/** Shows the sample pictures to choose from. */
+export async function showSamples(onChoice: (address: string) => void): Promise<void> {
+  const addresses = await sampleAddresses();
   const list = element("samples");
-  for (const name of names.filter((n): n is string => typeof n === "string")) {
-    const address = `samples/${encodeURIComponent(name)}`;
+  for (const address of addresses) {
     const button = document.createElement("button");
     button.type = "button";
     button.setAttribute("aria-pressed", "false");
     const image = document.createElement("img");
     image.src = address;
-    image.alt = stem(name);
+    image.alt = stem(decodeURIComponent(address.slice("samples/".length)));
     button.append(image);
     button.addEventListener("click", () => {
       for (const other of list.children) other.setAttribute("aria-pressed", String(other === button));
@@ -67,5 +72,5 @@ export async function showSamples(onChoice: (address: string) => void): Promise<
     });
     list.append(button);
   }
-  list.hidden = false;
+  list.hidden = !addresses.length;
 }

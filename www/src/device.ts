@@ -1,8 +1,8 @@
 // Which device a model runs on: what the adapter really offers and computes, not whether `navigator.gpu` exists.
 
 import { SamloraError } from "./error.ts";
-import { watchGpu, type GpuWatch } from "./gpu.ts";
-import { passed, testGpu, worstStage } from "./selftest.ts";
+import { watchGpu, type GpuWatch, type Precision } from "./gpu.ts";
+import { passed, recallTest, testGpu, worstStage } from "./selftest.ts";
 import type { AdapterInfo, Device } from "./types.ts";
 
 /** The device to use, with the adapter where it is a GPU, or why it is not. */
@@ -21,25 +21,48 @@ const LEAST_LIMITS = {
   maxComputeWorkgroupStorageSize: 16384,
 } as const;
 
-/**
- * Resolves `auto` and makes the GPU ready; `gpu` without a usable one is an error. A page's `own` device is taken as it is.
- */
-export async function chooseDevice(wish: Device | "auto", own?: GPUDevice): Promise<Choice> {
+/** What a page wishes for, and what it brings. */
+export interface Wish {
+  device: Device | "auto";
+  precision: "auto" | "f32";
+  /** A page's own device, taken as it is. */
+  own?: GPUDevice | undefined;
+  /** Whether another precision can be tried, in a worker of its own, if one fails. */
+  retries: boolean;
+}
+
+/** Resolves `auto` and makes the GPU ready; `gpu` without a usable one is an error. */
+export async function chooseDevice({ device: wish, precision: most, own, retries }: Wish): Promise<Choice> {
   if (wish === "cpu") return { device: "cpu" };
   const adapter = await describeAdapter(own);
-  const unfit = adapter ? await whyUnfit(adapter, wish, own) : NO_ADAPTER;
-  if (!unfit) {
-    const gpu = await watchGpu(own);
-    return { device: "gpu", ...(adapter && { adapter }), gpu };
+  let unfit = adapter ? whyUnfit(adapter, wish, own) : NO_ADAPTER;
+  let precision: Precision = "f32";
+  if (adapter && !unfit) {
+    if (most === "auto" && !own) precision = await bestPrecision(adapter, retries);
+    const tests = await testGpu(adapter, precision, own);
+    if (!passed(tests, precision)) {
+      const { stage, error } = worstStage(tests);
+      unfit = `the GPU computes wrong numbers (${stage}: relative error ${error.toExponential(1)})`;
+      if (precision === "f16") throw new SamloraError("device", `${unfit} in 16 bits`, 'load with precision: "f32"');
+    }
   }
-  if (wish === "gpu") throw new SamloraError("device", unfit, 'use the CPU device (device: "cpu" or "auto"), or another browser or driver');
-  return adapter ? { device: "cpu", instead: unfit } : { device: "cpu" };
+  if (adapter && !unfit) return { device: "gpu", adapter, gpu: await watchGpu(precision, own) };
+  const why = unfit ?? NO_ADAPTER;
+  if (wish === "gpu") throw new SamloraError("device", why, 'use the CPU device (device: "cpu" or "auto"), or another browser or driver');
+  return adapter ? { device: "cpu", instead: why } : { device: "cpu" };
 }
 
 const NO_ADAPTER = "this browser offers no WebGPU adapter";
 
-/** Why the GPU is not to be used; nothing if it may be. */
-async function whyUnfit(adapter: AdapterInfo, wish: Device | "auto", own?: GPUDevice): Promise<string | undefined> {
+/** 16 bits where the adapter has them, unless they failed here before or a failure could not be mended. */
+async function bestPrecision(adapter: AdapterInfo, retries: boolean): Promise<Precision> {
+  if (!adapter.shaderF16) return "f32";
+  const known = await recallTest(adapter, "f16");
+  return (known ? passed(known, "f16") : retries) ? "f16" : "f32";
+}
+
+/** Why the GPU is not to be used, as far as it tells by itself; nothing if it may be. */
+function whyUnfit(adapter: AdapterInfo, wish: Device | "auto", own?: GPUDevice): string | undefined {
   // A software adapter is slower than the CPU device's SIMD code.
   if (adapter.isFallback && wish === "auto" && !own) return "the only WebGPU adapter computes on the CPU";
   for (const [limit, least] of Object.entries(LEAST_LIMITS)) {
@@ -48,10 +71,7 @@ async function whyUnfit(adapter: AdapterInfo, wish: Device | "auto", own?: GPUDe
   }
   // Without it burn panics in a browser, where it cannot wait for the GPU in another way.
   if (!adapter.features.includes("timestamp-query")) return "the GPU has no timestamp-query";
-  const tests = await testGpu(adapter, own);
-  if (passed(tests)) return undefined;
-  const worst = worstStage(tests);
-  return `the GPU computes wrong numbers (${worst.stage}: relative error ${worst.error.toExponential(1)})`;
+  return undefined;
 }
 
 /** Describes the GPU that the browser would give, if it gives one, or a page's own. */

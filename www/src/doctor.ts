@@ -13,7 +13,7 @@ const RUNS = 3;
 export async function doctor(segmenter?: Segmenter): Promise<DoctorReport> {
   const engine = new RemoteEngine();
   try {
-    const { adapter, selfTest, passed, failure } = await engine.probe();
+    const { adapter, selfTest, passed, half, failure } = await engine.probe();
     const reason = !adapter
       ? "no WebGPU adapter"
       : !passed
@@ -29,6 +29,7 @@ export async function doctor(segmenter?: Segmenter): Promise<DoctorReport> {
       ...(adapter && { adapter }),
       selfTest,
       passed,
+      ...(half !== undefined && { half }),
       plan: adapter && passed && !adapter.isFallback ? ("gpu" as const) : ("cpu" as const),
       reason,
       ...(await estimate()),
@@ -83,6 +84,7 @@ function write({ adapter, selfTest, storage, model, ...report }: Omit<DoctorRepo
     lines.push(["features", adapter.features.join(", ") || "none"]);
   } else lines.push(["adapter", "none"]);
   for (const { stage, error } of selfTest) lines.push([`self-test: ${stage}`, `relative error ${error.toExponential(1)}`]);
+  if (report.half !== undefined) lines.push(["self-test in 16 bits", report.half ? "passed" : "failed: 32 bits are used"]);
   lines.push(["device for auto", `${report.plan}: ${report.reason}`]);
   if (storage) lines.push(["storage", `${megabytes(storage.usedBytes)} of ${megabytes(storage.quotaBytes)} in use`]);
   if (model) {

@@ -22,6 +22,7 @@ export interface LoadRequest {
   model: ModelId;
   source: Source;
   device: Device | "auto";
+  precision: "auto" | "f32";
   /** Use this browser's storage. */
   store: boolean;
   /** The loaded model that an adapter package is put onto. */

@@ -7,31 +7,38 @@ import { loadRuntime } from "./runtime.ts";
 /** A GPU device in use. */
 export interface GpuWatch {
   readonly device: GPUDevice;
+  readonly precision: Precision;
   /** Rejects when the device is lost or reports an error that nobody caught; results from then on cannot be trusted. */
   readonly failure: Promise<never>;
 }
 
+/** What a GPU computes with. wasm opens its GPU once, in one of them. */
+export type Precision = "f32" | "f16";
+
+/** The device's name in wasm. */
+export const wasmName = (precision: Precision) => (precision === "f16" ? "gpu-f16" : "gpu");
+
 let opened: Promise<GpuWatch> | undefined;
 
-/** The device of this thread's GPU runtime, opened at the first call; `own` is a page's own device. */
-export function watchGpu(own?: GPUDevice): Promise<GpuWatch> {
+/** The device of this thread's GPU runtime, opened at the first call, which decides its precision; `own` is a page's own device. */
+export function watchGpu(precision: Precision, own?: GPUDevice): Promise<GpuWatch> {
   if (opened && own) {
     return opened.then((watch) => {
       if (watch.device === own) return watch;
       throw new SamloraError("device", "another GPU device is in use on this thread", "load all models with the same device");
     });
   }
-  opened ??= open(own);
+  opened ??= open(precision, own);
   opened.catch(() => (opened = undefined)); // So that a later call may try again.
   return opened;
 }
 
-async function open(own?: GPUDevice): Promise<GpuWatch> {
+async function open(precision: Precision, own?: GPUDevice): Promise<GpuWatch> {
   const runtime = await loadRuntime("gpu");
   const requested = listen(own);
   try {
-    await runtime.openDevice("gpu");
-    return watch(await requested.device);
+    await runtime.openDevice(wasmName(precision));
+    return watch(await requested.device, precision);
   } finally {
     requested.stop();
   }
@@ -58,7 +65,7 @@ function listen(own?: GPUDevice): { device: Promise<GPUDevice>; stop: () => void
   return { device, stop: () => void delete (gpu as { requestAdapter?: unknown }).requestAdapter };
 }
 
-function watch(device: GPUDevice): GpuWatch {
+function watch(device: GPUDevice, precision: Precision): GpuWatch {
   const failure = new Promise<never>((_, reject) => {
     const fail = (message: string) => reject(new SamloraError("device", message, "load the model again, or use the CPU device"));
     void device.lost.then(({ reason, message }) => fail(`the GPU was lost (${reason}): ${message || "no reason given"}`));
@@ -68,5 +75,5 @@ function watch(device: GPUDevice): GpuWatch {
     });
   });
   failure.catch(() => {}); // Whoever computes races against it.
-  return { device, failure };
+  return { device, precision, failure };
 }

@@ -13,6 +13,7 @@ import type {
   SegmentRequest,
 } from "./engine.ts";
 import { disposed, isAbort, SamloraError } from "./error.ts";
+import { wasmName } from "./gpu.ts";
 import { pauser } from "./pause.ts";
 import { loadRuntime, type WasmSegmenter } from "./runtime.ts";
 import { MANIFEST, nameOf, openPackage } from "./source.ts";
@@ -21,6 +22,8 @@ import type { ClassInfo, Logits, SegmenterInfo } from "./types.ts";
 export interface LocalOptions {
   /** A page's own GPU device. */
   gpuDevice?: GPUDevice | undefined;
+  /** Whether a failed precision can be mended by another engine. */
+  retries?: boolean;
   /** Called once when the device can no longer be used, even if nothing was running on it. */
   onFailure?: (error: Error) => void;
 }
@@ -37,14 +40,14 @@ export class LocalEngine implements Engine {
     this.#options = options;
   }
 
-  async load({ model, source, device: wish, store, base }: LoadRequest, watch: LoadWatch): Promise<SegmenterInfo> {
+  async load({ model, source, device, precision, store, base }: LoadRequest, watch: LoadWatch): Promise<SegmenterInfo> {
     const start = performance.now();
     const { signal, onEvent } = watch;
     // First of all, so that a wrong address is reported before the runtime is fetched.
     const opened = await openPackage(source, { ...watch, store });
     const under = base === undefined ? undefined : this.#models.get(base);
     if (base !== undefined && !under) throw disposed();
-    const choice = under?.choice ?? (await chooseDevice(wish, this.#options.gpuDevice));
+    const choice = under?.choice ?? (await chooseDevice({ device, precision, own: this.#options.gpuDevice, retries: this.#options.retries ?? false }));
     if (choice.instead && !under) onEvent?.({ type: "fallback", device: choice.device, message: choice.instead });
     this.#watch(choice);
     const { Segmenter } = await loadRuntime(choice.device);
@@ -61,7 +64,7 @@ export class LocalEngine implements Engine {
     const name = nameOf(source);
     let wasm: WasmSegmenter;
     try {
-      wasm = await guarded(choice, under ? under.wasm.loadAdapter(read, name) : Segmenter.load(read, name, choice.device));
+      wasm = await guarded(choice, under ? under.wasm.loadAdapter(read, name) : Segmenter.load(read, name, nameInWasm(choice)));
     } catch (error) {
       throw SamloraError.from(failure ?? error);
     }
@@ -72,12 +75,12 @@ export class LocalEngine implements Engine {
     this.#models.set(model, { wasm, choice });
     const described = wasm.info() as Pick<SegmenterInfo, "name" | "kind" | "backbone" | "parameters" | "scheme"> &
       Pick<SegmenterInfo, "inputSize" | "tileSize"> & { classes: ClassInfo[] };
-    const { device, adapter } = choice;
+    const { adapter } = choice;
     return {
       ...described,
-      device,
+      device: choice.device,
       ...(adapter && { adapter }),
-      precision: "f32",
+      precision: choice.gpu?.precision ?? "f32",
       workers: 1,
       stored: opened.stored(),
       bytes: opened.bytes,
@@ -160,6 +163,8 @@ export class LocalEngine implements Engine {
     });
   }
 }
+
+const nameInWasm = ({ gpu }: Choice) => (gpu ? wasmName(gpu.precision) : "cpu");
 
 /** How long a failed call waits for the GPU to tell that it was lost, in milliseconds: that is the cause to report. */
 const CAUSE_WAIT = 100;

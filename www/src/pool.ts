@@ -76,9 +76,11 @@ export class Pool implements Engine {
     try {
       info = await member.engine.load({ ...request, device }, watch);
     } catch (error) {
-      // The GPU went while the model was on its way: once more, on the CPU.
-      if (!isFailure(error) || device === "cpu" || (request.device !== "auto" && !member.failure) || this.#closed) throw error;
+      if (!isFailure(error) || device === "cpu" || this.#closed || !this.#options.renewsGpu) throw error;
       this.#discard(member);
+      // The GPU failed in 16 bits, or went while the model was on its way: once more in 32, then on the CPU.
+      if (request.precision === "auto") return this.load({ ...request, precision: "f32" }, watch);
+      if (request.device !== "auto" && !member.failure) throw error;
       this.#stepDown(error.message, onEvent);
       return this.load(request, watch);
     }

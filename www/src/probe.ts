@@ -2,7 +2,7 @@
 
 import { describeAdapter } from "./device.ts";
 import { SamloraError } from "./error.ts";
-import { passed, testGpu } from "./selftest.ts";
+import { passed, recallTest, testGpu } from "./selftest.ts";
 import type { AdapterInfo, StageTest } from "./types.ts";
 
 export interface Probe {
@@ -10,6 +10,8 @@ export interface Probe {
   /** Each stage of the self-test; empty without an adapter. */
   selfTest: StageTest[];
   passed: boolean;
+  /** Whether it passed in 16 bits; absent where that was not tried. */
+  half?: boolean;
   /** Why the self-test could not run. */
   failure?: string;
 }
@@ -19,8 +21,9 @@ export async function probe(): Promise<Probe> {
   const adapter = await describeAdapter();
   if (!adapter) return { selfTest: [], passed: false };
   try {
-    const selfTest = await testGpu(adapter);
-    return { adapter, selfTest, passed: passed(selfTest) };
+    const selfTest = await testGpu(adapter, "f32");
+    const half = adapter.shaderF16 ? await recallTest(adapter, "f16") : undefined;
+    return { adapter, selfTest, passed: passed(selfTest, "f32"), ...(half && { half: passed(half, "f16") }) };
   } catch (thrown) {
     return { adapter, selfTest: [], passed: false, failure: SamloraError.from(thrown).message };
   }

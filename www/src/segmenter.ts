@@ -50,13 +50,13 @@ export class Segmenter {
     host.models.add(model);
     let under: ModelId | undefined = base instanceof Segmenter ? base.#model : undefined;
     try {
-      const store = options.store ?? true;
+      const { store = true, precision = "auto" } = options;
       if (base !== undefined && under === undefined) {
         under = ++lastModel;
         const { onProgress: _, ...quiet } = watch;
-        await host.engine.load({ model: under, source: normalise(base as PackageInput), device, store }, quiet);
+        await host.engine.load({ model: under, source: normalise(base as PackageInput), device, precision, store }, quiet);
       }
-      const request = { model, source, device, store, ...(under !== undefined && { base: under }) };
+      const request = { model, source, device, precision, store, ...(under !== undefined && { base: under }) };
       return new Segmenter(host, model, await host.engine.load(request, watch));
     } catch (error) {
       release(host, model);

@@ -1,40 +1,49 @@
 // Whether the GPU computes what the CPU computes: a small known model on both, stage by stage. Drivers exist whose shaders
 // compile and give wrong numbers. The verdict is kept per browser, adapter and build.
 
-import { watchGpu } from "./gpu.ts";
+import { wasmName, watchGpu, type Precision } from "./gpu.ts";
 import { loadRuntime } from "./runtime.ts";
 import type { AdapterInfo, StageTest } from "./types.ts";
 
-/** Relative error (Euclidean norm) below which a stage passes: f32 sums in another order differ by about 1e-6. */
-const TOLERANCE = 1e-3;
+/** Relative error (Euclidean norm) below which a stage passes. Sums in another order differ by 1e-6 in f32, 3e-3 in f16. */
+const TOLERANCE: Record<Precision, number> = { f32: 1e-3, f16: 2e-2 };
 const CACHE = "samlora-device";
 
-export const passed = (tests: StageTest[]): boolean => tests.length > 0 && tests.every(({ error }) => error <= TOLERANCE);
+export const passed = (tests: StageTest[], precision: Precision): boolean =>
+  tests.length > 0 && tests.every(({ error }) => error <= TOLERANCE[precision]);
 
 export function worstStage(tests: StageTest[]): StageTest {
   return tests.reduce((worst, test) => (test.error <= worst.error ? worst : test), { stage: "none", error: 0 });
 }
 
 /** The relative error of every stage on the GPU; from storage, if this browser has tested this adapter before. */
-export async function testGpu(adapter: AdapterInfo, own?: GPUDevice): Promise<StageTest[]> {
-  const { version } = await loadRuntime("gpu");
-  const { vendor, architecture, description } = adapter;
-  const key = JSON.stringify([version(), navigator.userAgent, vendor, architecture, description]);
+export async function testGpu(adapter: AdapterInfo, precision: Precision, own?: GPUDevice): Promise<StageTest[]> {
+  const key = await keyOf(adapter, precision);
   const known = await recall(key);
   if (known) return known;
-  const tests = await compare(own);
-  // Only what passed is kept: a failure may be a passing one, and is tried again at the next load.
-  if (passed(tests)) await remember(key, tests);
+  const tests = await compare(precision, own);
+  // In 32 bits only what passed is kept: a failure may be a passing one, and is tried again at the next load.
+  if (precision === "f16" || passed(tests, precision)) await remember(key, tests);
   return tests;
 }
 
-async function compare(own?: GPUDevice): Promise<StageTest[]> {
+/** What a test in this browser has found before. */
+export async function recallTest(adapter: AdapterInfo, precision: Precision): Promise<StageTest[] | undefined> {
+  return recall(await keyOf(adapter, precision));
+}
+
+async function keyOf({ vendor, architecture, description }: AdapterInfo, precision: Precision): Promise<string> {
+  const { version } = await loadRuntime("gpu");
+  return JSON.stringify([version(), navigator.userAgent, vendor, architecture, description, precision]);
+}
+
+async function compare(precision: Precision, own?: GPUDevice): Promise<StageTest[]> {
   const [gpu, cpu] = await Promise.all([loadRuntime("gpu"), loadRuntime("cpu")]);
-  const { failure } = await watchGpu(own);
+  const { failure } = await watchGpu(precision, own);
   const expected = await cpu.selfTest("cpu");
   let found: Record<string, Float32Array>;
   try {
-    found = await Promise.race([gpu.selfTest("gpu"), failure]);
+    found = await Promise.race([gpu.selfTest(wasmName(precision)), failure]);
   } catch {
     return [{ stage: "start", error: Infinity }];
   }
@@ -59,7 +68,8 @@ const address = (key: string) => `https://samlora.invalid/self-test?${encodeURIC
 async function recall(key: string): Promise<StageTest[] | undefined> {
   try {
     const stored = await (await caches.open(CACHE)).match(address(key));
-    return stored && ((await stored.json()) as StageTest[]);
+    const tests = stored && ((await stored.json()) as { stage: string; error: number | null }[]);
+    return tests?.map(({ stage, error }) => ({ stage, error: error ?? Infinity })); // JSON writes null for it.
   } catch {
     return undefined; // No storage: test again.
   }

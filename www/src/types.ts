@@ -86,6 +86,8 @@ export interface DoctorReport {
   /** Each stage of the network on the GPU beside the CPU. */
   selfTest: StageTest[];
   passed: boolean;
+  /** Whether the GPU passed in 16 bits; absent where that was not tried. */
+  half?: boolean;
   /** Where a model runs that is loaded with device `auto`, and why. */
   plan: Device;
   reason: string;
@@ -175,6 +177,8 @@ export interface LoadOptions {
    * A page's own `GPUDevice` is used as it is; the model then runs on the calling thread.
    */
   device?: Device | "auto" | GPUDeviceLike;
+  /** `auto` (the default) computes in 16 bits on a GPU that can and passes its self-test in them, else in 32; `f32` never in 16. */
+  precision?: "auto" | "f32";
   /** Run in a worker, so that the page stays responsive (default), or on the calling thread. */
   worker?: boolean;
   /** Most workers of the CPU device, each with a copy of the model; by cores and the model's size unless given. */

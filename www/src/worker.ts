@@ -11,7 +11,7 @@ import type { SegmenterInfo } from "./types.ts";
 /** A package that the worker reads by itself, or through the page's function. */
 type SentSource = Exclude<Source, { read: unknown }> | { remote: true };
 
-const engine = new LocalEngine({ onFailure: (error) => void page.call("failed", error.message) });
+const engine = new LocalEngine({ retries: true, onFailure: (error) => void page.call("failed", error.message) });
 
 const methods = {
   load(request: Omit<LoadRequest, "source"> & { source: SentSource }, signal: AbortSignal): Promise<SegmenterInfo> {

@@ -1,4 +1,4 @@
-// The page itself, as a user meets it; screenshots go to test/screenshots (or SAMLORA_SCREENSHOTS) to be looked at.
+// The page with its view of a picture, as a user meets it; screenshots go to test/screenshots (or SAMLORA_SCREENSHOTS) to be looked at.
 
 import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
@@ -6,8 +6,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { browser, drawScene, exportTiny, run, scratch, serve, www } from "./support.mjs";
 
-const DESKTOP = { viewport: { width: 1280, height: 900 } };
-const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+// Without the service worker, through which requests would not be seen here; offline.test.mjs is about it.
+const DESKTOP = { viewport: { width: 1280, height: 900 }, serviceWorkers: "block" };
+const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, serviceWorkers: "block" };
 
 test("the page", { timeout: 600_000 }, async (t) => {
   const screenshots = process.env.SAMLORA_SCREENSHOTS ?? join(www, "test/screenshots");
@@ -27,7 +28,7 @@ test("the page", { timeout: 600_000 }, async (t) => {
     page.on("request", (request) => {
       if (!request.url().startsWith(url) && !/^(blob|data):/.test(request.url())) faults.push(`outside request: ${request.url()}`);
     });
-    await page.goto(url);
+    await page.goto(`${url}/#picture`);
     await page.locator("#info").waitFor({ timeout: 60_000 });
     return { page, faults, close: () => context.close() };
   }
@@ -196,7 +197,7 @@ test("what `make demo` serves", { timeout: 600_000 }, async (t) => {
   const folder = scratch(t);
   run("demo", "--out", folder);
   const copy = join(folder, "www");
-  const dist = join(www, "dist");
+  const dist = process.env.SAMLORA_DIST ?? join(www, "dist");
   cpSync(dist, copy, { recursive: true, filter: (path) => path !== join(dist, "samples") });
   cpSync(join(folder, "samples"), join(copy, "samples"), { recursive: true });
   const url = await serve(t, [join(folder, "package")], copy);
@@ -205,7 +206,7 @@ test("what `make demo` serves", { timeout: 600_000 }, async (t) => {
   const faults = [];
   page.on("pageerror", (error) => faults.push(error.message));
   page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
-  await page.goto(url);
+  await page.goto(`${url}/#picture`);
   await page.locator("input[value=cpu]").check({ force: true });
   await page.locator("#info", { hasText: "CPU" }).waitFor({ timeout: 120_000 });
   await page.locator("#samples button").first().click();

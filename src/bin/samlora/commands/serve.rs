@@ -63,6 +63,11 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         Error::from(e).at(format!("http://{address}/")).remedy("choose another --port (0 takes any free one) or --host")
     })?;
     let address = listener.local_addr()?;
+    // Before the address is said: whoever reads it may stop this at once.
+    let stopped = {
+        let _context = runtime.enter();
+        stopping()?
+    };
     let url = format!("http://{address}/");
     let names: Vec<&String> = packages.keys().collect();
     if args.json {
@@ -77,27 +82,27 @@ pub fn run(args: &ServeArgs) -> Result<()> {
 
     let router = router(page.as_deref(), packages, layers, args.isolated)?;
     runtime.spawn(async move { axum::serve(listener, router).await });
-    runtime.block_on(stopped())?;
+    runtime.block_on(stopped);
     // Open connections are cut: nothing here is written, so nothing can be left half done.
     runtime.shutdown_background();
     Ok(())
 }
 
-/// Waits for Ctrl-C, or for the polite signal of service managers.
-async fn stopped() -> Result<()> {
+/// Listens for Ctrl-C, and for the polite signal of service managers, from now on; the future waits for either.
+fn stopping() -> Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        std::future::poll_fn(|context| match interrupt.poll_recv(context) {
-            std::task::Poll::Pending => terminate.poll_recv(context),
-            ready => ready,
-        })
-        .await;
-        Ok(())
+        Ok(std::future::poll_fn(move |context| match interrupt.poll_recv(context) {
+            std::task::Poll::Pending => terminate.poll_recv(context).map(drop),
+            ready => ready.map(drop),
+        }))
     }
     #[cfg(not(unix))]
-    Ok(tokio::signal::ctrl_c().await?)
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 /// The packages by the name in their URL.

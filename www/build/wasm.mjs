@@ -1,0 +1,102 @@
+// The crate to wasm/{gpu,cpu}: cargo, wasm-bindgen, wasm-opt, and a record of what made it (wasm/{gpu,cpu}/build.json).
+
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import * as esbuild from "esbuild";
+import { ask, DEVICES, features, root, run, sha256, TARGET, www } from "./common.mjs";
+import { revision } from "./provenance.mjs";
+
+const PROFILE = "wasm";
+
+// What rustc's wasm32 target and +simd128 let LLVM emit; every browser with WebGPU or wasm SIMD has them.
+const WASM_OPT = [
+  "--enable-simd",
+  "--enable-bulk-memory",
+  "--enable-bulk-memory-opt",
+  "--enable-nontrapping-float-to-int",
+  "--enable-sign-ext",
+  "--enable-mutable-globals",
+  "--enable-reference-types",
+  "--enable-multivalue",
+  "--enable-call-indirect-overlong",
+];
+
+/** wasm-opt's arguments: the GPU build is mostly a shader compiler, of which size counts; the CPU build computes. */
+const optimisation = (device) => [device === "cpu" ? "-O3" : "-Oz", ...WASM_OPT];
+
+const wasmOpt = join(www, "node_modules/binaryen/bin/wasm-opt");
+
+/** Builds both wasm modules; `quick` leaves wasm-opt out. */
+export async function buildWasm({ quick }) {
+  const target = await targetDirectory();
+  const finishing = [];
+  for (const device of DEVICES) {
+    console.log(`wasm for ${device}`);
+    // As a cdylib alone: beside an rlib, cargo leaves link-time optimisation out.
+    await run("cargo", [
+      "rustc", "--lib", "--crate-type=cdylib", `--profile=${PROFILE}`, `--target=${TARGET}`, "--locked", ...features(device),
+    ]);
+    const artefact = readFileSync(join(target, TARGET, PROFILE, "samlora.wasm"));
+    finishing.push(finishWasm(device, artefact, await findBindgen(target), quick));
+  }
+  await Promise.all(finishing);
+}
+
+async function targetDirectory() {
+  const metadata = await run("cargo", ["metadata", "--format-version=1", "--no-deps", "--locked"], { capture: true });
+  return JSON.parse(metadata).target_directory;
+}
+
+/** wasm-bindgen's program must be of exactly the version that the crate was built against. */
+async function findBindgen(target) {
+  const lock = readFileSync(join(root, "Cargo.lock"), "utf8");
+  const version = /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock)?.[1];
+  if (!version) throw new Error("Cargo.lock names no wasm-bindgen");
+  for (const program of [join(target, "tools/bin/wasm-bindgen"), "wasm-bindgen"]) {
+    const found = await ask(program, "--version").catch(() => "");
+    if (found === `wasm-bindgen ${version}`) return { program, version };
+  }
+  console.log(`installing wasm-bindgen-cli ${version} into ${join(target, "tools")} (some minutes, once)`);
+  const install = ["install", "wasm-bindgen-cli", "--bin", "wasm-bindgen", "--version", version, "--root", join(target, "tools")];
+  // A mirror of the registry may lack a version that the program's own lock file names.
+  await run("cargo", [...install, "--locked"]).catch(() => run("cargo", install));
+  return { program: join(target, "tools/bin/wasm-bindgen"), version };
+}
+
+/** wasm-bindgen, wasm-opt and a minified glue script, unless they were made from this very artefact. */
+async function finishWasm(device, artefact, bindgen, quick) {
+  const folder = join(www, "wasm", device);
+  const record = join(folder, "build.json");
+  const made = sha256(artefact, JSON.stringify([bindgen.version, quick || optimisation(device)]));
+  const before = existsSync(record) ? JSON.parse(readFileSync(record, "utf8")) : {};
+
+  if (before.made !== made) {
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { recursive: true });
+    const raw = join(folder, "samlora.wasm");
+    writeFileSync(raw, artefact);
+    await run(bindgen.program, ["--target=web", "--out-name=samlora", `--out-dir=${folder}`, "--remove-producers-section", raw]);
+    rmSync(raw);
+    const wasm = join(folder, "samlora_bg.wasm");
+    if (!quick) await run(process.execPath, [wasmOpt, ...optimisation(device), wasm, "-o", wasm]);
+    const glue = join(folder, "samlora.js");
+    const { code } = await esbuild.transform(readFileSync(glue, "utf8"), { minify: true, format: "esm", target: "es2022" });
+    writeFileSync(glue, code);
+  }
+  // Written anew each time: what is there is also what this revision builds.
+  writeFileSync(record, JSON.stringify({ made, ...(await describeBuild(device, bindgen.version, quick)) }, null, 2));
+}
+
+async function describeBuild(device, bindgenVersion, quick) {
+  return {
+    ...(await revision()),
+    cargoLockSha256: sha256(readFileSync(join(root, "Cargo.lock"))),
+    target: TARGET,
+    profile: PROFILE,
+    features: [device],
+    rustc: await ask("rustc", "--version"),
+    wasmBindgen: bindgenVersion,
+    wasmOpt: quick ? null : await ask(process.execPath, wasmOpt, "--version"),
+    wasmOptArguments: quick ? null : optimisation(device),
+  };
+}

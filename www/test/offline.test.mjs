@@ -1,0 +1,94 @@
+// The page without network, after one visit.
+
+import assert from "node:assert/strict";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { browser, drawScene, exportTiny, scratch, serve, www } from "./support.mjs";
+
+const SEEN_LIMIT = 600;
+
+test("after one visit everything works without network", { timeout: 300_000 }, async (t) => {
+  const folder = scratch(t);
+  const copy = join(folder, "www");
+  const dist = process.env.SAMLORA_DIST ?? join(www, "dist");
+  cpSync(dist, copy, { recursive: true, filter: (path) => path !== join(dist, "samples") });
+  drawScene(join(copy, "samples/scene.png"), 256, 256);
+  writeFileSync(join(copy, "samples/index.json"), '["scene.png"]');
+  let stop;
+  const url = await serve({ after: (end) => (stop = end) }, [exportTiny(folder)], copy);
+  t.after(() => stop());
+  const context = await (await browser(t)).newContext({ viewport: { width: 1280, height: 900 } });
+  const faults = [];
+  const visit = async () => {
+    const page = await context.newPage();
+    page.on("pageerror", (error) => faults.push(error.message));
+    await page.goto(url);
+    return page;
+  };
+  const isReady = async (page) => {
+    await page.locator("#info", { hasText: "tiny" }).waitFor({ timeout: 60_000 });
+    await page.waitForFunction(() => /^(\d+) of \1 tiles in view/.test(document.querySelector("#map-status").textContent), undefined, { timeout: 60_000 });
+  };
+  const download = async (page, button) => {
+    const [file] = await Promise.all([page.waitForEvent("download"), page.locator(button).click()]);
+    return JSON.parse(readFileSync(await file.path()));
+  };
+
+  let page = await visit();
+  await page.locator("#notice", { hasText: "now works without network" }).waitFor({ timeout: 60_000 });
+  await page.waitForFunction(() => navigator.serviceWorker.controller);
+  await isReady(page);
+
+  await t.test("what was seen is kept, but not without end, and no model twice", async () => {
+    const kept = await page.evaluate(async (limit) => {
+      const fetches = Array.from({ length: limit + 20 }, (_, i) => () => fetch(`samples/scene.png?${i}`).then((r) => r.blob()));
+      for (let i = 0; i < fetches.length; i += 20) await Promise.all(fetches.slice(i, i + 20).map((start) => start()));
+      const seen = await caches.open("samlora-seen");
+      const newest = () => seen.match(`samples/scene.png?${limit + 19}`);
+      for (let i = 0; i < 100 && !((await seen.keys()).length === limit && (await newest())); i++) await new Promise((r) => setTimeout(r, 100));
+      const pages = (await caches.keys()).filter((name) => name.startsWith("samlora-page-") || name === "samlora-seen");
+      const urls = (await Promise.all(pages.map(async (name) => (await (await caches.open(name)).keys()).map((r) => r.url)))).flat();
+      return { count: (await seen.keys()).length, newest: (await newest()) !== undefined, weights: urls.filter((url) => /safetensors|samlora\.json/.test(url)) };
+    }, SEEN_LIMIT);
+    assert.equal(kept.count, SEEN_LIMIT);
+    assert.ok(kept.newest);
+    assert.deepEqual(kept.weights, []);
+  });
+
+  await t.test("a new version takes over when the old one is closed, and clears up after it", async () => {
+    const versions = () => page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("samlora-page-")));
+    const [old] = await versions();
+    const script = join(copy, "sw.js");
+    const version = old.slice("samlora-page-".length);
+    writeFileSync(script, readFileSync(script, "utf8").replace(version, "0123456789abcdef"));
+    await page.reload();
+    await page.locator("#notice", { hasText: "newer version" }).waitFor({ timeout: 60_000 });
+    assert.deepEqual((await versions()).sort(), [old, "samlora-page-0123456789abcdef"].sort());
+    await page.close();
+    page = await visit();
+    await isReady(page);
+    assert.deepEqual(await versions(), ["samlora-page-0123456789abcdef"]);
+  });
+
+  await t.test("reload, load the model, segment, export", async () => {
+    await page.evaluate(() => Promise.all(["models/index.json", "samples/index.json", "samples/scene.png"].map((file) => fetch(file))));
+    await page.close();
+    stop();
+    stop = () => {};
+    await context.setOffline(true);
+    page = await visit();
+    await isReady(page);
+    assert.match(await page.locator("#info").textContent(), /kept in this browser/);
+    const tiles = await download(page, "#map-export");
+    assert.ok(tiles.features.length > 0 && tiles.features.every((f) => f.properties.tile));
+
+    await page.locator("#show-picture").click();
+    await page.locator("#samples button").click();
+    await page.locator("#details").waitFor({ timeout: 60_000 });
+    const picture = await download(page, "#export-geojson");
+    assert.ok(picture.features.length > 0);
+    assert.equal(await page.locator("#error").isVisible(), false);
+    assert.deepEqual(faults, []);
+  });
+});

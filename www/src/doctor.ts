@@ -1,6 +1,6 @@
 // What this browser can do with a model, as a report that a user can copy into a message.
 
-import { RemoteEngine } from "./remote.ts";
+import { RemoteEngine } from "./engine/remote.ts";
 import type { Segmenter } from "./segmenter.ts";
 import type { DoctorReport } from "./types.ts";
 

@@ -3,7 +3,7 @@
 export { doctor } from "./doctor.ts";
 export { isAbort, SamloraError, type ErrorCode } from "./error.ts";
 export { Segmenter } from "./segmenter.ts";
-export { storage } from "./storage.ts";
+export { storage } from "./package/storage.ts";
 export type {
   AdapterInfo,
   StageTest,

@@ -1,13 +1,13 @@
 // The masks of map tiles over a MapLibre map.
 
 import type { Map as MapLibreMap } from "maplibre-gl";
-import { MapMasks, type MapOptions } from "./mapmasks.ts";
-import type { MapLibre } from "./masklayer.ts";
+import { MapMasks, type MapOptions } from "./map/mapmasks.ts";
+import type { MapLibre } from "./map/masklayer.ts";
 import type { Segmenter } from "./segmenter.ts";
 
-export { MapMasks, type MapCounts, type MapOptions, type PlaceClass } from "./mapmasks.ts";
-export type { MapLibre, MapStyle } from "./masklayer.ts";
-export * from "./tiles.ts";
+export { MapMasks, type MapCounts, type MapOptions, type PlaceClass } from "./map/mapmasks.ts";
+export type { MapLibre, MapStyle } from "./map/masklayer.ts";
+export * from "./map/tiles.ts";
 
 /**
  * Draws the class masks of a raster imagery over `map`, for the tiles in view, nearest to the centre first.

@@ -1,6 +1,6 @@
 // What was found in one image, and what it can be turned into.
 
-import type { Engine, Masks, ModelId, SegmentReply } from "./engine.ts";
+import type { Engine, Masks, ModelId, SegmentReply } from "./engine/engine.ts";
 import { SamloraError } from "./error.ts";
 import type { BlobOptions, ClassInfo, ClassStats, GeoJSONFeatureCollection, OverlayOptions, PolygonOptions, Segmentation } from "./types.ts";
 

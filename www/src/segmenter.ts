@@ -1,14 +1,14 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 // The class that pages use: the browser's types around an engine.
 
-import type { Engine, ModelId } from "./engine.ts";
+import type { Engine, ModelId } from "./engine/engine.ts";
 import { disposed, SamloraError } from "./error.ts";
 import { readPixels } from "./image.ts";
-import { LocalEngine } from "./local.ts";
-import { Pool } from "./pool.ts";
-import { RemoteEngine } from "./remote.ts";
+import { LocalEngine } from "./engine/local.ts";
+import { Pool } from "./engine/pool.ts";
+import { RemoteEngine } from "./engine/remote.ts";
 import { Result } from "./result.ts";
-import { normalise } from "./source.ts";
+import { normalise } from "./package/source.ts";
 import type { Device, ImageInput, LoadOptions, Logits, PackageInput, Segmentation, SegmenterInfo, SegmentOptions } from "./types.ts";
 
 /** An engine and the models on it, closed with the last of them. */

@@ -1,11 +1,11 @@
 // The worker's script: a local engine at the other end of the wire.
 
-import { Actor, type Port } from "./actor.ts";
-import type { LoadRequest, LogitsRequest, ModelId, OverlayRequest, PolygonRequest, SegmentRequest } from "./engine.ts";
-import { LocalEngine } from "./local.ts";
-import { probe } from "./probe.ts";
-import type { PageMethods } from "./remote.ts";
-import type { Source } from "./source.ts";
+import { Actor, type Port } from "./engine/actor.ts";
+import type { LoadRequest, LogitsRequest, ModelId, OverlayRequest, PolygonRequest, SegmentRequest } from "./engine/engine.ts";
+import { LocalEngine } from "./engine/local.ts";
+import { probe } from "./device/probe.ts";
+import type { PageMethods } from "./engine/remote.ts";
+import type { Source } from "./package/source.ts";
 import type { SegmenterInfo } from "./types.ts";
 
 /** A package that the worker reads by itself, or through the page's function. */

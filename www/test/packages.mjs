@@ -142,8 +142,8 @@ let bundled;
 function library() {
   bundled ??= esbuild.buildSync({
     stdin: {
-      contents: `export * from "./source.ts"; export { storage } from "./storage.ts"; export { SamloraError } from "./error.ts";`,
-      resolveDir: join(www, "src"),
+      contents: `export * from "./source.ts"; export { storage } from "./storage.ts"; export { SamloraError } from "../error.ts";`,
+      resolveDir: join(www, "src/package"),
     },
     bundle: true, format: "esm", target: "es2022", write: false,
   }).outputFiles[0].text;

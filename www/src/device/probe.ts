@@ -1,9 +1,9 @@
 // What this browser offers: the facts behind the choice of a device, for `doctor`.
 
 import { describeAdapter } from "./device.ts";
-import { SamloraError } from "./error.ts";
+import { SamloraError } from "../error.ts";
 import { passed, recallTest, testGpu } from "./selftest.ts";
-import type { AdapterInfo, StageTest } from "./types.ts";
+import type { AdapterInfo, StageTest } from "../types.ts";
 
 export interface Probe {
   adapter?: AdapterInfo;

@@ -2,11 +2,11 @@
 
 import { fileUrl } from "./address.ts";
 import { download, PATIENCE, tooLong, type Patience } from "./download.ts";
-import { SamloraError } from "./error.ts";
+import { SamloraError } from "../error.ts";
 import { versionOf, type FileVersion } from "./http.ts";
 import { MANIFEST, MANIFEST_LIMIT } from "./manifest.ts";
 import type { Source } from "./source.ts";
-import type { ReadFile } from "./types.ts";
+import type { ReadFile } from "../types.ts";
 import { blobAccess, httpAccess, Zip, type Watch } from "./zip.ts";
 
 /** A manifest's bytes, and what tells the version of the file that they come from, where the server says. */

@@ -1,13 +1,13 @@
 // What a page may do with masks on a map; which tiles are computed when.
 
 import type { LngLatLike, Map as MapLibreMap, MapSourceDataEvent } from "maplibre-gl";
-import { isAbort, SamloraError } from "./error.ts";
+import { isAbort, SamloraError } from "../error.ts";
 import { nameOf, toTile } from "./imagery.ts";
 import { sourceOf } from "./mapsource.ts";
 import { MaskLayer, type MapLibre, type MapStyle } from "./masklayer.ts";
-import type { Segmenter } from "./segmenter.ts";
+import type { Segmenter } from "../segmenter.ts";
 import { TileMasks, type TileCounts, type TileMask, type TilePolygonOptions, type TileSource } from "./tiles.ts";
-import type { ClassInfo, GeoJSONFeatureCollection, TileId } from "./types.ts";
+import type { ClassInfo, GeoJSONFeatureCollection, TileId } from "../types.ts";
 
 export interface MapOptions extends MapStyle {
   /** The imagery to segment: tiles, or the id of a raster source of the map with tiles of that kind. */

@@ -1,6 +1,6 @@
 // The engine on the calling thread: wasm behind the engine's interface.
 
-import { chooseDevice, type Choice } from "./device.ts";
+import { chooseDevice, type Choice } from "../device/device.ts";
 import type {
   Engine,
   LoadRequest,
@@ -12,12 +12,12 @@ import type {
   SegmentReply,
   SegmentRequest,
 } from "./engine.ts";
-import { disposed, isAbort, SamloraError } from "./error.ts";
-import { wasmName } from "./gpu.ts";
+import { disposed, isAbort, SamloraError } from "../error.ts";
+import { wasmName } from "../device/gpu.ts";
 import { pauser } from "./pause.ts";
-import { loadRuntime, type WasmSegmenter } from "./runtime.ts";
-import { MANIFEST, nameOf, openPackage } from "./source.ts";
-import type { ClassInfo, Logits, SegmenterInfo } from "./types.ts";
+import { loadRuntime, type WasmSegmenter } from "../runtime.ts";
+import { MANIFEST, nameOf, openPackage } from "../package/source.ts";
+import type { ClassInfo, Logits, SegmenterInfo } from "../types.ts";
 
 export interface LocalOptions {
   /** A page's own GPU device. */

@@ -1,6 +1,6 @@
 // Files and parts of files over HTTP: bytes are counted as they come, a broken connection goes on where it broke.
 
-import { SamloraError } from "./error.ts";
+import { SamloraError } from "../error.ts";
 import {
   ask,
   broken,

@@ -2,7 +2,7 @@
 // folder. Only the directory and the entries that are asked for are read, from a Blob or with HTTP ranges.
 
 import { changed, download, downloadBlob, NoRanges, PATIENCE, tooLong, type Patience } from "./download.ts";
-import { SamloraError } from "./error.ts";
+import { SamloraError } from "../error.ts";
 import type { FileVersion } from "./http.ts";
 import { MANIFEST } from "./manifest.ts";
 

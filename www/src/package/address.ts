@@ -1,6 +1,6 @@
 // Addresses of packages.
 
-import { SamloraError } from "./error.ts";
+import { SamloraError } from "../error.ts";
 
 /** The folder of a package, or its `.samlora` file. */
 export interface Address {

@@ -1,8 +1,8 @@
 // The GPU device of this thread, opened by wasm and watched from here: wasm asks the browser for its device by itself and
 // does not say when it is lost, so the request is listened to.
 
-import { SamloraError } from "./error.ts";
-import { loadRuntime } from "./runtime.ts";
+import { SamloraError } from "../error.ts";
+import { loadRuntime } from "../runtime.ts";
 
 /** A GPU device in use. */
 export interface GpuWatch {

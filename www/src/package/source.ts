@@ -2,12 +2,12 @@
 
 import { addressOf } from "./address.ts";
 import { PATIENCE, type Patience } from "./download.ts";
-import { SamloraError } from "./error.ts";
+import { SamloraError } from "../error.ts";
 import { ArchiveFiles, folderFiles, localFiles, type Files, type ManifestBytes } from "./files.ts";
 import { isOffline } from "./http.ts";
 import { MANIFEST, outlineOf, packageBytes, sha256, type Shard } from "./manifest.ts";
 import { Shelf } from "./storage.ts";
-import type { LoadProgress, PackageInput, ReadFile, SegmenterEvent } from "./types.ts";
+import type { LoadProgress, PackageInput, ReadFile, SegmenterEvent } from "../types.ts";
 
 export { MANIFEST, MANIFEST_LIMIT } from "./manifest.ts";
 

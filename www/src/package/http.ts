@@ -1,6 +1,6 @@
 // One HTTP request and what its answer says: status, version, length, range.
 
-import { SamloraError } from "./error.ts";
+import { SamloraError } from "../error.ts";
 
 /** Answers of a server that may soon answer otherwise. */
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);

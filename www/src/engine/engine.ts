@@ -1,8 +1,8 @@
 // What runs models: one interface, on the calling thread (local.ts), in a worker (remote.ts), or in workers that are started
 // and replaced as needed (pool.ts). Pixels and masks in, masks out; `Segmenter` puts the browser's own types around it.
 
-import type { Pixels } from "./image.ts";
-import type { Source } from "./source.ts";
+import type { Pixels } from "../image.ts";
+import type { Source } from "../package/source.ts";
 import type {
   ClassStats,
   Device,
@@ -13,7 +13,7 @@ import type {
   SegmenterEvent,
   SegmenterInfo,
   Timings,
-} from "./types.ts";
+} from "../types.ts";
 
 /** Names a loaded model within an engine; chosen by the caller. */
 export type ModelId = number;

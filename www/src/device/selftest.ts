@@ -2,8 +2,8 @@
 // compile and give wrong numbers. The verdict is kept per browser, adapter and build.
 
 import { wasmName, watchGpu, type Precision } from "./gpu.ts";
-import { loadRuntime } from "./runtime.ts";
-import type { AdapterInfo, StageTest } from "./types.ts";
+import { loadRuntime } from "../runtime.ts";
+import type { AdapterInfo, StageTest } from "../types.ts";
 
 /** Relative error (Euclidean norm) below which a stage passes. Sums in another order differ by 1e-6 in f32, 3e-3 in f16. */
 const TOLERANCE: Record<Precision, number> = { f32: 1e-3, f16: 2e-2 };

@@ -13,8 +13,8 @@ import type {
   SegmentReply,
   SegmentRequest,
 } from "./engine.ts";
-import { disposed, SamloraError } from "./error.ts";
-import type { Device, Logits, SegmenterEvent, SegmenterInfo } from "./types.ts";
+import { disposed, SamloraError } from "../error.ts";
+import type { Device, Logits, SegmenterEvent, SegmenterInfo } from "../types.ts";
 
 export interface PoolOptions {
   /** Starts an engine; `onFailure` is called when it cannot be used any more. */

@@ -1,9 +1,9 @@
 // Which device a model runs on: what the adapter really offers and computes, not whether `navigator.gpu` exists.
 
-import { SamloraError } from "./error.ts";
+import { SamloraError } from "../error.ts";
 import { watchGpu, type GpuWatch, type Precision } from "./gpu.ts";
 import { passed, recallTest, testGpu, worstStage } from "./selftest.ts";
-import type { AdapterInfo, Device } from "./types.ts";
+import type { AdapterInfo, Device } from "../types.ts";
 
 /** The device to use, with the adapter where it is a GPU, or why it is not. */
 export interface Choice {
@@ -39,8 +39,9 @@ export async function chooseDevice({ device: wish, precision: most, own, retries
   let precision: Precision = "f32";
   if (adapter && !unfit) {
     if (most === "auto" && !own) precision = await bestPrecision(adapter, retries);
-    const tests = await testGpu(adapter, precision, own);
-    if (!passed(tests, precision)) {
+    // A software adapter runs shaders as written and is only taken where a page insists; a test would take it half a minute.
+    const tests = adapter.isFallback ? undefined : await testGpu(adapter, precision, own);
+    if (tests && !passed(tests, precision)) {
       const { stage, error } = worstStage(tests);
       unfit = `the GPU computes wrong numbers (${stage}: relative error ${error.toExponential(1)})`;
       if (precision === "f16") throw new SamloraError("device", `${unfit} in 16 bits`, 'load with precision: "f32"');

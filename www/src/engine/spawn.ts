@@ -1,6 +1,6 @@
 // Starts the worker's script, which lies beside this one, from wherever this one was loaded.
 
-import { SamloraError } from "./error.ts";
+import { SamloraError } from "../error.ts";
 
 /** A worker of this package, as bundlers find it: they look for exactly this call, and Vite reads its options. */
 export function spawnWorker(): Worker {

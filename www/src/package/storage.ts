@@ -7,7 +7,7 @@
 
 import { addressOf } from "./address.ts";
 import { outlineOf, packageBytes, sha256, type Outline } from "./manifest.ts";
-import type { StoredPackage, StorageSize } from "./types.ts";
+import type { StoredPackage, StorageSize } from "../types.ts";
 
 const CACHE = "samlora";
 const ROOT = "https://samlora.invalid/";

@@ -1,7 +1,7 @@
 // The tiles of a raster source that a MapLibre map has already.
 
 import type { Map as MapLibreMap, RasterTileSource } from "maplibre-gl";
-import { SamloraError } from "./error.ts";
+import { SamloraError } from "../error.ts";
 import { TileSource } from "./imagery.ts";
 
 /** The tiles of a raster source of the map; undefined while its TileJSON is on its way. */

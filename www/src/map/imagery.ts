@@ -1,7 +1,7 @@
 // Where the pictures of map tiles come from: a URL template, or a page's own function.
 
-import { SamloraError } from "./error.ts";
-import type { TileId } from "./types.ts";
+import { SamloraError } from "../error.ts";
+import type { TileId } from "../types.ts";
 
 /** Gives the picture of a tile, or nothing where there is no such tile. */
 export type ReadTile = (tile: TileId, signal: AbortSignal) => Promise<ImageBitmapSource | null | undefined>;

@@ -1,11 +1,11 @@
 // Masks of map tiles: one queue, nearest first, with the results of the tiles that were seen last. Knows no map library.
 
-import { isAbort, SamloraError } from "./error.ts";
+import { isAbort, SamloraError } from "../error.ts";
 import { nameOf, type TileSource } from "./imagery.ts";
-import type { Segmenter } from "./segmenter.ts";
+import type { Segmenter } from "../segmenter.ts";
 import { Recent, Shared } from "./shared.ts";
 import { TileMask, type Middle } from "./tilemask.ts";
-import type { ImageInput, TileId } from "./types.ts";
+import type { ImageInput, TileId } from "../types.ts";
 
 export { groundResolution, tileBounds, TileSource, type ReadTile, type TileSourceOptions } from "./imagery.ts";
 export { TileMask, type MaskStyle, type TilePolygonOptions } from "./tilemask.ts";

@@ -1,6 +1,6 @@
 // Calls between two threads: messages with ids, either side may call, calls can be aborted, errors keep their code.
 
-import { isAbort, SamloraError, type ErrorCode } from "./error.ts";
+import { isAbort, SamloraError, type ErrorCode } from "../error.ts";
 
 /** The methods of one side: each takes one argument and gives one value. */
 export type Methods = { [name: string]: (argument: never, signal: AbortSignal) => unknown };

@@ -12,11 +12,11 @@ import type {
   SegmentReply,
   SegmentRequest,
 } from "./engine.ts";
-import { disposed, SamloraError } from "./error.ts";
+import { disposed, SamloraError } from "../error.ts";
 import { missingWorkerRemedy, spawnWorker } from "./spawn.ts";
-import type { LoadProgress, Logits, ReadFile, SegmenterEvent, SegmenterInfo } from "./types.ts";
-import type { Probe } from "./probe.ts";
-import type { WorkerMethods } from "./worker.ts";
+import type { LoadProgress, Logits, ReadFile, SegmenterEvent, SegmenterInfo } from "../types.ts";
+import type { Probe } from "../device/probe.ts";
+import type { WorkerMethods } from "../worker.ts";
 
 /** What the worker may call on the page. */
 export type PageMethods = {

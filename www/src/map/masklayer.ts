@@ -3,7 +3,7 @@
 import type { Map as MapLibreMap, MapSourceDataEvent } from "maplibre-gl";
 import { nameOf, type TileSource } from "./imagery.ts";
 import type { MaskStyle, TileMask } from "./tilemask.ts";
-import type { TileId } from "./types.ts";
+import type { TileId } from "../types.ts";
 
 /** What is taken from the `maplibre-gl` module. */
 export type MapLibre = Pick<typeof import("maplibre-gl"), "addProtocol" | "removeProtocol">;

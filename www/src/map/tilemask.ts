@@ -1,7 +1,7 @@
 // The mask of one tile: thresholds, colours, statistics and polygons of what the network said, without asking it again.
 
 import { fromTile, groundResolution, nameOf } from "./imagery.ts";
-import type { ClassInfo, ClassStats, GeoJSONFeature, Segmentation, TileId, Timings } from "./types.ts";
+import type { ClassInfo, ClassStats, GeoJSONFeature, Segmentation, TileId, Timings } from "../types.ts";
 
 /** How masks look on a map. */
 export interface MaskStyle {

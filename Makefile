@@ -27,6 +27,9 @@ export SAMLORA_DATA := $(abspath ../shared/data)
 endif
 endif
 
+# Tiles for the page's map, of a place that the trained package has not seen.
+DEMO_TILES = $(wildcard $(SAMLORA_DATA)/tiles/xyz-philippines)
+
 .PHONY: help
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,7 +38,8 @@ help: ## list these targets
 .PHONY: demo demo-build
 demo: demo-build ## build everything, then serve the page with a generated model and pictures
 	@echo "The demo is served at the first address below; Ctrl-C ends it."
-	@exec "$(SAMLORA)" serve $(addprefix --model ,$(DEMO_MODELS)) --model "$(DEMO)/package" --www www/dist --port $(PORT)
+	@exec "$(SAMLORA)" serve $(addprefix --model ,$(DEMO_MODELS)) --model "$(DEMO)/package" $(addprefix --tiles ,$(DEMO_TILES)) \
+	  --www www/dist --port $(PORT)
 
 demo-build: ## the same without serving
 	@tests/setup.sh demo

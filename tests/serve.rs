@@ -185,6 +185,8 @@ fn folders_of_tiles_are_offered_to_the_map() {
     let bounds: Vec<f64> = layer["bounds"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
     let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
     assert!(near(bounds[0], 0.0) && near(bounds[2], 45.0) && bounds[1] < bounds[3], "{bounds:?}");
+    let view: Vec<f64> = layer["view"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    assert!(near(view[0], 0.0) && near(view[2], 22.5) && near(view[3], bounds[3]) && view[1] > bounds[1], "{view:?}");
     let (status, head, _) = server.get("/tiles/town-tiles/3/4/5.png", "");
     assert!(status == 200 && head.contains("image/png"));
     drop(server);

@@ -1,6 +1,6 @@
 //! Folders of XYZ tiles: `z/x/y.ext`, or flat `z-x-y.ext`, each zoom level one mosaic.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -159,6 +159,39 @@ impl Mosaic {
         let (x, y) = self.first;
         let northwest = TileId::new(self.zoom, x, y)?.bounds_lon_lat();
         let southeast = TileId::new(self.zoom, last(x, self.size.0), last(y, self.size.1))?.bounds_lon_lat();
+        Ok(Bounds { west: northwest.west, south: southeast.south, east: southeast.east, north: northwest.north })
+    }
+
+    /// West, south, east and north edge in degrees of the largest group of tiles that touch, where there is most to see.
+    ///
+    /// # Errors
+    /// As [`Mosaic::bounds_lon_lat`].
+    pub fn largest_group_lon_lat(&self) -> Result<Bounds> {
+        let mut left: BTreeSet<(u32, u32)> = self.tiles.keys().copied().collect();
+        let mut largest: Vec<(u32, u32)> = Vec::new();
+        while let Some(first) = left.pop_first() {
+            let mut group = vec![first];
+            let mut next = 0;
+            while let Some(&(x, y)) = group.get(next) {
+                next += 1;
+                for near in (-1..=1).flat_map(|dx| (-1..=1).map(move |dy| (dx, dy))) {
+                    let near = (x.wrapping_add_signed(near.0), y.wrapping_add_signed(near.1));
+                    if left.remove(&near) {
+                        group.push(near);
+                    }
+                }
+            }
+            if group.len() > largest.len() {
+                largest = group;
+            }
+        }
+        let range = |of: fn(&(u32, u32)) -> u32| {
+            let values = largest.iter().map(of);
+            (values.clone().min().unwrap_or_default(), values.max().unwrap_or_default())
+        };
+        let ((west, east), (north, south)) = (range(|t| t.0), range(|t| t.1));
+        let northwest = TileId::new(self.zoom, west, north)?.bounds_lon_lat();
+        let southeast = TileId::new(self.zoom, east, south)?.bounds_lon_lat();
         Ok(Bounds { west: northwest.west, south: southeast.south, east: southeast.east, north: northwest.north })
     }
 

@@ -67,10 +67,10 @@ async function buildDeclarations() {
     if (kept.has(file)) return;
     kept.add(file);
     const text = readFileSync(join(lib, file), "utf8");
-    for (const [, name] of text.matchAll(/(?:from|import\()\s*"\.\/([^"]+)\.ts"/g)) keep(`${name}.d.ts`);
+    for (const [, name] of text.matchAll(/(?:from|import\()\s*"(\.{1,2}\/[^"]+)\.ts"/g)) keep(join(dirname(file), `${name}.d.ts`));
   };
   for (const entry of ENTRIES) keep(`${entry}.d.ts`);
-  for (const file of readdirSync(lib)) {
+  for (const file of readdirSync(lib, { recursive: true })) {
     if (file.endsWith(".d.ts") && !kept.has(file)) rmSync(join(lib, file));
   }
 }

@@ -26,6 +26,8 @@ interface Offer {
   minzoom: number;
   maxzoom: number;
   bounds: [number, number, number, number];
+  /** Where there is most to see. */
+  view?: [number, number, number, number];
   attribution?: string;
 }
 
@@ -43,10 +45,10 @@ export async function offeredImagery(): Promise<Imagery[]> {
   const index = new URL("tiles/index.json", document.baseURI);
   const answer = await fetch(index).then((r) => (r.ok ? r.json() : undefined), () => undefined).catch(() => undefined);
   const offers: Offer[] = answer?.tiles ?? [];
-  return offers.map(({ name, url, tileSize = 256, minzoom, maxzoom, bounds, attribution }) => ({
+  return offers.map(({ name, url, tileSize = 256, minzoom, maxzoom, bounds, view, attribution }) => ({
     name,
     source: new TileSource({ tiles: absolute(url, index), tileSize, minzoom, maxzoom, bounds, ...(attribution && { attribution }) }),
-    bounds,
+    bounds: view ?? bounds,
     memory: { offer: name },
   }));
 }

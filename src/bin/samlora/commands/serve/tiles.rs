@@ -16,6 +16,8 @@ pub(super) struct Layer {
     tile_size: usize,
     zooms: [u8; 2],
     bounds: [f64; 4],
+    /// What to show first.
+    view: [f64; 4],
 }
 
 /// The layers of `folders`, each checked.
@@ -60,8 +62,10 @@ fn layer(folder: &Path) -> Result<Layer> {
             bounds[3].max(found.north),
         ];
     }
+    let found = last.largest_group_lon_lat()?;
+    let view = [found.west, found.south, found.east, found.north];
     let (zooms, tile_size) = ([first.zoom(), last.zoom()], first.tile_size());
-    Ok(Layer { name: super::url_name(&root), folder: root, template, tile_size, zooms, bounds })
+    Ok(Layer { name: super::url_name(&root), folder: root, template, tile_size, zooms, bounds, view })
 }
 
 /// What `/tiles/index.json` says.
@@ -74,6 +78,7 @@ pub(super) fn index(layers: &[Layer]) -> Value {
             "maxzoom": layer.zooms[1],
             "tileSize": layer.tile_size,
             "bounds": layer.bounds,
+            "view": layer.view,
         })
     };
     json!({ "tiles": layers.iter().map(entry).collect::<Vec<_>>() })

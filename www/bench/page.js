@@ -1,0 +1,141 @@
+// What the benchmark's page runs: each contender loads the model, runs it once cold, and then all take turns.
+
+import { Segmenter } from "/lib/index.js";
+
+/** Milliseconds between runs, in which threads that wait for work go to sleep. */
+const REST = 100;
+
+const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const bytes = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
+
+/** The same picture for all: fields, roads, roofs and noise, RGBA. */
+function scene(size) {
+  const image = new ImageData(size, size);
+  for (let y = 0; y < size; y++) {
+    for (let x = 0; x < size; x++) {
+      const noise = ((x * 7919 + y * 104729) % 31) - 15;
+      const road = Math.abs(x - y / 2 - 40) < 6;
+      const roof = x % 61 > 22 && x % 61 < 48 && y % 53 > 14 && y % 53 < 40;
+      const colour = road ? [128, 126, 122] : roof ? [176, 84, 62] : [82 + 30 * Math.sin(x / 37), 118 + 24 * Math.cos(y / 29), 62];
+      image.data.set([...colour.map((value) => Math.round(value + noise)), 255], 4 * (y * size + x));
+    }
+  }
+  return image;
+}
+
+/** This package. With `images` above 1, as many at once in as many workers; times are then per image. */
+async function ours({ device, worker, images }, image) {
+  // In 32 bits, as the peer; without the browser's storage, whose writes would go on while the first runs are timed.
+  const options = { device, precision: "f32", worker, ...(worker && { workers: images }), store: false };
+  const segmenter = await Segmenter.load("/package/", options);
+  const run = async () => {
+    const start = performance.now();
+    const results = await Promise.all(Array.from({ length: images }, () => segmenter.segment(image)));
+    const total = (performance.now() - start) / images;
+    // The GPU computes while others wait, and side by side an image's own time is not its share: neither is the encoder's.
+    const stages = images === 1 && device === "cpu" ? results[0].timings : undefined;
+    return { total, ...(stages && { encode: stages.encode, stages }), mask: results[0].classMask };
+  };
+  return { run, logits: async () => (await segmenter.logits(image)).values, dispose: () => segmenter.dispose() };
+}
+
+/** onnxruntime-web: pixels to the input as here, the encoder, and the decoder with softmax and argmax in its graph. */
+async function onnxruntime({ provider, threads, normalization }, image) {
+  // A module of its own for each contender, because the number of threads is the module's.
+  const ort = await import(provider === "wasm" ? `/ort/ort.wasm.min.mjs?threads=${threads}` : "/ort/ort.webgpu.min.mjs");
+  ort.env.wasm.wasmPaths = "/ort/";
+  ort.env.wasm.numThreads = threads;
+  const open = async (url, options) => ort.InferenceSession.create(await bytes(url), { executionProviders: [provider], ...options });
+  const gpu = provider === "webgpu";
+  const encoder = await open("/encoder.onnx", gpu ? { preferredOutputLocation: "gpu-buffer" } : {});
+  const decoder = await open("/decoder.onnx");
+  if (!gpu && ort.env.wasm.numThreads !== threads) throw new Error(`onnxruntime-web runs on ${ort.env.wasm.numThreads} threads`);
+
+  const input = () => {
+    const { data, width, height } = image;
+    const pixels = width * height;
+    const values = new Float32Array(3 * pixels);
+    for (let band = 0; band < 3; band++) {
+      const [mean, scale] = [normalization.mean[band], 1 / normalization.std[band]];
+      for (let i = 0; i < pixels; i++) values[band * pixels + i] = (data[4 * i + band] - mean) * scale;
+    }
+    return new ort.Tensor("float32", values, [1, 3, height, width]);
+  };
+  let logits;
+  const run = async () => {
+    const start = performance.now();
+    const tensor = input();
+    const before = performance.now();
+    const { embedding } = await encoder.run({ image: tensor });
+    const encode = performance.now() - before;
+    const result = await decoder.run({ embedding });
+    const total = performance.now() - start;
+    embedding.dispose();
+    logits = result.logits.data;
+    return { total, ...(!gpu && { encode }), mask: result.classes.data };
+  };
+  return { run, logits: async () => logits, dispose: () => Promise.all([encoder.release(), decoder.release()]) };
+}
+
+/** Largest deviation over largest value; NaN where a number is not finite or the lengths differ. */
+function relativeError(got, want) {
+  let deviation = 0;
+  let largest = 0;
+  for (let i = 0; i < want.length; i++) {
+    deviation = Math.max(deviation, Math.abs(got[i] - want[i])); // Math.max keeps a NaN.
+    largest = Math.max(largest, Math.abs(want[i]));
+  }
+  return got.length === want.length ? deviation / largest : NaN;
+}
+
+const share = (a, b) => a.reduce((same, value, i) => same + (value === b[i]), 0) / a.length;
+
+/** Loads a contender and runs it once. */
+async function enter({ name, engine, ...options }, image, reference) {
+  await sleep(REST);
+  const start = performance.now();
+  const loaded = await { ours, onnxruntime }[engine](options, image);
+  const load = performance.now() - start;
+  const { mask, ...cold } = await loaded.run();
+  const logits = await loaded.logits();
+  console.log(`${name}: loaded in ${load.toFixed(0)} ms, first run ${cold.total.toFixed(0)} ms`);
+  reference.mask ??= mask;
+  reference.logits ??= logits;
+  const found = { error: relativeError(logits, reference.logits), samePixels: share(mask, reference.mask) };
+  return { name, load, cold, warm: [], ...found, loaded };
+}
+
+/**
+ * Measures each group of contenders in this page, one group after the other, so that only those that are compared are in
+ * memory at once. Of each contender: `load`, the milliseconds of loading; `cold`, its first run; `warm`, the others;
+ * `error` and `samePixels` against the very first.
+ */
+export async function measure({ groups, size, rounds }) {
+  if (!crossOriginIsolated) throw new Error("the page is not cross-origin isolated");
+  const image = scene(size);
+  const reference = {};
+  const all = [];
+  for (const group of groups) {
+    const results = [];
+    for (const contender of group) results.push(await enter(contender, image, reference));
+    for (let round = 0; round < rounds; round++) {
+      // There and back again, so that none always follows the same one.
+      for (const { warm, loaded } of round % 2 ? results.toReversed() : results) {
+        await sleep(REST);
+        const { mask: _, ...times } = await loaded.run();
+        warm.push(times);
+      }
+      console.log(`round ${round + 1} of ${rounds}: ${results.map(({ warm }) => warm.at(-1).total.toFixed(0)).join(", ")} ms`);
+    }
+    await Promise.all(results.map(({ loaded }) => loaded.dispose()));
+    all.push(...results.map(({ loaded: _, ...result }) => result));
+  }
+  return all;
+}
+
+/** Loads the package into a worker and segments one picture, as a page does for its first mask. */
+export async function firstMask({ device, size }) {
+  const segmenter = await Segmenter.load("/package/", { device, store: false });
+  await segmenter.segment(scene(size));
+  segmenter.dispose();
+}

@@ -1,0 +1,54 @@
+// Bytes to the first mask: what a page fetches of this package and a model, beside transformers.js with a SAM.
+
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { ask } from "../build/common.mjs";
+
+const TRANSFORMERS = "4.3.1";
+
+// Encoder and decoder in MB as Hugging Face lists them; published sizes, which are not downloaded here.
+const PUBLISHED = {
+  vit_t: { name: "SlimSAM-77, q8", encoder: 8.88, decoder: 4.9, source: "Xenova/slimsam-77-uniform" },
+  vit_b: { name: "SAM ViT-B, int8", encoder: 100, decoder: 4.74, source: "webml" },
+};
+
+const gzipped = (file) => gzipSync(readFileSync(file), { level: 9 }).length;
+
+/**
+ * Runtime (gzip) and model (as it is) of the files that a page has fetched, each counted once; a model's bytes are those of
+ * the files in the folder `model`.
+ */
+export function fetchedBytes(files, model) {
+  const sum = (files, measure) => files.reduce((total, file) => total + measure(file), 0);
+  const unique = [...new Set(files)];
+  const isModel = (file) => file.startsWith(`${model}/`);
+  return {
+    runtime: sum(unique.filter((file) => !isModel(file) && !file.endsWith("page.js")), gzipped),
+    model: sum(unique.filter(isModel), (file) => statSync(file).size),
+  };
+}
+
+/** An npm package's folder below `work`, unpacked without its dependencies. */
+async function unpack(work, name, version) {
+  const folder = join(work, "tarballs", `${name.replace("/", "-")}-${version}`);
+  if (!existsSync(join(folder, "package/package.json"))) {
+    mkdirSync(folder, { recursive: true });
+    const tarball = await ask("npm", "pack", "--silent", "--pack-destination", folder, `${name}@${version}`);
+    await ask("tar", "-xzf", join(folder, tarball), "-C", folder);
+    rmSync(join(folder, tarball));
+  }
+  return join(folder, "package");
+}
+
+/** What transformers.js fetches before the model, from the npm tarballs: its script, and the runtime that it chooses. */
+export async function transformersBytes(work, backbone) {
+  const own = await unpack(work, "@huggingface/transformers", TRANSFORMERS);
+  const version = JSON.parse(readFileSync(join(own, "package.json"), "utf8")).dependencies["onnxruntime-web"];
+  const ort = await unpack(work, "onnxruntime-web", version);
+  // Its src/backends/onnx.js takes this build for WebGPU and wasm alike.
+  const parts = ["ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"].map((file) => join(ort, "dist", file));
+  const runtime = [join(own, "dist/transformers.min.js"), ...parts].reduce((sum, file) => sum + gzipped(file), 0);
+  const published = PUBLISHED[backbone];
+  return { version: `transformers.js ${TRANSFORMERS}`, runtime, ...(published && { published }) };
+}

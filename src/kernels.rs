@@ -14,6 +14,22 @@ mod math;
 #[cfg(all(feature = "cpu", feature = "train"))]
 mod tracked;
 
+/// `x matrix`: x `[.., inputs]`, matrix `[inputs, outputs]`.
+pub fn linear<const D: usize>(x: Tensor<D>, matrix: Tensor<2>) -> Tensor<D> {
+    #[cfg(all(feature = "cpu", target_arch = "wasm32"))]
+    let shape = {
+        let mut shape = x.dims();
+        shape[D - 1] = matrix.dims()[1];
+        shape
+    };
+    #[cfg(all(feature = "cpu", target_arch = "wasm32"))]
+    let x = match cpu::take(x) {
+        Ok(x) => return cpu::wrap(cpu::linear(&x, &cpu::values(&matrix), matrix.dims(), &shape)),
+        Err(x) => x,
+    };
+    module::linear(x, matrix, None)
+}
+
 /// `gelu(x + bias)` with the exact (error function) GELU: x `[.., n]`, bias `[n]`.
 pub fn bias_gelu<const D: usize>(x: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
     #[cfg(all(feature = "cpu", feature = "train"))]

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
-const DOCUMENTS: [&str; 4] = ["README.md", "tests/README.md", "tests/peers/README.md", "www/README.md"];
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "tests/README.md", "tests/peers/README.md", "www/README.md", "www/bench/README.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -9,6 +9,8 @@ use super::math;
 mod attention;
 #[cfg(feature = "train")]
 mod norm;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod panels;
 mod product;
 
 #[cfg(feature = "train")]
@@ -60,6 +62,13 @@ fn for_chunks(values: &mut [f32], length: usize, work: impl Fn(usize, &mut [f32]
 
 /// Rows that one core works on at a time.
 const ROWS: usize = 16;
+
+/// See [`super::linear`]; matrix `[inputs, outputs]`.
+#[cfg(target_arch = "wasm32")]
+pub fn linear(x: &FlexTensor, matrix: &FlexTensor, [inputs, outputs]: [usize; 2], shape: &[usize]) -> FlexTensor {
+    let (x, matrix): (&[f32], &[f32]) = (x.storage(), matrix.storage());
+    primitive(panels::product(x, matrix, [x.len() / inputs, outputs, inputs]), shape)
+}
 
 /// See [`super::bias_gelu`].
 pub fn bias_gelu(mut x: FlexTensor, bias: &FlexTensor) -> FlexTensor {

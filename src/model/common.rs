@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData, module};
 
 use super::Parameters;
 use crate::error::Result;
-use crate::kernels::{bias_gelu, layer_norm};
+use crate::kernels::{bias_gelu, layer_norm, linear};
 
 /// A linear layer, `y = x W^T + b`, with any number of low-rank adapters on ranges of its outputs.
 #[derive(Module, Debug)]
@@ -64,7 +64,7 @@ impl Linear {
 
     /// [`Linear::forward`] without the bias.
     pub fn product<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let y = module::linear(x.clone(), self.matrix().transpose(), None);
+        let y = linear(x.clone(), self.matrix().transpose());
         let [outputs, _] = self.weight.dims();
         let Some(first) = self.adapters.first() else { return y };
         // All adapters at once: the A's above each other, each B in rows and columns of its own.

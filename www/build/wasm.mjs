@@ -21,6 +21,9 @@ const WASM_OPT = [
   "--enable-call-indirect-overlong",
 ];
 
+/** Cargo's settings beside the profile: the CPU build's loops are worth more than their size. */
+const settings = (device) => (device === "cpu" ? ["--config", `profile.${PROFILE}.package.samlora.opt-level=3`] : []);
+
 /** wasm-opt's arguments: the GPU build is mostly a shader compiler, of which size counts; the CPU build computes. */
 const optimisation = (device) => [device === "cpu" ? "-O3" : "-Oz", ...WASM_OPT];
 
@@ -34,7 +37,7 @@ export async function buildWasm({ quick }) {
     console.log(`wasm for ${device}`);
     // As a cdylib alone: beside an rlib, cargo leaves link-time optimisation out.
     await run("cargo", [
-      "rustc", "--lib", "--crate-type=cdylib", `--profile=${PROFILE}`, `--target=${TARGET}`, "--locked", ...features(device),
+      "rustc", "--lib", "--crate-type=cdylib", `--profile=${PROFILE}`, `--target=${TARGET}`, "--locked", ...features(device), ...settings(device),
     ]);
     const artefact = readFileSync(join(target, TARGET, PROFILE, "samlora.wasm"));
     finishing.push(finishWasm(device, artefact, await findBindgen(target), quick));

@@ -1,6 +1,6 @@
 // The crate to wasm/{gpu,cpu}: cargo, wasm-bindgen, wasm-opt, and a record of what made it (wasm/{gpu,cpu}/build.json).
 
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as esbuild from "esbuild";
 import { ask, DEVICES, features, root, run, sha256, TARGET, www } from "./common.mjs";
@@ -34,15 +34,37 @@ export async function buildWasm({ quick }) {
   const target = await targetDirectory();
   const finishing = [];
   for (const device of DEVICES) {
+    // Cargo names both artefacts alike, so that to it each build makes the other stale.
+    const sources = sha256(...sourceFiles().map((file) => readFileSync(file)), JSON.stringify([optimisation(device), settings(device), quick]));
+    if (recordOf(device).sources === sources) {
+      console.log(`wasm for ${device}: is up to date`);
+      continue;
+    }
     console.log(`wasm for ${device}`);
     // As a cdylib alone: beside an rlib, cargo leaves link-time optimisation out.
     await run("cargo", [
       "rustc", "--lib", "--crate-type=cdylib", `--profile=${PROFILE}`, `--target=${TARGET}`, "--locked", ...features(device), ...settings(device),
     ]);
     const artefact = readFileSync(join(target, TARGET, PROFILE, "samlora.wasm"));
-    finishing.push(finishWasm(device, artefact, await findBindgen(target), quick));
+    finishing.push(finishWasm(device, artefact, await findBindgen(target), { quick, sources }));
   }
   await Promise.all(finishing);
+}
+
+/** All that wasm is made of; training and the command are not in it. */
+function sourceFiles() {
+  const inSource = readdirSync(join(root, "src"), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .filter((file) => !/[\\/]src[\\/](bin|train)[\\/]/.test(file));
+  const beside = ["Cargo.toml", "Cargo.lock", "build.rs", ".cargo/config.toml"].map((file) => join(root, file));
+  return [...beside, ...inSource.sort()];
+}
+
+/** What made the wasm that is there. */
+function recordOf(device) {
+  const record = join(www, "wasm", device, "build.json");
+  return existsSync(record) ? JSON.parse(readFileSync(record, "utf8")) : {};
 }
 
 async function targetDirectory() {
@@ -67,13 +89,10 @@ async function findBindgen(target) {
 }
 
 /** wasm-bindgen, wasm-opt and a minified glue script, unless they were made from this very artefact. */
-async function finishWasm(device, artefact, bindgen, quick) {
+async function finishWasm(device, artefact, bindgen, { quick, sources }) {
   const folder = join(www, "wasm", device);
-  const record = join(folder, "build.json");
   const made = sha256(artefact, JSON.stringify([bindgen.version, quick || optimisation(device)]));
-  const before = existsSync(record) ? JSON.parse(readFileSync(record, "utf8")) : {};
-
-  if (before.made !== made) {
+  if (recordOf(device).made !== made) {
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
     const raw = join(folder, "samlora.wasm");
@@ -86,8 +105,8 @@ async function finishWasm(device, artefact, bindgen, quick) {
     const { code } = await esbuild.transform(readFileSync(glue, "utf8"), { minify: true, format: "esm", target: "es2022" });
     writeFileSync(glue, code);
   }
-  // Written anew each time: what is there is also what this revision builds.
-  writeFileSync(record, JSON.stringify({ made, ...(await describeBuild(device, bindgen.version, quick)) }, null, 2));
+  const description = await describeBuild(device, bindgen.version, quick);
+  writeFileSync(join(folder, "build.json"), JSON.stringify({ made, sources, ...description }, null, 2));
 }
 
 async function describeBuild(device, bindgenVersion, quick) {

@@ -54,7 +54,7 @@ test: setup format types lint cuda native wasm web ## every check, cheapest firs
 	@echo; echo "What each check said last:"
 	@grep -hE '^(test result|test [^ ]+ \.\.\. FAILED)' $(LOGS)/native.log
 	@grep -hE 'wasm and glue' $(LOGS)/wasm.log
-	@grep -hE '^(# |ℹ )(tests|pass|fail|skipped)|^left out' $(LOGS)/web.log
+	@grep -hE '^(# |ℹ )(tests|pass|fail|skipped)|^[# ]*left out' $(LOGS)/web.log
 	@grep -hE '^left out' $(LOGS)/native.log | sort -u || true
 	@echo "format, types and lint: clean"
 

@@ -2,8 +2,8 @@
 # Installs what `make demo` (setup.sh demo) or `make test` (setup.sh test) needs and this machine lacks, and says so.
 # What is there is left alone; nothing else of the machine is touched:
 #
-#   Debian packages   a C compiler; for tests also Chromium, Python's venv and a Vulkan driver (Mesa's software one; without
-#                     CI set, any that is there will do)
+#   Debian packages   a C compiler; for tests also Chromium, Firefox, Python's venv and a Vulkan driver (Mesa's software one;
+#                     without CI set, any that is there will do)
 #   rustup            the target wasm32-unknown-unknown; for tests also clippy and rustfmt
 #   npm               www/node_modules, as www/package-lock.json has it
 #   Python            for tests: CARGO_TARGET_DIR/venv with tests/requirements.txt
@@ -27,12 +27,14 @@ venv_works() {
     "$target/venv/bin/python" -c 'import numpy, rasterio, shapely, sklearn'
 }
 have_chromium() { [ -n "${CHROMIUM:-}" ] || have chromium || have google-chrome; }
+have_firefox() { [ -n "${FIREFOX:-}" ] || have firefox-esr || have firefox; }
 
 # Debian packages
 packages=()
 have cc || packages+=(build-essential)
 if [ "$purpose" = test ]; then
   have_chromium || packages+=(chromium)
+  have_firefox || packages+=(firefox-esr)
   have_loader || packages+=(libvulkan1)
   have_vulkan || packages+=(mesa-vulkan-drivers)
   have_venv || packages+=(python3-venv)
@@ -48,6 +50,7 @@ if [ ${#packages[@]} -gt 0 ]; then
     say "this system has no apt-get (or no right to use it); what is missing is called on Debian: ${packages[*]}"
     have cc || fail "a C compiler is needed: install one and call this again"
     have_chromium || say "left out: the browser's tests (install Chromium, or name it in CHROMIUM)"
+    have_firefox || say "left out: the package in Firefox (install Firefox, or name it in FIREFOX)"
     have_loader && have_vulkan || say "left out: native GPU tests (install a Vulkan driver; mesa's software one will do)"
     have_venv || say "left out: the checks by rasterio and scikit-learn (install Python's venv)"
     # A check that leaves tests out unseen is none.

@@ -32,9 +32,12 @@ export async function recallTest(adapter: AdapterInfo, precision: Precision): Pr
   return recall(await keyOf(adapter, precision));
 }
 
-async function keyOf({ vendor, architecture, description }: AdapterInfo, precision: Precision): Promise<string> {
+/** Some browsers hide the adapter's names, so that limits and features have to tell adapters apart. */
+async function keyOf(adapter: AdapterInfo, precision: Precision): Promise<string> {
   const { version } = await loadRuntime("gpu");
-  return JSON.stringify([version(), navigator.userAgent, vendor, architecture, description, precision]);
+  const { vendor, architecture, description, limits, features } = adapter;
+  const values = Object.entries(limits).sort();
+  return JSON.stringify([version(), navigator.userAgent, vendor, architecture, description, values, features, precision]);
 }
 
 async function compare(precision: Precision, own?: GPUDevice): Promise<StageTest[]> {

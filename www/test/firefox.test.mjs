@@ -1,0 +1,188 @@
+// The package in Debian's Firefox: the CPU device, and WebGPU where this Firefox finds an adapter. Puppeteer drives it over
+// WebDriver BiDi; Playwright's own Firefox is a patched one.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import puppeteer from "puppeteer-core";
+import { drawScene, exportTiny, run, scratch, serve, www } from "./support.mjs";
+
+// As between the other browsers and the native program: pixels that are nearly a tie.
+const EQUAL_PIXELS = 0.999;
+
+/** The Firefox to drive; empty if there is none. */
+const executablePath = process.env.FIREFOX ?? execFileSync("sh", ["-c", "command -v firefox-esr || command -v firefox || true"]).toString().trim();
+
+/** Firefox with WebGPU switched on, which Linux still has behind a setting. */
+async function firefox(t) {
+  const browser = await puppeteer.launch({
+    browser: "firefox",
+    executablePath,
+    headless: true,
+    protocolTimeout: 240_000, // The software GPU compiles its shaders for long.
+    extraPrefsFirefox: { "dom.webgpu.enabled": true, "gfx.webgpu.ignore-blocklist": true },
+  });
+  t.after(() => browser.close());
+  return browser;
+}
+
+/** What `serve` gives as the page: the library as built, and an empty document. */
+function site(folder) {
+  const page = join(folder, "page");
+  mkdirSync(page);
+  cpSync(join(process.env.SAMLORA_DIST ?? join(www, "dist"), "lib"), join(page, "lib"), { recursive: true });
+  writeFileSync(join(page, "blank.html"), "<!doctype html><meta charset=utf-8>");
+  return page;
+}
+
+test("Firefox", { timeout: 600_000 }, async (t) => {
+  if (!executablePath) {
+    // A check that leaves tests out unseen is none.
+    assert.ok(!process.env.CI, "with CI set, nothing may be left out: install Firefox");
+    console.log("left out: the package in Firefox, there is none");
+    return t.skip("no Firefox");
+  }
+  const folder = scratch(t);
+  const model = exportTiny(folder, { name: "tiny", scheme: "q8" });
+  const scene = drawScene(join(folder, "tile.png"), 192, 160);
+  const out = join(folder, "native");
+  run("segment", "--model", model, scene, "--out", out, "--format", "raw", "--device", "cpu");
+  const classes = readFileSync(join(out, "tile.classes.u8"));
+  assert.ok(new Set(classes).size > 1, "a mask of one class proves nothing");
+
+  const url = await serve(t, [model], site(folder));
+  const address = `${url}/models/tiny/`;
+  const browser = await firefox(t);
+  console.log(await browser.version());
+  const page = await browser.newPage();
+  page.on("console", (message) => {
+    if (message.type() === "error") console.error(`browser: ${message.text()}`);
+  });
+  await page.goto(`${url}/blank.html`);
+  await page.evaluate(async (png) => {
+    globalThis.samlora = await import("/lib/index.js");
+    globalThis.scene = new Blob([Uint8Array.from(atob(png), (c) => c.charCodeAt(0))], { type: "image/png" });
+  }, readFileSync(scene).toString("base64"));
+
+  /** Segments the scene in the page; asserts that the mask is the native program's. */
+  async function segmentScene(options, least = EQUAL_PIXELS) {
+    const { info, mask, total, png, features } = await page.evaluate(
+      async (address, options) => {
+        const segmenter = await samlora.Segmenter.load(address, options);
+        try {
+          const result = await segmenter.segment(scene);
+          const png = (await result.toBlob({ outline: true })).type;
+          const { features } = await result.toGeoJSON({ tile: { z: 18, x: 1, y: 1 } });
+          return { info: segmenter.info, mask: [...result.classMask], total: result.timings.total, png, features: features.length };
+        } finally {
+          segmenter.dispose();
+        }
+      },
+      address,
+      options,
+    );
+    assert.equal(mask.length, classes.length);
+    const equal = mask.filter((c, i) => c === classes[i]).length / classes.length;
+    console.log(`${JSON.stringify(options)}: ${info.device}, ${info.precision}, ${(100 * equal).toFixed(3)} % equal pixels, ${total.toFixed(0)} ms`);
+    assert.ok(equal >= least, `${equal} of the pixels are equal`);
+    assert.equal(png, "image/png");
+    assert.ok(features > 0);
+    return info;
+  }
+
+  await t.test("masks are the native program's, in a worker and on the page's thread", async () => {
+    for (const device of ["auto", "cpu"]) {
+      for (const worker of [true, false]) assert.equal((await segmentScene({ device, worker })).device, "cpu");
+    }
+  });
+
+  await t.test("a stored package loads without a request", async () => {
+    const found = await page.evaluate(async (address) => {
+      const { Segmenter, storage } = samlora;
+      await storage.evict(address);
+      const open = async () => {
+        performance.clearResourceTimings();
+        const segmenter = await Segmenter.load(address, { device: "cpu", worker: false }); // This thread's requests are seen.
+        segmenter.dispose();
+        const shards = performance.getEntriesByType("resource").filter(({ name }) => name.startsWith(address) && !name.endsWith(".json"));
+        return { stored: segmenter.info.stored, shards: shards.length };
+      };
+      const [first, second, list] = [await open(), await open(), await storage.list()];
+      return { first, second, list: list.map(({ url, complete }) => ({ url, complete })) };
+    }, address);
+    assert.ok(found.first.stored && found.first.shards > 0, JSON.stringify(found.first));
+    assert.deepEqual(found.second, { stored: true, shards: 0 });
+    assert.deepEqual(found.list, [{ url: address, complete: true }]);
+  });
+
+  await t.test("an abort within an inference rejects with its reason, and the worker goes on", async () => {
+    const found = await page.evaluate(async (address) => {
+      const segmenter = await samlora.Segmenter.load(address, { device: "cpu", workers: 1 });
+      const big = new ImageData(960, 960);
+      const start = performance.now();
+      await segmenter.segment(big);
+      const whole = performance.now() - start;
+      const controller = new AbortController();
+      const working = segmenter.segment(big, { signal: controller.signal }).catch((error) => error);
+      await new Promise((resolve) => setTimeout(resolve, whole / 5));
+      const stop = performance.now();
+      const reason = new Error("left the view");
+      controller.abort(reason);
+      const same = (await working) === reason;
+      const rejected = performance.now() - stop;
+      const { width } = await segmenter.segment(new ImageData(32, 32));
+      const free = performance.now() - stop;
+      segmenter.dispose();
+      return { same, width, whole, rejected, free };
+    }, address);
+    const { same, width, whole, rejected, free } = found;
+    console.log(`picture ${whole.toFixed(0)} ms, rejected after ${rejected.toFixed(0)} ms, free after ${free.toFixed(0)} ms`);
+    assert.ok(same && width === 32);
+    // Four fifths of the picture were to come.
+    assert.ok(free < whole * 0.6, JSON.stringify(found));
+  });
+
+  await t.test("two workers compute side by side what one does", async () => {
+    const found = await page.evaluate(async (address) => {
+      const [one, two] = await Promise.all([1, 2].map((workers) => samlora.Segmenter.load(address, { device: "cpu", workers })));
+      const noise = (seed) => new ImageData(new Uint8ClampedArray(4 * 96 * 96).map((_, i) => (i % 4 === 3 ? 255 : (i * 7919 * seed) % 251)), 96, 96);
+      const tiles = [1, 2, 3, 4].map(noise);
+      const alone = [];
+      for (const tile of tiles) alone.push((await one.segment(tile)).classMask);
+      const together = await Promise.all(tiles.map((tile) => two.segment(tile)));
+      const same = together.every(({ classMask }, i) => classMask.every((c, j) => c === alone[i][j]));
+      const limits = [one.info.workers, two.info.workers];
+      one.dispose();
+      two.dispose();
+      return { same, limits };
+    }, address);
+    assert.deepEqual(found, { same: true, limits: [1, 2] });
+  });
+
+  let adapter;
+  await t.test("doctor() reports", async () => {
+    const report = await page.evaluate(async (address) => {
+      const segmenter = await samlora.Segmenter.load(address, { device: "cpu" });
+      const report = await samlora.doctor(segmenter);
+      segmenter.dispose();
+      return { ...report, toString: undefined };
+    }, address);
+    adapter = report.adapter;
+    console.log(report.text);
+    assert.match(report.userAgent, /Firefox/);
+    assert.ok(report.secureContext && report.cores > 0 && report.model.tile > 0 && report.storage.quotaBytes > 0);
+    assert.equal(report.passed, adapter !== undefined, report.reason);
+  });
+
+  await t.test("WebGPU", async () => {
+    if (!adapter) return console.log("left out: WebGPU in Firefox, this one has no adapter");
+    const full = await segmentScene({ device: "gpu", precision: "f32" });
+    assert.deepEqual([full.device, full.precision], ["gpu", "f32"]);
+    if (!adapter.shaderF16) return console.log("left out: 16 bits on WebGPU in Firefox, its adapter has none");
+    // Unasked, since the adapter passes its self-test in 16 bits; classes that tie may fall either way.
+    const half = await segmentScene({ device: "gpu" }, 0.99);
+    assert.deepEqual([half.device, half.precision], ["gpu", "f16"]);
+  });
+});

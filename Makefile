@@ -124,7 +124,7 @@ full-size: ## export ViT-B, ViT-L and ViT-H with random weights in every scheme;
 	@cargo build --locked --quiet
 	@SAMLORA="$(SAMLORA)" bash tests/full_size.sh
 
-demo-model: ## train the demonstration model again (needs SAMLORA_DATA; about half an hour on two cores)
+demo-model: ## train the demonstration model again (needs SAMLORA_DATA; about two hours on two cores)
 	@cargo build --locked --quiet
 	@SAMLORA="$(SAMLORA)" OUT="$(CARGO_TARGET_DIR)/demo-model" bash tests/train_demo.sh
 

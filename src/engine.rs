@@ -25,7 +25,7 @@ pub use device::cuda;
 #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
 pub use device::numbered_gpu;
 pub use device::{DeviceChoice, open_device};
-pub use self_test::self_test;
+pub use self_test::{random_model, self_test};
 
 use clock::Stopwatch;
 
@@ -313,12 +313,17 @@ impl Segmenter {
 /// [`ErrorKind::Device`] if that fails or a number is not finite.
 pub async fn read_back(logits: Tensor<4>) -> Result<Logits> {
     let [_, classes, height, width] = logits.dims();
-    let failed = |why: String| Error::new(ErrorKind::Device, "reading the result back failed").source(why);
-    let data = logits.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
-    let values: Vec<f32> = data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+    let values = values(logits).await?;
     if let Some(i) = values.iter().position(|v| !v.is_finite()) {
         return Err(Error::new(ErrorKind::Device, format!("logit {i} is {}", values[i]))
             .remedy("the weights or the GPU driver are at fault: try the CPU device"));
     }
     Ok(Logits { classes, height, width, values })
+}
+
+/// A tensor's numbers, row-major.
+async fn values(tensor: Tensor<4>) -> Result<Vec<f32>> {
+    let failed = |why: String| Error::new(ErrorKind::Device, "reading the result back failed").source(why);
+    let data = tensor.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
+    data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
 }

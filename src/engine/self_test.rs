@@ -3,8 +3,9 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::values;
 use crate::config::{Backbone, SamConfig};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::model::{Parameters, Sam};
 use crate::random::SplitMix;
 use crate::weights::layout;
@@ -23,31 +24,34 @@ const SEED: u64 = 11;
 /// # Errors
 /// [`ErrorKind::Device`] if the device fails.
 pub async fn self_test(device: &Device) -> Result<Vec<(&'static str, Vec<f32>)>> {
-    let sam = model(device)?;
+    let sam = random_model(&config()?, SEED, device)?;
     let mut random = SplitMix(SEED);
     let pixels: Vec<f32> = (0..3 * SIDE * SIDE).map(|_| random.uniform()).collect();
     let input = Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), device);
     let encoder = &sam.image_encoder;
     let mut found = Vec::new();
     let mut x = encoder.embed(input);
-    found.push(("patch embedding", values(&x).await?));
+    found.push(("patch embedding", values(x.clone()).await?));
     for (block, name) in encoder.blocks.iter().zip(["window block", "global block"]) {
         x = block.forward(x);
-        found.push((name, values(&x).await?));
+        found.push((name, values(x.clone()).await?));
     }
     let embedding = encoder.embedding(x);
-    found.push(("neck", values(&embedding).await?));
-    found.push(("mask decoder", values(&sam.decode(embedding)).await?));
+    found.push(("neck", values(embedding.clone()).await?));
+    found.push(("mask decoder", values(sam.decode(embedding)).await?));
     Ok(found)
 }
 
-fn model(device: &Device) -> Result<Sam> {
-    let config = config()?;
+/// A model of random weights, the same for the same seed everywhere: for tests of devices and for benchmarks.
+///
+/// # Errors
+/// Those of [`Sam::load`].
+pub fn random_model(config: &SamConfig, seed: u64, device: &Device) -> Result<Sam> {
     let mut parameters = Parameters::new(device);
-    for (name, shape) in layout::tensors(&config) {
-        parameters.insert(&name, &shape, layout::random(&name, &shape, SEED))?;
+    for (name, shape) in layout::tensors(config) {
+        parameters.insert(&name, &shape, layout::random(&name, &shape, seed))?;
     }
-    Sam::load(&config, parameters)
+    Sam::load(config, parameters)
 }
 
 fn config() -> Result<SamConfig> {
@@ -60,10 +64,4 @@ fn config() -> Result<SamConfig> {
     config.window_size = 7;
     config.pretrained_size = 128; // positions are resampled
     Ok(config)
-}
-
-async fn values(tensor: &Tensor<4>) -> Result<Vec<f32>> {
-    let failed = |why: String| Error::new(ErrorKind::Device, "reading the self-test back failed").source(why);
-    let data = tensor.clone().into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
-    data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
 }

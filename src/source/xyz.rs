@@ -155,11 +155,7 @@ impl Mosaic {
     /// # Errors
     /// [`ErrorKind::Invalid`] never, as far as the tiles were checked when they were found.
     pub fn bounds_lon_lat(&self) -> Result<Bounds> {
-        let last = |first: u32, pixels: usize| first + (pixels / self.side) as u32 - 1;
-        let (x, y) = self.first;
-        let northwest = TileId::new(self.zoom, x, y)?.bounds_lon_lat();
-        let southeast = TileId::new(self.zoom, last(x, self.size.0), last(y, self.size.1))?.bounds_lon_lat();
-        Ok(Bounds { west: northwest.west, south: southeast.south, east: southeast.east, north: northwest.north })
+        self.bounds_of(self.tiles.keys().copied())
     }
 
     /// West, south, east and north edge in degrees of the largest group of tiles that touch, where there is most to see.
@@ -185,13 +181,17 @@ impl Mosaic {
                 largest = group;
             }
         }
-        let range = |of: fn(&(u32, u32)) -> u32| {
-            let values = largest.iter().map(of);
-            (values.clone().min().unwrap_or_default(), values.max().unwrap_or_default())
+        self.bounds_of(largest.into_iter())
+    }
+
+    /// Where `tiles` of this zoom level lie together.
+    fn bounds_of(&self, tiles: impl Iterator<Item = (u32, u32)> + Clone) -> Result<Bounds> {
+        let (columns, rows) = (tiles.clone().map(|t| t.0), tiles.map(|t| t.1));
+        let corner = |x: Option<u32>, y: Option<u32>| {
+            TileId::new(self.zoom, x.unwrap_or_default(), y.unwrap_or_default()).map(TileId::bounds_lon_lat)
         };
-        let ((west, east), (north, south)) = (range(|t| t.0), range(|t| t.1));
-        let northwest = TileId::new(self.zoom, west, north)?.bounds_lon_lat();
-        let southeast = TileId::new(self.zoom, east, south)?.bounds_lon_lat();
+        let northwest = corner(columns.clone().min(), rows.clone().min())?;
+        let southeast = corner(columns.max(), rows.max())?;
         Ok(Bounds { west: northwest.west, south: southeast.south, east: southeast.east, north: northwest.north })
     }
 

@@ -2,6 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -27,6 +28,13 @@ export function run(command, args, { capture = false } = {}) {
     child.on("close", (code) => (code === 0 ? resolve(output) : reject(new Error(`${command} ended with code ${code}`))));
   });
 }
+
+/** All files below a folder, sorted. */
+export const filesBelow = (folder) =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort();
 
 /** What a program says on one line, such as its version. */
 export const ask = async (command, ...args) => (await run(command, args, { capture: true })).trim();

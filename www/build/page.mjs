@@ -1,9 +1,9 @@
 // dist/index.html, dist/demo and dist/sw.js: the page, which uses dist/lib as any page would and works without network.
 
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative, sep } from "node:path";
 import * as esbuild from "esbuild";
-import { dist, sha256, www } from "./common.mjs";
+import { dist, filesBelow, sha256, www } from "./common.mjs";
 import { writeIcons } from "./icons.mjs";
 import { COMMON } from "./scripts.mjs";
 
@@ -46,11 +46,7 @@ const packageAsImport = {
 /** Every file that the page needs, with one hash over all of them: another hash is another version. */
 async function buildServiceWorker(out) {
   const needed = (file) => /\.(html|js|css|wasm|webmanifest|svg|png)$/.test(file) && file !== "sw.js" && !file.startsWith("samples/");
-  const files = readdirSync(out, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => relative(out, join(entry.parentPath ?? entry.path, entry.name)).split(sep).join("/"))
-    .filter(needed)
-    .sort();
+  const files = filesBelow(out).map((file) => relative(out, file).split(sep).join("/")).filter(needed);
   const version = sha256(...files.flatMap((file) => [file, readFileSync(join(out, file))])).slice(0, 16);
   const { outputFiles } = await esbuild.build({
     ...COMMON,

@@ -1,9 +1,9 @@
 // The crate to wasm/{gpu,cpu}: cargo, wasm-bindgen, wasm-opt, and a record of what made it (wasm/{gpu,cpu}/build.json).
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as esbuild from "esbuild";
-import { ask, DEVICES, features, root, run, sha256, TARGET, www } from "./common.mjs";
+import { ask, DEVICES, features, filesBelow, root, run, sha256, TARGET, www } from "./common.mjs";
 import { revision } from "./provenance.mjs";
 
 const PROFILE = "wasm";
@@ -53,12 +53,9 @@ export async function buildWasm({ quick }) {
 
 /** All that wasm is made of; training and the command are not in it. */
 function sourceFiles() {
-  const inSource = readdirSync(join(root, "src"), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name))
-    .filter((file) => !/[\\/]src[\\/](bin|train)[\\/]/.test(file));
+  const inSource = filesBelow(join(root, "src")).filter((file) => !/[\\/]src[\\/](bin|train)[\\/]/.test(file));
   const beside = ["Cargo.toml", "Cargo.lock", "build.rs", ".cargo/config.toml"].map((file) => join(root, file));
-  return [...beside, ...inSource.sort()];
+  return [...beside, ...inSource];
 }
 
 /** What made the wasm that is there. */

@@ -1,7 +1,7 @@
 // The class table: colour, name, share and confidence, and which classes are shown.
 
 import type { ClassInfo, ClassStats } from "samlora";
-import { element, formatShare } from "./page.ts";
+import { element, formatShare, swatch } from "./page.ts";
 
 export class Legend {
   /** Called when a class was switched on or off. */
@@ -53,10 +53,7 @@ export class Legend {
       else this.#hidden.add(index);
       this.onToggle();
     });
-    const swatch = document.createElement("span");
-    swatch.className = "swatch";
-    swatch.style.backgroundColor = `rgb(${color.join(" ")})`;
-    label.append(box, swatch, name);
+    label.append(box, swatch(color), name);
     row.insertCell().append(label);
     for (let column = 0; column < 2; column++) row.insertCell().className = "number";
     this.#rows.set(index, row);

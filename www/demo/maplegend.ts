@@ -2,7 +2,7 @@
 
 import type { ClassInfo } from "samlora";
 import type { TileMask } from "samlora/maplibre";
-import { element, formatShare } from "./page.ts";
+import { element, formatShare, swatch } from "./page.ts";
 
 export class MapLegend {
   /** Called when classes or thresholds have changed. */
@@ -56,13 +56,10 @@ export class MapLegend {
       else this.#hidden.add(index);
       this.onChange();
     });
-    const swatch = document.createElement("span");
-    swatch.className = "swatch";
-    swatch.style.backgroundColor = `rgb(${color.join(" ")})`;
     const share = document.createElement("span");
     share.className = "share";
     this.#shares.set(index, share);
-    label.append(box, swatch, Object.assign(document.createElement("span"), { className: "grow", textContent: name }));
+    label.append(box, swatch(color), Object.assign(document.createElement("span"), { className: "grow", textContent: name }));
     item.append(label, share);
     if (index) item.append(this.#threshold(index, name));
     return item;

@@ -6,7 +6,7 @@ import * as maplibregl from "maplibre-gl";
 import { clearError, handle, showError } from "./errors.ts";
 import { addressed, fillForm, offeredImagery, onAddress, remember, remembered, type Imagery } from "./imagery.ts";
 import { MapLegend } from "./maplegend.ts";
-import { element, formatShare, formatTime, offerDownload } from "./page.ts";
+import { element, formatShare, formatTime, offerDownload, swatch } from "./page.ts";
 import { decode, fetchPicture, sampleAddresses, type Picture } from "./picture.ts";
 import { placePicture } from "./placed.ts";
 import { Resolution } from "./resolution.ts";
@@ -231,9 +231,7 @@ export class MapView {
     const { z, x, y } = found.tile;
     element("map-probe").textContent = `${found.class.name}, ${confidence}, at ${where}, tile ${z}/${x}/${y}`;
     const content = document.createElement("p");
-    const swatch = Object.assign(document.createElement("span"), { className: "swatch" });
-    swatch.style.backgroundColor = `rgb(${found.class.color.join(" ")})`;
-    content.append(swatch, Object.assign(document.createElement("strong"), { textContent: found.class.name }), document.createElement("br"), confidence);
+    content.append(swatch(found.class.color), Object.assign(document.createElement("strong"), { textContent: found.class.name }), document.createElement("br"), confidence);
     this.#popup.setLngLat(place).setDOMContent(content).addTo(this.#map);
   }
 

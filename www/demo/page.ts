@@ -22,6 +22,13 @@ export function fillFacts(list: HTMLElement, facts: Iterable<readonly [string, s
   );
 }
 
+/** A spot of a class's colour, sRGB 0 to 255. */
+export function swatch(color: readonly number[]): HTMLElement {
+  const spot = Object.assign(document.createElement("span"), { className: "swatch" });
+  spot.style.backgroundColor = `rgb(${color.join(" ")})`;
+  return spot;
+}
+
 /** Lets the user keep `blob` as a file. */
 export function offerDownload(blob: Blob, name: string): void {
   const link = document.createElement("a");

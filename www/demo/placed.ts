@@ -2,7 +2,7 @@
 // cut into tiles.
 
 import type { TileId } from "samlora";
-import { groundResolution, TileSource, type ReadTile } from "samlora/maplibre";
+import { groundResolution, tileBounds, TileSource, type ReadTile } from "samlora/maplibre";
 import type { Imagery } from "./imagery.ts";
 
 const TILE = 256;
@@ -16,10 +16,10 @@ export function placePicture(name: string, picture: ImageBitmap, resolution: num
   const maxzoom = Math.max(ZOOMS_OUT, Math.min(Math.round(Math.log2(groundResolution(0, 0, TILE) / resolution)), 22));
   const origin = 2 ** (maxzoom - 1); // Column and row of the tile at the picture's upper left corner.
   const { width, height } = picture;
-  const world = TILE * 2 ** maxzoom;
-  const longitude = (x: number) => ((origin * TILE + x) / world) * 360 - 180;
-  const latitude = (y: number) => (Math.atan(Math.sinh(Math.PI * (1 - (2 * (origin * TILE + y)) / world))) * 180) / Math.PI;
-  const bounds: [number, number, number, number] = [longitude(0), latitude(height), longitude(width), latitude(0)];
+  // The upper left corner of the tile, if there were one, that begins at a pixel of the picture.
+  const place = (x: number, y: number) => tileBounds({ z: maxzoom, x: origin + x / TILE, y: origin + y / TILE });
+  const [[west, , , north], [east, , , south]] = [place(0, 0), place(width, height)];
+  const bounds: [number, number, number, number] = [west, south, east, north];
 
   /** The part of the picture in a tile; beyond its borders mirrored, so that the network sees no edge, or nothing. */
   const read = (mirrored: boolean): ReadTile => async ({ z, x, y }: TileId) => {

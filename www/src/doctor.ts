@@ -13,14 +13,8 @@ const RUNS = 3;
 export async function doctor(segmenter?: Segmenter): Promise<DoctorReport> {
   const engine = new RemoteEngine();
   try {
-    const { adapter, selfTest, passed, half, failure } = await engine.probe();
-    const reason = !adapter
-      ? "no WebGPU adapter"
-      : !passed
-        ? (failure ?? "the self-test failed")
-        : adapter.isFallback
-          ? "the only WebGPU adapter computes on the CPU"
-          : "a GPU that passes the self-test";
+    const { adapter, selfTest, passed, half, unfit } = await engine.probe();
+    const reason = adapter ? (unfit ?? "a GPU that passes the self-test") : "no WebGPU adapter";
     const report = {
       userAgent: navigator.userAgent,
       cores: navigator.hardwareConcurrency,
@@ -30,7 +24,7 @@ export async function doctor(segmenter?: Segmenter): Promise<DoctorReport> {
       selfTest,
       passed,
       ...(half !== undefined && { half }),
-      plan: adapter && passed && !adapter.isFallback ? ("gpu" as const) : ("cpu" as const),
+      plan: adapter && !unfit ? ("gpu" as const) : ("cpu" as const),
       reason,
       ...(await estimate()),
       ...(segmenter && { model: await timeTile(segmenter) }),

@@ -5,8 +5,8 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { crc32, deflateSync } from "node:zlib";
 import { chromium } from "playwright-core";
+import { encodePng } from "../build/png.mjs";
 
 export const www = fileURLToPath(new URL("..", import.meta.url));
 const root = join(www, "..");
@@ -108,21 +108,7 @@ export function drawScene(file, width, height) {
       for (let c = 0; c < 3; c++) rows[at + c] = Math.max(0, Math.min(255, Math.round(colour[c] + noise)));
     }
   }
-  const chunk = (type, data) => {
-    const body = Buffer.concat([Buffer.from(type), data]);
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(data.length);
-    const crc = Buffer.alloc(4);
-    crc.writeUInt32BE(crc32(body));
-    return Buffer.concat([length, body, crc]);
-  };
-  const header = Buffer.alloc(13);
-  header.writeUInt32BE(width, 0);
-  header.writeUInt32BE(height, 4);
-  header.set([8, 2, 0, 0, 0], 8);
-  const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
-  const png = [signature, chunk("IHDR", header), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))];
   mkdirSync(join(file, ".."), { recursive: true });
-  writeFileSync(file, Buffer.concat(png));
+  writeFileSync(file, encodePng(rows, width, height));
   return file;
 }

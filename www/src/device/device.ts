@@ -35,7 +35,8 @@ export interface Wish {
 export async function chooseDevice({ device: wish, precision: most, own, retries }: Wish): Promise<Choice> {
   if (wish === "cpu") return { device: "cpu" };
   const adapter = await describeAdapter(own);
-  let unfit = adapter ? whyUnfit(adapter, wish, own) : NO_ADAPTER;
+  const passedOver = adapter?.isFallback && wish === "auto" && !own ? SOFTWARE : undefined;
+  let unfit = adapter ? (passedOver ?? whyUnfit(adapter)) : NO_ADAPTER;
   let precision: Precision = "f32";
   if (adapter && !unfit) {
     if (most === "auto" && !own) precision = await bestPrecision(adapter, retries);
@@ -62,10 +63,11 @@ async function bestPrecision(adapter: AdapterInfo, retries: boolean): Promise<Pr
   return (known ? passed(known, "f16") : retries) ? "f16" : "f32";
 }
 
-/** Why the GPU is not to be used, as far as it tells by itself; nothing if it may be. */
-function whyUnfit(adapter: AdapterInfo, wish: Device | "auto", own?: GPUDevice): string | undefined {
-  // A software adapter is slower than the CPU device's SIMD code.
-  if (adapter.isFallback && wish === "auto" && !own) return "the only WebGPU adapter computes on the CPU";
+/** Why `auto` does not take a software adapter: it is slower than the CPU device's SIMD code. */
+export const SOFTWARE = "the only WebGPU adapter computes on the CPU";
+
+/** Why the GPU cannot be used, as far as it tells by itself; nothing if it may be. */
+export function whyUnfit(adapter: AdapterInfo): string | undefined {
   for (const [limit, least] of Object.entries(LEAST_LIMITS)) {
     const found = adapter.limits[limit];
     if (found !== undefined && found < least) return `the GPU's ${limit} is ${found}, needed are ${least}`;

@@ -17,7 +17,7 @@ import { wasmName } from "../device/gpu.ts";
 import { pauser } from "./pause.ts";
 import { loadRuntime, type WasmSegmenter } from "../runtime.ts";
 import { MANIFEST, nameOf, openPackage } from "../package/source.ts";
-import type { ClassInfo, Logits, SegmenterInfo } from "../types.ts";
+import type { Logits, SegmenterInfo } from "../types.ts";
 
 export interface LocalOptions {
   /** A page's own GPU device. */
@@ -73,8 +73,7 @@ export class LocalEngine implements Engine {
       throw signal?.aborted ? signal.reason : disposed();
     }
     this.#models.set(model, { wasm, choice });
-    const described = wasm.info() as Pick<SegmenterInfo, "name" | "kind" | "backbone" | "parameters" | "scheme"> &
-      Pick<SegmenterInfo, "inputSize" | "tileSize"> & { classes: ClassInfo[] };
+    const described = wasm.info() as Omit<SegmenterInfo, "device" | "adapter" | "precision" | "workers" | "stored" | "bytes" | "loadTime">;
     const { adapter } = choice;
     return {
       ...described,
@@ -159,7 +158,7 @@ export class LocalEngine implements Engine {
     });
     this.#last = result.catch(() => {});
     return result.catch((error: unknown) => {
-      throw isAbort(error) ? error : SamloraError.from(error);
+      throw SamloraError.from(error);
     });
   }
 }

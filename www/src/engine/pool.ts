@@ -62,6 +62,8 @@ export class Pool implements Engine {
   #device: Device | undefined;
   #limit = 1;
   #closed = false;
+  /** A failure was told of, and not yet that a model runs again. */
+  #lost = false;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -88,7 +90,7 @@ export class Pool implements Engine {
     member.models.add(request.model);
     this.#device = info.device;
     if (info.device === "cpu") this.#limit = Math.max(this.#limit, this.#options.workers ?? workersFor(info));
-    info.workers = info.device === "cpu" && this.#options.renewsGpu ? this.#limit : 1;
+    info.workers = info.device === "cpu" ? this.#limit : 1;
     this.#models.set(request.model, { request, info, onEvent, gone: false });
     return info;
   }
@@ -208,8 +210,6 @@ export class Pool implements Engine {
       this.#tell({ type: "recovered", device: info.device });
     }
   }
-
-  #lost = false;
 
   /** Puts `job` back in front, for a member that is started anew; on the CPU if it has failed before. */
   #recover(member: Member, job: Job, error: SamloraError): void {

@@ -69,26 +69,31 @@ export class TileMask {
   }
 
   /** Class of every pixel once the thresholds are applied: the package's, or those given. */
-  classesAbove(thresholds: MaskStyle["thresholds"] = {}): Uint8Array {
-    const least = this.#classes.map(({ index, name, threshold }) => ({
-      index,
-      // A confidence c stands for c / 255.
-      value: index === 0 ? 0 : 255 * (thresholds[index] ?? thresholds[name] ?? threshold ?? 0),
-    }));
-    if (least.every(({ value }) => value <= 0)) return this.classMask;
-    const limits = new Float32Array(256);
-    for (const { index, value } of least) limits[index] = value;
+  classesAbove(thresholds?: MaskStyle["thresholds"]): Uint8Array {
+    const limits = this.#limits(thresholds);
+    if (limits.every((limit) => limit <= 0)) return this.classMask;
     return this.classMask.map((index, at) => (this.confidenceMask[at]! < limits[index]! ? 0 : index));
+  }
+
+  /** The least value of `confidenceMask` by class index. */
+  #limits(thresholds: MaskStyle["thresholds"] = {}): Float32Array {
+    const limits = new Float32Array(256);
+    for (const { index, name, threshold } of this.#classes) {
+      // A confidence c stands for c / 255.
+      if (index) limits[index] = 255 * (thresholds[index] ?? thresholds[name] ?? threshold ?? 0);
+    }
+    return limits;
   }
 
   /** Class and confidence (0 to 1) of one pixel. */
   at(x: number, y: number, thresholds?: MaskStyle["thresholds"]): { index: number; confidence: number } {
     const column = Math.max(0, Math.min(Math.floor(x), this.width - 1));
     const pixel = Math.max(0, Math.min(Math.floor(y), this.height - 1)) * this.width + column;
-    const index = this.classesAbove(thresholds)[pixel]!;
+    const likeliest = this.classMask[pixel]!;
+    const index = this.confidenceMask[pixel]! < this.#limits(thresholds)[likeliest]! ? 0 : likeliest;
     const confidence = this.confidenceMask[pixel]! / 255;
     // What is left when a class was rejected: that the pixel is not of it.
-    return { index, confidence: index === this.classMask[pixel] ? confidence : 1 - confidence };
+    return { index, confidence: index === likeliest ? confidence : 1 - confidence };
   }
 
   /** Area and mean confidence of every class, of the pixels within the source's bounds. */

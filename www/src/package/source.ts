@@ -5,7 +5,7 @@ import { PATIENCE, type Patience } from "./download.ts";
 import { SamloraError } from "../error.ts";
 import { ArchiveFiles, folderFiles, localFiles, type Files, type ManifestBytes } from "./files.ts";
 import { isOffline } from "./http.ts";
-import { MANIFEST, outlineOf, packageBytes, sha256, type Shard } from "./manifest.ts";
+import { MANIFEST, outlineOf, packageBytes, sha256, type Outline, type Shard } from "./manifest.ts";
 import { Shelf } from "./storage.ts";
 import type { LoadProgress, PackageInput, ReadFile, SegmenterEvent } from "../types.ts";
 
@@ -111,8 +111,7 @@ export async function openPackage(source: Source, options: OpenOptions): Promise
   const shelf =
     options.store && remote ? await Shelf.open(name, (message) => onEvent?.({ type: "unstored", message })) : undefined;
 
-  const manifest = await readManifest(files, shelf, patience.silence, signal);
-  const outline = outlineOf(manifest);
+  const { manifest, outline } = await readManifest(files, shelf, patience.silence, signal);
   const shards = new Map(outline?.shards.map((shard) => [shard.file, shard]));
   const total = packageBytes(manifest, outline);
   const used = new Set<string>();
@@ -154,7 +153,12 @@ export async function openPackage(source: Source, options: OpenOptions): Promise
 
 const DAMAGED = "the file is damaged or from another package: copy or download it again";
 
-async function readManifest(files: Files, shelf: Shelf | undefined, silence: number, signal?: AbortSignal): Promise<Uint8Array> {
+async function readManifest(
+  files: Files,
+  shelf: Shelf | undefined,
+  silence: number,
+  signal?: AbortSignal,
+): Promise<{ manifest: Uint8Array; outline: Outline | undefined }> {
   const kept = await shelf?.manifest();
   let found: ManifestBytes;
   try {
@@ -163,12 +167,12 @@ async function readManifest(files: Files, shelf: Shelf | undefined, silence: num
     // What a server says is not hidden by a copy; that nobody answers is.
     if (signal?.aborted || !kept || !isOffline(error)) throw error;
     await shelf?.reuse(kept);
-    return kept.bytes;
+    return { manifest: kept.bytes, outline: kept.outline };
   }
   const outline = outlineOf(found.bytes);
   if (outline) await shelf?.adopt({ bytes: found.bytes, outline, version: found.version });
   signal?.throwIfAborted();
-  return found.bytes;
+  return { manifest: found.bytes, outline };
 }
 
 /** What is wrong with a shard's bytes; nothing is known of their hash where the page has no `crypto.subtle`. */

@@ -8,13 +8,12 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor};
 use clap::Args;
 use samlora::config::{Backbone, Normalization, SamConfig};
-use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, open_device, read_back};
+use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, open_device, random_model, read_back};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::image::RgbImage;
-use samlora::model::{Parameters, Sam};
+use samlora::model::Sam;
 use samlora::preprocess;
 use samlora::weights::checkpoint::{Checkpoint, load};
-use samlora::weights::layout;
 use serde_json::json;
 
 use super::export::plain_manifest;
@@ -135,11 +134,7 @@ fn model(args: &BenchArgs, device: &Device) -> Result<(SamConfig, Sam)> {
         return load(&Checkpoint::open(file)?, None, device);
     }
     let config = Backbone::named(&args.backbone)?.config(4);
-    let mut parameters = Parameters::new(device);
-    for (name, shape) in layout::tensors(&config) {
-        parameters.insert(&name, &shape, layout::random(&name, &shape, 7))?;
-    }
-    let sam = Sam::load(&config, parameters)?;
+    let sam = random_model(&config, 7, device)?;
     Ok((config, sam))
 }
 

@@ -117,10 +117,8 @@ fn packages(folders: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>> {
             return Err(error.at(folder.display()).remedy("write one with `samlora export`"));
         }
         let name = url_name(&root);
-        if name.is_empty() || name == "index.json" || packages.insert(name.clone(), root).is_some() {
-            let error = Error::new(ErrorKind::Invalid, format!("the name {name:?} is taken")).at(folder.display());
-            return Err(error.remedy("rename the folder; packages are told apart by their folders' names"));
-        }
+        check_name(&name, packages.contains_key(&name), folder, "packages")?;
+        packages.insert(name, root);
     }
     Ok(packages)
 }
@@ -129,6 +127,16 @@ fn packages(folders: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>> {
 fn url_name(folder: &Path) -> String {
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
+}
+
+/// Refuses a name that another of the `kind` has, or that would hide their list.
+fn check_name(name: &str, is_taken: bool, folder: &Path, kind: &str) -> Result<()> {
+    if !is_taken && !name.is_empty() && name != "index.json" {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Invalid, format!("the name {name:?} is taken"))
+        .at(folder.display())
+        .remedy(format!("rename the folder; {kind} are told apart by their folders' names")))
 }
 
 /// The page's folder; none only if it was not asked for and there are packages to serve.

@@ -4,13 +4,12 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use samlora::config::Backbone;
+use samlora::engine::random_model;
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::lora::{self, LoraConfig};
-use samlora::model::{Parameters, Sam};
 use samlora::random::SplitMix;
 use samlora::train::learner::{Learner, OptimizerOptions, Trained};
 use samlora::train::loss::{DiceOver, LossOptions, Target};
-use samlora::weights::layout;
 use serde_json::json;
 
 use super::{BenchArgs, milliseconds, sync};
@@ -22,11 +21,7 @@ const CLASSES: usize = 2;
 /// Measures forward, loss, backward and AdamW.
 pub fn run(args: &BenchArgs, device: &Device) -> Result<()> {
     let config = Backbone::named(&args.backbone)?.config(CLASSES);
-    let mut parameters = Parameters::new(device);
-    for (name, shape) in layout::tensors(&config) {
-        parameters.insert(&name, &shape, layout::random(&name, &shape, 7))?;
-    }
-    let mut sam = Sam::load(&config, parameters)?;
+    let mut sam = random_model(&config, 7, device)?;
     lora::attach(&mut sam, &config, &LoraConfig::default().init(&config, 7)?, 0.0, device)?;
     if args.qlora {
         lora::quantize_base(&mut sam);

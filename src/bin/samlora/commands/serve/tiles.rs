@@ -28,12 +28,7 @@ pub(super) fn layers(folders: &[PathBuf]) -> Result<Vec<Layer>> {
     let mut layers: Vec<Layer> = Vec::new();
     for folder in folders {
         let layer = layer(folder)?;
-        if layer.name.is_empty() || layer.name == "index.json" || layers.iter().any(|other| other.name == layer.name) {
-            let error = Error::new(ErrorKind::Invalid, format!("the name {:?} is taken", layer.name));
-            return Err(error
-                .at(folder.display())
-                .remedy("rename the folder; layers are told apart by their folders' names"));
-        }
+        super::check_name(&layer.name, layers.iter().any(|other| other.name == layer.name), folder, "layers")?;
         layers.push(layer);
     }
     Ok(layers)

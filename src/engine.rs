@@ -15,6 +15,7 @@ use crate::mosaic::{Blend, Windows};
 use crate::preprocess;
 use crate::weights::manifest::{Kind, Manifest};
 use crate::weights::package::{self, LoadProgress, PackageSource};
+use crate::weights::upload;
 
 mod clock;
 mod device;
@@ -109,8 +110,8 @@ impl Segmenter {
                 .remedy("load its base package first, then the adapter onto it"));
         }
         let mut parameters = Parameters::new(device);
-        let upload = |name: &str, shape: &[usize], values| parameters.insert(name, shape, values);
-        package::read_tensors(source, &manifest, upload, progress).await?;
+        let insert = |name: &str, shape: &[usize], stored| upload::insert(&mut parameters, name, shape, stored);
+        package::read_stored(source, &manifest, insert, progress).await?;
         let sam = Sam::load(&manifest.architecture, parameters).map_err(|e| e.at(source.name()))?;
         Ok(Self { manifest, sam, device: device.clone() })
     }
@@ -124,7 +125,7 @@ impl Segmenter {
         let manifest = package::read_manifest(source).await?;
         package::check_pair(&self.manifest, &manifest).map_err(|e| e.at(source.name()))?;
         let mut collected = crate::weights::adapter::Collector::new(&self.device);
-        package::read_tensors(source, &manifest, |n, s, v| collected.insert(n, s, v), progress).await?;
+        package::read_stored(source, &manifest, |n, s, v| collected.insert(n, s, v), progress).await?;
         let place = |e: Error| e.at(source.name());
         let config = &manifest.architecture;
         let alpha = manifest.lora.as_ref().and_then(|l| l.alpha);
@@ -132,7 +133,7 @@ impl Segmenter {
         let mut sam = self.sam.clone();
         sam.load_heads(config, parameters).map_err(place)?;
         lora::detach(&mut sam);
-        lora::attach(&mut sam, config, &factors, 0.0, &self.device).map_err(place)?;
+        lora::attach_for_inference(&mut sam, config, &factors, &self.device).map_err(place)?;
         Ok(Self { manifest, sam, device: self.device.clone() })
     }
 

@@ -1,21 +1,137 @@
-//! Fused operations, each with a plain form on any device and, where one pays, a faster one for the CPU.
+//! Fused operations, each with a plain form on any device and faster ones for the CPU and for GPUs.
 //!
-//! A faster form takes tensors of burn's `flex` device, with gradients of its own where they are asked for; GPUs take the
-//! plain form, which is also what the tests compare with.
+//! A faster form for the CPU takes tensors of burn's `flex` device, with gradients of its own where they are asked for. One for a
+//! GPU takes untracked tensors of burn's wgpu device, once [`gpu::set_profile`] has turned it on. Everything else takes the plain
+//! form, which is also what the tests compare with.
 
-use burn::tensor::activation;
+use burn::tensor::activation::{self, relu};
 use burn::tensor::ops::{AttentionModuleOptions, PadMode};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, module};
 
+pub mod convolution;
 #[cfg(feature = "cpu")]
 mod cpu;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 #[cfg(feature = "cpu")]
 mod math;
+pub mod packed;
 #[cfg(all(feature = "cpu", feature = "train"))]
 mod tracked;
 
+use packed::Packed;
+
+#[cfg(feature = "gpu")]
+use crate::error::{Error, ErrorKind, Result};
+
+/// What follows a linear layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// `max(x, 0)`: the decoder.
+    Relu,
+    /// `x / 2 (1 + erf(x / sqrt 2))`, exact: the encoder.
+    Gelu,
+}
+
+/// The right factor of a product.
+#[derive(Clone, Debug)]
+pub enum Matrix {
+    /// `[inputs, outputs]`.
+    Dense(Tensor<2>),
+    /// Block-quantised, on a GPU.
+    Packed(Packed),
+}
+
+/// Whether a model on `device` may have [`Matrix::Packed`].
+pub fn multiplies_packed(device: &Device) -> bool {
+    #[cfg(feature = "gpu")]
+    return gpu::runs_on(device);
+    #[cfg(not(feature = "gpu"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+/// What is done around a product: `activation((x + add) matrix + bias + residual)`.
+#[derive(Clone, Debug)]
+pub struct Ends<const D: usize> {
+    /// Of x's shape, or with 1 in place of its first axis.
+    pub add: Option<Tensor<D>>,
+    /// `[outputs]`.
+    pub bias: Option<Tensor<1>>,
+    /// Of the result's shape, or with 1 in place of its first axis.
+    pub residual: Option<Tensor<D>>,
+    /// Last of all.
+    pub activation: Activation,
+}
+
+impl<const D: usize> Default for Ends<D> {
+    fn default() -> Self {
+        Self { add: None, bias: None, residual: None, activation: Activation::None }
+    }
+}
+
+/// `activation((x + add) matrix + bias + residual)`: x `[.., inputs]` to `[.., outputs]`.
+pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, ends: Ends<D>) -> Tensor<D> {
+    #[cfg(feature = "gpu")]
+    let x = match gpu::take(x) {
+        Ok(x) => {
+            let matrix = match matrix {
+                Matrix::Dense(matrix) => gpu::Matrix::Dense(gpu::values(matrix)),
+                Matrix::Packed(packed) => packed.on_gpu(),
+            };
+            let mut product = gpu::Product::new(x, matrix);
+            product.add = ends.add.map(gpu::values);
+            product.bias = ends.bias.map(gpu::values);
+            product.residual = ends.residual.map(gpu::values);
+            product.activation = ends.activation;
+            return gpu::wrap(product.run());
+        }
+        Err(x) => x,
+    };
+    let x = match ends.add {
+        Some(add) => x + add,
+        None => x,
+    };
+    let matrix = match matrix {
+        Matrix::Dense(matrix) => matrix,
+        Matrix::Packed(packed) => packed.unpacked(),
+    };
+    finish(product(x, matrix), ends.bias, ends.residual, ends.activation)
+}
+
+/// `activation(y + bias + residual)`.
+pub fn finish<const D: usize>(
+    y: Tensor<D>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+    activation: Activation,
+) -> Tensor<D> {
+    let y = match (bias, &residual, activation) {
+        (Some(bias), None, Activation::Gelu) => return bias_gelu(y, bias),
+        (Some(bias), _, _) => y + bias.unsqueeze(),
+        (None, _, _) => y,
+    };
+    let y = match residual {
+        Some(residual) => y + residual,
+        None => y,
+    };
+    match activation {
+        Activation::None => y,
+        Activation::Relu => relu(y),
+        Activation::Gelu => {
+            let none = Tensor::zeros([y.dims()[D - 1]], &y.device());
+            bias_gelu(y, none)
+        }
+    }
+}
+
 /// `x matrix`: x `[.., inputs]`, matrix `[inputs, outputs]`.
-pub fn linear<const D: usize>(x: Tensor<D>, matrix: Tensor<2>) -> Tensor<D> {
+fn product<const D: usize>(x: Tensor<D>, matrix: Tensor<2>) -> Tensor<D> {
     #[cfg(all(feature = "cpu", target_arch = "wasm32"))]
     let shape = {
         let mut shape = x.dims();
@@ -28,6 +144,152 @@ pub fn linear<const D: usize>(x: Tensor<D>, matrix: Tensor<2>) -> Tensor<D> {
         Err(x) => x,
     };
     module::linear(x, matrix, None)
+}
+
+/// The matrix `[outputs, inputs]` as it is read fastest: its numbers in the order of `[inputs, outputs]`.
+pub fn turned(matrix: Tensor<2>) -> Tensor<2> {
+    let [outputs, inputs] = matrix.dims();
+    #[cfg(feature = "gpu")]
+    let matrix = match gpu::take(matrix) {
+        Ok(matrix) => return gpu::wrap::<2>(gpu::permute(matrix, &[1, 0])).transpose(),
+        Err(matrix) => matrix,
+    };
+    matrix.transpose().reshape([inputs * outputs]).reshape([inputs, outputs]).transpose()
+}
+
+/// `a + b`, b of a's shape or with 1 in place of leading axes.
+pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "gpu")]
+    let a = match gpu::take(a) {
+        Ok(a) => return gpu::wrap(gpu::add(&a, &gpu::values(b))),
+        Err(a) => a,
+    };
+    a + b
+}
+
+/// Rows `[m, c]` and then `[n, c]`: `[m + n, c]`.
+pub fn concat(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    let a = match gpu::take(a) {
+        Ok(a) => return gpu::wrap(gpu::concat(&a, &gpu::values(b))),
+        Err(a) => a,
+    };
+    Tensor::cat(vec![a, b], 0)
+}
+
+/// Resamples the middle axis of `[outer, length, inner]` to `to`, bilinearly and without aligning corners:
+/// `F.interpolate(mode="linear", align_corners=False)` of PyTorch.
+pub fn resample(x: Tensor<3>, to: usize) -> Tensor<3> {
+    let [outer, length, inner] = x.dims();
+    if length == to {
+        return x;
+    }
+    #[cfg(feature = "gpu")]
+    let x = match gpu::take(x) {
+        Ok(x) => return gpu::wrap(gpu::resample(&x, [outer, length, inner], to)),
+        Err(x) => x,
+    };
+    let matrix = resample_matrix(length, to, &x.device());
+    matrix.unsqueeze::<3>().expand([outer, to, length]).matmul(x)
+}
+
+/// The matrix `[to, length]` of [`resample`].
+pub fn resample_matrix(length: usize, to: usize, device: &Device) -> Tensor<2> {
+    let mut matrix = vec![0.0f32; length * to];
+    for (i, row) in matrix.chunks_exact_mut(length).enumerate() {
+        let at = ((i as f64 + 0.5) * length as f64 / to as f64 - 0.5).max(0.0);
+        let low = (at as usize).min(length - 1);
+        let high = (low + 1).min(length - 1);
+        let weight = at - low as f64;
+        row[low] += (1.0 - weight) as f32;
+        row[high] += weight as f32;
+    }
+    Tensor::from_data(TensorData::new(matrix, [to, length]), device)
+}
+
+/// Sines, then cosines, of 2 pi times the products of `gaussian` `[2, c / 2]` with the places of the cells of an `h` x `w` grid, x
+/// and y in -1 to 1: `[h w, c]` (`PositionEmbeddingRandom`).
+pub fn dense_pe(gaussian: Tensor<2>, h: usize, w: usize) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    let gaussian = match gpu::take(gaussian) {
+        Ok(gaussian) => return gpu::wrap(gpu::dense_pe(&gaussian, h, w)),
+        Err(gaussian) => gaussian,
+    };
+    let centres = (0..h * w).flat_map(|i| [((i % w) as f32 + 0.5) / w as f32, ((i / w) as f32 + 0.5) / h as f32]);
+    positional_encoding(gaussian, centres.collect())
+}
+
+/// The same of any places, pairs x and y in 0 to 1: `[n, c]`.
+pub fn positional_encoding(gaussian: Tensor<2>, places: Vec<f32>) -> Tensor<2> {
+    let n = places.len() / 2;
+    let centred: Vec<f32> = places.into_iter().map(|c| 2.0 * c - 1.0).collect();
+    let places = Tensor::<2>::from_data(TensorData::new(centred, [n, 2]), &gaussian.device());
+    let angles = places.matmul(gaussian).mul_scalar(std::f64::consts::TAU);
+    Tensor::cat(vec![angles.clone().sin(), angles.cos()], 1)
+}
+
+/// Products of mask tokens `[b, n, c]` with places `[b, m, c]`: `[b, n, m]`.
+pub fn masks(tokens: Tensor<3>, places: Tensor<3>) -> Tensor<3> {
+    let ([b, n, c], [_, m, _]) = (tokens.dims(), places.dims());
+    #[cfg(feature = "gpu")]
+    if b == 1 {
+        match gpu::take(tokens) {
+            Ok(tokens) => {
+                let places = gpu::reshape(gpu::values(places), &[m, c]);
+                let masks = gpu::masks(&gpu::reshape(tokens, &[n, c]), &places);
+                return gpu::wrap(gpu::reshape(masks, &[1, n, m]));
+            }
+            Err(tokens) => return tokens.matmul(places.swap_dims(1, 2)),
+        }
+    }
+    tokens.matmul(places.swap_dims(1, 2))
+}
+
+/// Row `i` of each of `[b, n, c]`: `[b, 1, c]`.
+pub fn rows(x: &Tensor<3>, i: usize) -> Tensor<3> {
+    #[cfg(feature = "gpu")]
+    if let ([1, _, c], Ok(x)) = (x.dims(), gpu::take(x.clone())) {
+        return gpu::wrap(gpu::row(x, i, c));
+    }
+    x.clone().slice_dim(1, i..i + 1)
+}
+
+/// `[b, 1, c]` each, one after the other: `[b, n, c]`.
+pub fn stack(rows: Vec<Tensor<3>>) -> Tensor<3> {
+    #[cfg(feature = "gpu")]
+    if let Some([1, _, c]) = rows.first().map(Tensor::dims)
+        && rows.iter().all(|row| gpu::take(row.clone()).is_ok())
+    {
+        let n = rows.len();
+        let joined = rows.into_iter().map(|row| gpu::reshape(gpu::values(row), &[1, c]));
+        let joined = joined.reduce(|all, row| gpu::concat(&all, &row));
+        return gpu::wrap(gpu::reshape(joined.unwrap_or_else(|| unreachable!("there is a first row")), &[1, n, c]));
+    }
+    Tensor::cat(rows, 1)
+}
+
+/// Class and confidence (0 to 255) of each pixel of a part of the image, from logits `[1, classes, h, w]` resampled to `side` x `side`:
+/// the part at `[top, left]` of `[rows, columns]`, row by row. Where a GPU can do it, nothing else is read back; at most 255 classes.
+///
+/// # Errors
+/// [`ErrorKind::Device`] if the device fails or a logit is not finite.
+#[cfg(feature = "gpu")]
+pub async fn classify(
+    logits: Tensor<4>,
+    side: usize,
+    place: [usize; 2],
+    [rows, columns]: [usize; 2],
+) -> Result<(Vec<u8>, Vec<u8>)> {
+    let words = gpu::classify(gpu::values(logits), side, place, [rows, columns]);
+    let words = Tensor::<2, Int>::from_primitive::<burn_wgpu::CubeBackend>(words);
+    let failed = |why: String| Error::new(ErrorKind::Device, "reading the result back failed").source(why);
+    let data = words.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
+    let (confidence, classes) = gpu::bytes_of_words(data.as_bytes(), rows, columns);
+    if classes.contains(&u8::MAX) {
+        return Err(Error::new(ErrorKind::Device, "a logit is not finite")
+            .remedy("the weights or the GPU driver are at fault: try the CPU device"));
+    }
+    Ok((classes, confidence))
 }
 
 /// `gelu(x + bias)` with the exact (error function) GELU: x `[.., n]`, bias `[n]`.
@@ -51,6 +313,11 @@ pub fn bias_gelu<const D: usize>(x: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
 
 /// Layer norm over the last axis: x `[.., n]`, weight and bias `[n]`.
 pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    #[cfg(feature = "gpu")]
+    let x = match gpu::take(x) {
+        Ok(x) => return gpu::wrap(gpu::layer_norm(x, gpu::values(weight), gpu::values(bias), epsilon, false)),
+        Err(x) => x,
+    };
     #[cfg(all(feature = "cpu", feature = "train"))]
     if tracked::is_tracked(&x) || tracked::is_tracked(&weight) || tracked::is_tracked(&bias) {
         return tracked::layer_norm(x, weight, bias, epsilon);
@@ -64,6 +331,32 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<
     module::layer_norm(x, weight, Some(bias), epsilon)
 }
 
+/// GELU of [`layer_norm`].
+pub fn norm_gelu<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    #[cfg(feature = "gpu")]
+    let x = match gpu::take(x) {
+        Ok(x) => return gpu::wrap(gpu::layer_norm(x, gpu::values(weight), gpu::values(bias), epsilon, true)),
+        Err(x) => x,
+    };
+    finish(layer_norm(x, weight, bias, epsilon), None, None, Activation::Gelu)
+}
+
+/// Softmax attention of queries `[b, n, c]` to keys and values `[b, m, c]` in `heads` of equal width: `[b, n, c]`.
+pub fn cross_attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tensor<3> {
+    #[cfg(feature = "gpu")]
+    let q = match gpu::take(q) {
+        Ok(q) => return gpu::wrap(gpu::cross_attention(q, gpu::values(k), gpu::values(v), heads)),
+        Err(q) => q,
+    };
+    let [b, n, c] = q.dims();
+    let split = |x: Tensor<3>| {
+        let [b, n, c] = x.dims();
+        x.reshape([b, n, heads, c / heads]).swap_dims(1, 2)
+    };
+    let y = module::attention(split(q), split(k), split(v), None, None, AttentionModuleOptions::default());
+    y.swap_dims(1, 2).reshape([b, n, c])
+}
+
 /// Attention in windows over an image, with SAM's decomposed relative positions.
 pub struct WindowAttention {
     /// Rows of a window, in tokens.
@@ -72,10 +365,10 @@ pub struct WindowAttention {
     pub columns: usize,
     /// Attention heads.
     pub heads: usize,
-    /// Relative positions along the height by row of query and key: `[rows, rows, head_dim]`.
-    pub rel_h: Tensor<3>,
-    /// Relative positions along the width by column of query and key: `[columns, columns, head_dim]`.
-    pub rel_w: Tensor<3>,
+    /// Relative positions along the height, of keys `rows - 1` below the query to as many above it: `[2 * rows - 1, head_dim]`.
+    pub rel_pos_h: Tensor<2>,
+    /// The same along the width: `[2 * columns - 1, head_dim]`.
+    pub rel_pos_w: Tensor<2>,
 }
 
 impl WindowAttention {
@@ -87,24 +380,52 @@ impl WindowAttention {
     /// softmax as they do in the reference; padded queries' results are left out.
     pub fn forward(&self, qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
         #[cfg(feature = "cpu")]
+        let (rel_h, rel_w) =
+            (by_query_and_key(self.rel_pos_h.clone(), self.rows), by_query_and_key(self.rel_pos_w.clone(), self.columns));
+        #[cfg(feature = "cpu")]
         let shape = {
             let [b, h, w, c] = qkv.dims();
             let (rows, columns, heads) = (self.rows, self.columns, self.heads);
             cpu::AttentionShape { image: [b, h, w, c / 3], rows, columns, heads }
         };
         #[cfg(all(feature = "cpu", feature = "train"))]
-        if tracked::is_tracked(&qkv) || tracked::is_tracked(&bias) || tracked::is_tracked(&self.rel_h) {
-            return tracked::window_attention(shape, qkv, bias, [self.rel_h.clone(), self.rel_w.clone()]);
+        if tracked::is_tracked(&qkv) || tracked::is_tracked(&bias) || tracked::is_tracked(&rel_h) {
+            return tracked::window_attention(shape, qkv, bias, [rel_h, rel_w]);
         }
         #[cfg(feature = "cpu")]
         let qkv = match cpu::take(qkv) {
             Ok(qkv) => {
-                let (rel_h, rel_w) = (cpu::values(&self.rel_h), cpu::values(&self.rel_w));
+                let (rel_h, rel_w) = (cpu::values(&rel_h), cpu::values(&rel_w));
                 return cpu::wrap(cpu::window_attention(shape, &qkv, &cpu::values(&bias), [&rel_h, &rel_w]));
             }
             Err(qkv) => qkv,
         };
         self.plain(qkv, bias)
+    }
+
+    /// Whether [`WindowAttention::forward_with_bias`] is the faster one for `x`.
+    pub fn takes_bias(&self, x: &Tensor<4>) -> bool {
+        #[cfg(feature = "gpu")]
+        return gpu::take(x.clone()).is_ok();
+        #[cfg(not(feature = "gpu"))]
+        {
+            let _ = x;
+            false
+        }
+    }
+
+    /// [`WindowAttention::forward`] of products that have their bias already; padded tokens still need it.
+    pub fn forward_with_bias(&self, qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+        #[cfg(feature = "gpu")]
+        let qkv = match gpu::take(qkv) {
+            Ok(qkv) => {
+                let positions = [self.rel_pos_h.clone(), self.rel_pos_w.clone()].map(gpu::values);
+                let window = [self.rows, self.columns];
+                return gpu::wrap(gpu::window_attention(qkv, gpu::values(bias), window, self.heads, positions));
+            }
+            Err(qkv) => qkv,
+        };
+        self.forward(qkv - bias.clone().unsqueeze(), bias)
     }
 
     /// [`WindowAttention::forward`] in burn's own operations.
@@ -143,8 +464,10 @@ impl WindowAttention {
         let device = q.device();
         let grid = q.clone().reshape([windows * heads, rows, columns, dim]);
         // rel_h = einsum("bhwc,hkc->bhwk"), rel_w = einsum("bhwc,wkc->bhwk"), with the unscaled q
-        let rel_h = grid.clone().matmul(self.rel_h.clone().swap_dims(1, 2).unsqueeze());
-        let rel_w = grid.swap_dims(1, 2).matmul(self.rel_w.clone().swap_dims(1, 2).unsqueeze()).swap_dims(1, 2);
+        let rel_h = by_query_and_key(self.rel_pos_h.clone(), rows);
+        let rel_w = by_query_and_key(self.rel_pos_w.clone(), columns);
+        let rel_h = grid.clone().matmul(rel_h.swap_dims(1, 2).unsqueeze());
+        let rel_w = grid.swap_dims(1, 2).matmul(rel_w.swap_dims(1, 2).unsqueeze()).swap_dims(1, 2);
         let rel_h = rel_h.reshape([windows, heads, tokens, rows]);
         let rel_w = rel_w.reshape([windows, heads, tokens, columns]);
         let place = one_hot_grid(rows, columns, &device).unsqueeze::<4>();

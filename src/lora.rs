@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Sam;
-use crate::model::common::{Linear, LowRank};
+use crate::model::common::{Joined, Linear, LowRank};
 use crate::model::mask_decoder::MaskDecoder;
 use crate::model::transformer::TwoWayTransformer;
 use crate::random::SplitMix;
@@ -247,6 +247,46 @@ pub fn attach(sam: &mut Sam, config: &SamConfig, factors: &[Factor], dropout: f6
     Ok(())
 }
 
+/// Attaches adapters for inference: on a GPU with kernels of our own those of a layer as two matrices, so that they cost two small
+/// products and no copies; elsewhere as [`attach`].
+///
+/// # Errors
+/// As [`Factor::check`].
+pub fn attach_for_inference(sam: &mut Sam, config: &SamConfig, factors: &[Factor], device: &Device) -> Result<()> {
+    if !crate::kernels::multiplies_packed(device) {
+        return attach(sam, config, factors, 0.0, device);
+    }
+    let mut layers: BTreeMap<String, Vec<&Factor>> = BTreeMap::new();
+    for factor in factors {
+        factor.check(config)?;
+        layers.entry(factor.target.weight_name(factor.block)).or_default().push(factor);
+    }
+    for factors in layers.values() {
+        let layer = linear(sam, factors[0].block, factors[0].target);
+        let [outputs, inputs] = layer.weight.dims();
+        let ranks = factors.iter().map(|f| f.rank).sum::<usize>().next_multiple_of(4);
+        let (mut a, mut b) = (vec![0.0f32; inputs * ranks], vec![0.0f32; ranks * outputs]);
+        let mut first = 0;
+        for factor in factors {
+            let (_, _, start) = factor.target.extent(config);
+            for (rank, row) in factor.a.chunks_exact(inputs).enumerate() {
+                row.iter().enumerate().for_each(|(input, value)| a[input * ranks + first + rank] = *value);
+            }
+            for (output, row) in factor.b.chunks_exact(factor.rank).enumerate() {
+                for (rank, value) in row.iter().enumerate() {
+                    b[(first + rank) * outputs + start + output] = value * factor.scale as f32;
+                }
+            }
+            first += factor.rank;
+        }
+        let matrix = |values: Vec<f32>, shape: [usize; 2]| {
+            Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
+        };
+        layer.joined = Some(Joined { a: matrix(a, [inputs, ranks]), b: matrix(b, [ranks, outputs]) });
+    }
+    Ok(())
+}
+
 /// Attaches adapters to q and v of every attention of the decoder's transformer (SAMed_s), with `lora`'s rank, scale and dropout. A
 /// checkpoint knows nothing of them: [`merge`] folds them into the decoder.
 pub fn attach_to_decoder(sam: &mut Sam, lora: &LoraConfig, seed: u64, device: &Device) {
@@ -285,7 +325,10 @@ pub fn quantize_base(sam: &mut Sam) {
 
 /// Removes all adapters; the base is as it was.
 pub fn detach(sam: &mut Sam) {
-    layers(sam).into_iter().for_each(|layer| layer.adapters.clear());
+    for layer in layers(sam) {
+        layer.adapters.clear();
+        layer.joined = None;
+    }
 }
 
 /// Folds all attached adapters into the weights, on the model's device.

@@ -18,3 +18,4 @@ pub mod pytorch;
 pub mod quantize;
 pub mod safetensors;
 pub mod source;
+pub mod upload;

@@ -74,13 +74,32 @@ pub async fn open_device(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
+#[cfg(all(feature = "gpu", target_arch = "wasm32"))]
+thread_local! {
+    static IS_SOFTWARE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Says that the GPU of this thread's browser is computed by a CPU, before it is opened.
+#[cfg(all(feature = "gpu", target_arch = "wasm32"))]
+pub fn tell_software(is_software: bool) {
+    IS_SOFTWARE.set(is_software);
+}
+
+#[cfg(all(feature = "gpu", target_arch = "wasm32"))]
+fn is_software() -> bool {
+    IS_SOFTWARE.get()
+}
+
 #[cfg(feature = "gpu")]
 mod gpu {
     use std::cell::RefCell;
 
+    #[cfg(not(target_arch = "wasm32"))]
+    use burn::tensor::wgpu::wgpu;
     use burn::tensor::{DType, Device, DeviceConfig, FloatDType};
 
     use crate::error::{Error, ErrorKind, Result};
+    use crate::kernels::gpu::{self, Profile};
 
     thread_local! {
         static OPENED: RefCell<Option<(Device, FloatDType)>> = const { RefCell::new(None) };
@@ -122,7 +141,12 @@ mod gpu {
 
     #[cfg(target_arch = "wasm32")]
     async fn request(precision: FloatDType) -> Result<(Device, FloatDType)> {
-        set(Device::wgpu_options().init_async().await.map_err(|e| unavailable(e.to_string()))?, precision)
+        let setup = Device::wgpu_options().init_with_setup_async().await;
+        let (device, _) = setup.map_err(|e| unavailable(e.to_string()))?;
+        let opened = set(device, precision)?;
+        // A browser does not say what computes: the page tells ([`super::is_software`]).
+        gpu::set_profile(Some(if super::is_software() { Profile::Software } else { Profile::Hardware }));
+        Ok(opened)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -133,7 +157,10 @@ mod gpu {
         if let Some(opened) = &*shared {
             return Ok(opened.clone());
         }
-        let opened = set(Device::wgpu_options().init().map_err(|e| unavailable(e.to_string()))?, precision)?;
+        let (device, setup) = Device::wgpu_options().init_with_setup().map_err(|e| unavailable(e.to_string()))?;
+        let opened = set(device, precision)?;
+        let is_software = setup.adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+        gpu::set_profile(Some(if is_software { Profile::Software } else { Profile::Hardware }));
         *shared = Some(opened.clone());
         Ok(opened)
     }

@@ -1,23 +1,39 @@
-//! Layers that encoder and decoder share, and the resampling of position embeddings.
+//! Layers that encoder and decoder share.
 
 use burn::module::{Module, Param};
 use burn::nn::Dropout;
-use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor, TensorData, module};
+use burn::tensor::{Tensor, TensorData, module};
 
 use super::Parameters;
+use super::parameters::Taken;
 use crate::error::Result;
-use crate::kernels::{bias_gelu, layer_norm, linear};
+use crate::kernels::packed::Packed;
+use crate::kernels::{self, Ends, Matrix, finish, layer_norm, norm_gelu, turned};
+
+pub use crate::kernels::Activation;
 
 /// A linear layer, `y = x W^T + b`, with any number of low-rank adapters on ranges of its outputs.
 #[derive(Module, Debug)]
 pub struct Linear {
-    /// `[out, in]`.
+    /// `[out, in]`. Where the matrix is packed, a single number stands for its shape: [`Linear::matrix`] gives the real one.
     pub weight: Param<Tensor<2>>,
     /// `[out]`.
     pub bias: Param<Tensor<1>>,
     /// Empty at inference, where adapters are merged into `weight`; see [`crate::lora`].
     pub adapters: Vec<LowRank>,
+    /// All adapters as two matrices, for inference on a GPU; `adapters` is empty then.
+    pub joined: Option<Joined>,
+    /// The matrix in 8 or 4 bits, on a GPU that multiplies by it as it is.
+    pub packed: Option<Packed>,
+}
+
+/// All adapters of a layer, each in columns of its own: `y += (x a) b`.
+#[derive(Module, Debug)]
+pub struct Joined {
+    /// `[in, ranks]`, the ranks filled up with zeros to a multiple of 4.
+    pub a: Param<Tensor<2>>,
+    /// `[ranks, out]`, scales included.
+    pub b: Param<Tensor<2>>,
 }
 
 /// A low-rank addition to outputs `start .. start + len` of a [`Linear`]: `y += scale * B (A dropout(x))`.
@@ -41,16 +57,24 @@ impl Linear {
     /// # Errors
     /// As [`Parameters::take`].
     pub fn load(from: &mut Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
-        let weight = from.take(&format!("{name}.weight"), [outputs, inputs])?;
+        let (weight, packed) = match from.take_matrix(&format!("{name}.weight"), [outputs, inputs])? {
+            // Lies in memory as [inputs, outputs], which products read in order; its shape stays SAM's.
+            Taken::Dense(weight) => (turned(weight), None),
+            Taken::Packed(packed) => {
+                let one = Tensor::<2>::from_data(TensorData::new(vec![0.0f32], [1, 1]), from.device());
+                (one.expand([outputs, inputs]), Some(packed))
+            }
+        };
         let bias = from.take(&format!("{name}.bias"), [outputs])?;
-        // Lies in memory as [inputs, outputs], which products read in order; its shape stays SAM's.
-        let turned = weight.val().transpose().reshape([inputs * outputs]).reshape([inputs, outputs]);
-        Ok(Self { weight: Param::from_tensor(turned.transpose()), bias, adapters: Vec::new() })
+        Ok(Self { weight: Param::from_tensor(weight), bias, adapters: Vec::new(), joined: None, packed })
     }
 
-    /// The weight as f32 `[out, in]`. In training a frozen base may be 8-bit in memory; then this lives as long as the product
+    /// The weight as floats, `[out, in]`. In training a frozen base may be 8-bit in memory; then this lives as long as the product
     /// that it is for, and its gradient.
     pub fn matrix(&self) -> Tensor<2> {
+        if let Some(packed) = &self.packed {
+            return packed.unpacked().transpose();
+        }
         let weight = self.weight.val();
         #[cfg(feature = "train")]
         let weight = weight.dequantize();
@@ -59,12 +83,30 @@ impl Linear {
 
     /// `[.., in]` to `[.., out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.product(x) + self.bias.val().unsqueeze()
+        self.fused(x, None, None, Activation::None)
+    }
+
+    /// `activation(forward(x + add) + residual)`; `add` and `residual` may have 1 in place of their first axis.
+    pub fn fused<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        add: Option<Tensor<D>>,
+        residual: Option<Tensor<D>>,
+        activation: Activation,
+    ) -> Tensor<D> {
+        if self.adapters.is_empty() {
+            return self.unadapted(x, Ends { add, bias: Some(self.bias.val()), residual, activation });
+        }
+        let x = match add {
+            Some(add) => x + add,
+            None => x,
+        };
+        finish(self.product(x), Some(self.bias.val()), residual, activation)
     }
 
     /// [`Linear::forward`] without the bias.
     pub fn product<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let y = linear(x.clone(), self.matrix().transpose());
+        let y = self.unadapted(x.clone(), Ends::default());
         let [outputs, _] = self.weight.dims();
         let Some(first) = self.adapters.first() else { return y };
         // All adapters at once: the A's above each other, each B in rows and columns of its own.
@@ -75,6 +117,21 @@ impl Linear {
         let x = if a.is_autodiff() { x.autodiff() } else { x };
         let z = module::linear(first.dropout.forward(x), a.transpose(), None);
         y + module::linear(z, b.transpose(), None)
+    }
+
+    /// The product without `adapters`, but with joined ones, and what is around it.
+    fn unadapted<const D: usize>(&self, x: Tensor<D>, mut ends: Ends<D>) -> Tensor<D> {
+        if let Some(Joined { a, b }) = &self.joined {
+            let narrow = Ends { add: ends.add.clone(), ..Ends::default() };
+            let z = kernels::linear(x.clone(), Matrix::Dense(a.val()), narrow);
+            let wide = Ends { residual: ends.residual.take(), ..Ends::default() };
+            ends.residual = Some(kernels::linear(z, Matrix::Dense(b.val()), wide));
+        }
+        let matrix = match &self.packed {
+            Some(packed) => Matrix::Packed(packed.clone()),
+            None => Matrix::Dense(self.matrix().transpose()),
+        };
+        kernels::linear(x, matrix, ends)
     }
 }
 
@@ -115,15 +172,11 @@ impl LayerNorm {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
     }
-}
 
-/// Which activation an [`MlpBlock`] uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// Exact GELU: the encoder.
-    Gelu,
-    /// ReLU: the decoder's transformer.
-    Relu,
+    /// GELU of [`LayerNorm::forward`].
+    pub fn gelu<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        norm_gelu(x, self.weight.val(), self.bias.val(), self.epsilon)
+    }
 }
 
 /// Two linear layers with an activation between (`common.py`, `MLPBlock`).
@@ -154,39 +207,9 @@ impl MlpBlock {
         Ok(Self { lin1, lin2, activation })
     }
 
-    /// `[.., channels]` to the same.
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let hidden = match self.activation {
-            Activation::Gelu => bias_gelu(self.lin1.product(x), self.lin1.bias.val()),
-            Activation::Relu => relu(self.lin1.forward(x)),
-        };
-        self.lin2.forward(hidden)
+    /// `[.., channels]` to the same, and the sum with `residual`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
+        let hidden = self.lin1.fused(x, None, None, self.activation);
+        self.lin2.fused(hidden, None, Some(residual), Activation::None)
     }
-}
-
-/// Cuts `[b, h, w, c]` into `size` x `size` patches: `[b, h / size, w / size, c * size * size]`, the last axis in the
-/// order of a convolution's weight, `[c, size, size]`. A convolution whose stride is its kernel is then a linear layer.
-pub fn patches(x: Tensor<4>, size: usize) -> Tensor<4> {
-    let [b, h, w, c] = x.dims();
-    x.reshape([b, h / size, size, w / size, size, c]).permute([0, 1, 3, 5, 2, 4]).reshape([
-        b,
-        h / size,
-        w / size,
-        c * size * size,
-    ])
-}
-
-/// The matrix `[to, from]` that resamples a line of `from` samples to `to` samples, bilinearly and without aligning
-/// corners: `F.interpolate(mode="linear", align_corners=False)` of PyTorch.
-pub fn resample_matrix(from: usize, to: usize, device: &Device) -> Tensor<2> {
-    let mut matrix = vec![0.0f32; from * to];
-    for (i, row) in matrix.chunks_exact_mut(from).enumerate() {
-        let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
-        let low = (at as usize).min(from - 1);
-        let high = (low + 1).min(from - 1);
-        let weight = at - low as f64;
-        row[low] += (1.0 - weight) as f32;
-        row[high] += weight as f32;
-    }
-    Tensor::from_data(TensorData::new(matrix, [to, from]), device)
 }

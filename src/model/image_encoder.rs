@@ -2,14 +2,14 @@
 //! (`image_encoder.py`).
 
 use burn::module::{Module, Param};
-use burn::tensor::ops::PadMode;
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use super::Parameters;
-use super::common::{Activation, LayerNorm, Linear, MlpBlock, patches, resample_matrix};
+use super::common::{Activation, LayerNorm, Linear, MlpBlock};
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
-use crate::kernels::{WindowAttention, by_query_and_key};
+use crate::kernels::convolution::{conv3x3, patch_embed};
+use crate::kernels::{Ends, Matrix, WindowAttention, linear, resample};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
 #[derive(Module, Debug)]
@@ -44,16 +44,18 @@ impl ImageEncoder {
 
     /// Normalised image `[b, bands, h, w]`, sides multiples of the patch, to embedding `[b, out_chans, h / 16, w / 16]`.
     pub fn forward(&self, image: Tensor<4>) -> Tensor<4> {
-        self.forward_with(image, &mut |_, _| ())
+        let x = self.embed(image);
+        self.embedding(self.blocks.iter().fold(x, |x, block| block.forward(x)))
     }
 
     /// [`ImageEncoder::forward`] that shows `tap` the intermediate `[b, h, w, c]` tensors as `patch_embed` and `block0`
     /// onwards.
     pub fn forward_with(&self, image: Tensor<4>, tap: &mut dyn FnMut(&str, &Tensor<4>)) -> Tensor<4> {
-        let mut x = self.patch_embed(image);
+        let (weight, bias) = (self.patch_embed_weight.val(), self.patch_embed_bias.val());
+        let x = patch_embed(image, weight, bias, None);
         tap("patch_embed", &x);
         let [_, h, w, _] = x.dims();
-        x = x + self.position_embedding(h, w);
+        let mut x = x + self.position_embedding(h, w);
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(x);
             tap(&format!("block{i}"), &x);
@@ -63,21 +65,15 @@ impl ImageEncoder {
 
     /// What goes into the first block: patches and their positions, `[b, h / 16, w / 16, embed_dim]`.
     pub fn embed(&self, image: Tensor<4>) -> Tensor<4> {
-        let x = self.patch_embed(image);
-        let [_, h, w, _] = x.dims();
-        x + self.position_embedding(h, w)
+        let [_, _, h, w] = image.dims();
+        let [_, _, patch, _] = self.patch_embed_weight.dims();
+        let positions = self.position_embedding(h / patch, w / patch);
+        patch_embed(image, self.patch_embed_weight.val(), self.patch_embed_bias.val(), Some(positions))
     }
 
     /// The embedding `[b, out_chans, h, w]` of what comes out of the last block, `[b, h, w, embed_dim]`.
     pub fn embedding(&self, x: Tensor<4>) -> Tensor<4> {
         self.neck.forward(x).permute([0, 3, 1, 2])
-    }
-
-    fn patch_embed(&self, image: Tensor<4>) -> Tensor<4> {
-        let [dim, bands, patch, _] = self.patch_embed_weight.dims();
-        let weight = self.patch_embed_weight.val().reshape([dim, bands * patch * patch]).transpose();
-        let image = patches(image.permute([0, 2, 3, 1]), patch);
-        module::linear(image, weight, Some(self.patch_embed_bias.val()))
     }
 
     /// Absolute positions for a token grid of `h` x `w`, `[1, h, w, embed_dim]`.
@@ -87,10 +83,8 @@ impl ImageEncoder {
         if (rows, columns) == (h, w) {
             return positions;
         }
-        let device = positions.device();
-        let by_row = resample_matrix(rows, h, &device).matmul(positions.reshape([rows, columns * dim]));
-        let across = resample_matrix(columns, w, &device).unsqueeze::<3>().expand([h, w, columns]);
-        across.matmul(by_row.reshape([h, columns, dim])).unsqueeze()
+        let by_row = resample(positions.reshape([1, rows, columns * dim]), h);
+        resample(by_row.reshape([h, columns, dim]), w).unsqueeze()
     }
 }
 
@@ -122,8 +116,8 @@ impl Block {
 
     /// `[b, h, w, c]` to the same.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = x.clone() + self.attn.forward(self.norm1.forward(x));
-        x.clone() + self.mlp.forward(self.norm2.forward(x))
+        let x = self.attn.forward(self.norm1.forward(x.clone()), x);
+        self.mlp.forward(self.norm2.forward(x.clone()), x)
     }
 }
 
@@ -157,8 +151,9 @@ impl Attention {
         })
     }
 
-    /// `[b, h, w, c]` to the same; padded tokens never reach the products ([`WindowAttention::forward`]).
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    /// `[b, h, w, c]` to the same, and the sum with `residual`; padded tokens never reach the products
+    /// ([`WindowAttention::forward`]).
+    pub fn forward(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
         let [_, h, w, _] = x.dims();
         let (rows, columns) = match self.window {
             Some(side) => (side, side),
@@ -168,21 +163,23 @@ impl Attention {
             rows,
             columns,
             heads: self.num_heads,
-            rel_h: relative_positions(self.rel_pos_h.val(), rows),
-            rel_w: relative_positions(self.rel_pos_w.val(), columns),
+            rel_pos_h: relative_positions(self.rel_pos_h.val(), rows),
+            rel_pos_w: relative_positions(self.rel_pos_w.val(), columns),
         };
-        self.proj.forward(attention.forward(self.qkv.product(x), self.qkv.bias.val()))
+        let bias = self.qkv.bias.val();
+        let attended = if attention.takes_bias(&x) {
+            attention.forward_with_bias(self.qkv.forward(x), bias)
+        } else {
+            attention.forward(self.qkv.product(x), bias)
+        };
+        self.proj.fused(attended, None, Some(residual), Activation::None)
     }
 }
 
-/// Relative positions by coordinate of query and key `[side, side, d]`, resampled if they are for another side
-/// (`get_rel_pos`; query and key grids are the same here).
-fn relative_positions(positions: Tensor<2>, side: usize) -> Tensor<3> {
-    let [length, _] = positions.dims();
-    if length == 2 * side - 1 {
-        return by_query_and_key(positions, side);
-    }
-    by_query_and_key(resample_matrix(length, 2 * side - 1, &positions.device()).matmul(positions), side)
+/// Relative positions `[2 * side - 1, d]`, resampled if they are for another side (`get_rel_pos`; query and key grids are the
+/// same here).
+fn relative_positions(positions: Tensor<2>, side: usize) -> Tensor<2> {
+    resample(positions.unsqueeze(), 2 * side - 1).squeeze_dim(0)
 }
 
 /// 1x1 convolution, layer norm, 3x3 convolution, layer norm.
@@ -211,17 +208,7 @@ impl Neck {
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [out, dim, _, _] = self.conv1.dims();
-        let x = module::linear(x, self.conv1.val().reshape([out, dim]).transpose(), None);
+        let x = linear(x, Matrix::Dense(self.conv1.val().reshape([out, dim]).transpose()), Ends::default());
         self.norm2.forward(conv3x3(self.norm1.forward(x), self.conv2.val()))
     }
-}
-
-/// 3x3 convolution with zero padding 1 and no bias: `[b, h, w, in]` and `[out, in, 3, 3]` to `[b, h, w, out]`.
-fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
-    let [b, h, w, c] = x.dims();
-    let [out, _, _, _] = weight.dims();
-    let padded = x.pad([(1, 1), (1, 1), (0, 0)], PadMode::Constant(0.0));
-    let shifts = (0..9).map(|i| padded.clone().slice([0..b, i / 3..i / 3 + h, i % 3..i % 3 + w, 0..c])).collect();
-    let weight = weight.permute([2, 3, 1, 0]).reshape([9 * c, out]);
-    module::linear(Tensor::cat(shifts, 3), weight, None)
 }

@@ -1,15 +1,15 @@
 //! SAM's mask decoder, with one mask per class (`mask_decoder.py`).
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::relu;
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use super::Parameters;
-use super::common::{LayerNorm, Linear};
+use super::common::{Activation, LayerNorm, Linear};
 use super::transformer::TwoWayTransformer;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
-use crate::kernels::bias_gelu;
+use crate::kernels;
+use crate::kernels::convolution::double;
 
 /// The mask decoder. Mask token i stands for class i, token 0 for background; in SAM's own checkpoints token 0 is the
 /// single mask and tokens 1 to 3 the three masks of an ambiguous prompt.
@@ -53,40 +53,37 @@ impl MaskDecoder {
         })
     }
 
-    /// Logits of every mask token, `[b, mask_tokens, 4 h, 4 w]`, and their estimated IoU, `[b, mask_tokens]`.
-    ///
-    /// `embedding` `[b, c, h, w]`; `image_pe` and `dense` `[1, c, h, w]`; `sparse` `[1, n, c]`, none without prompts.
-    pub fn forward(
-        &self,
-        embedding: Tensor<4>,
-        image_pe: Tensor<4>,
-        sparse: Option<Tensor<3>>,
-        dense: Tensor<4>,
-    ) -> (Tensor<4>, Tensor<2>) {
-        let [b, c, h, w] = embedding.dims();
-        let [n, _] = self.mask_tokens.dims();
-        let mut tokens = vec![self.iou_token.val().unsqueeze(), self.mask_tokens.val().unsqueeze()];
-        tokens.extend(sparse);
-        let tokens: Tensor<3> = Tensor::cat(tokens, 1);
+    /// The image `[b, h w, c]` with its positions `[1, h w, c]`, and prompts `[1, n, c]` if there are some, to the tokens (estimated
+    /// IoU, one of each mask, prompts) `[b, 1 + mask_tokens + n, c]` and the image after they attended to each other.
+    pub fn attend(&self, image: Tensor<3>, image_pe: Tensor<3>, sparse: Option<Tensor<3>>) -> (Tensor<3>, Tensor<3>) {
+        let [b, _, c] = image.dims();
+        let mut tokens: Tensor<3> = kernels::concat(self.iou_token.val(), self.mask_tokens.val()).unsqueeze();
+        if let Some(sparse) = sparse {
+            tokens = Tensor::cat(vec![tokens, sparse], 1);
+        }
         let [_, count, _] = tokens.dims();
-        let tokens = tokens.expand([b, count, c]);
+        if b > 1 {
+            tokens = tokens.expand([b, count, c]);
+        }
+        self.transformer.forward(image, image_pe, tokens)
+    }
 
-        let flat = |x: Tensor<4>| -> Tensor<3> {
-            let [b, _, _, _] = x.dims();
-            x.permute([0, 2, 3, 1]).reshape([b, h * w, c])
-        };
-        let image = flat(embedding + dense);
-        let image_pe = flat(image_pe).expand([b, h * w, c]);
-        let (tokens, image) = self.transformer.forward(image, image_pe, tokens);
-
+    /// Logits of every mask token, `[b, mask_tokens, 4 h, 4 w]`, from what [`MaskDecoder::attend`] gave.
+    pub fn masks(&self, tokens: &Tensor<3>, image: Tensor<3>, [h, w]: [usize; 2]) -> Tensor<4> {
+        let [b, _, c] = image.dims();
+        let [n, _] = self.mask_tokens.dims();
         // [b, 4 h, 4 w, c / 8]
         let upscaled = self.output_upscaling.forward(image.reshape([b, h, w, c]));
         let kernels = self.output_hypernetworks_mlps.iter().enumerate();
-        let kernels = kernels.map(|(i, mlp)| mlp.forward(tokens.clone().slice_dim(1, i + 1..i + 2)));
-        let kernels: Tensor<3> = Tensor::cat(kernels.collect(), 1); // [b, n, c / 8]
-        let masks = kernels.matmul(upscaled.reshape([b, 16 * h * w, c / 8]).swap_dims(1, 2));
-        let iou = self.iou_prediction_head.forward(tokens.slice_dim(1, 0..1)).reshape([b, n]);
-        (masks.reshape([b, n, 4 * h, 4 * w]), iou)
+        let kernels = kernels.map(|(i, mlp)| mlp.forward(kernels::rows(tokens, i + 1)));
+        let kernels = kernels::stack(kernels.collect()); // [b, n, c / 8]
+        kernels::masks(kernels, upscaled.reshape([b, 16 * h * w, c / 8])).reshape([b, n, 4 * h, 4 * w])
+    }
+
+    /// Each mask's estimated IoU, `[b, mask_tokens]`.
+    pub fn iou(&self, tokens: Tensor<3>) -> Tensor<2> {
+        let ([b, _, _], [n, _]) = (tokens.dims(), self.mask_tokens.dims());
+        self.iou_prediction_head.forward(tokens.slice_dim(1, 0..1)).reshape([b, n])
     }
 }
 
@@ -119,22 +116,9 @@ impl OutputUpscaling {
 
     /// `[b, h, w, c]` to `[b, 4 h, 4 w, c / 8]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.norm.forward(double(x, self.conv1.val()) + self.bias1.val().unsqueeze());
-        let [.., channels] = x.dims();
-        let none = Tensor::zeros([channels], &self.conv1.val().device());
-        let x = bias_gelu(x, none);
-        bias_gelu(double(x, self.conv2.val()), self.bias2.val())
+        let x = self.norm.gelu(double(x, self.conv1.val(), self.bias1.val(), Activation::None));
+        double(x, self.conv2.val(), self.bias2.val(), Activation::Gelu)
     }
-}
-
-/// Transposed convolution with kernel 2 and stride 2: no overlap, so a product and a reordering.
-/// `[b, h, w, in]` and `[in, out, 2, 2]` to `[b, 2 h, 2 w, out]`, without a bias.
-fn double(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
-    let [b, h, w, _] = x.dims();
-    let [inputs, out, _, _] = weight.dims();
-    let weight = weight.permute([0, 2, 3, 1]).reshape([inputs, 4 * out]);
-    let y = module::linear(x, weight, None).reshape([b, h, w, 2, 2, out]);
-    y.permute([0, 1, 3, 2, 4, 5]).reshape([b, 2 * h, 2 * w, out])
 }
 
 /// Linear layers with ReLU between (`MLP`).
@@ -158,10 +142,8 @@ impl Mlp {
     /// `[b, n, input]` to `[b, n, output]`.
     fn forward(&self, mut x: Tensor<3>) -> Tensor<3> {
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(x);
-            if i + 1 < self.layers.len() {
-                x = relu(x);
-            }
+            let activation = if i + 1 < self.layers.len() { Activation::Relu } else { Activation::None };
+            x = layer.fused(x, None, None, activation);
         }
         x
     }

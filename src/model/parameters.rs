@@ -6,6 +6,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::packed::Packed;
 
 /// A checkpoint's tensors by SAM's names, uploaded one by one; modules take theirs out when they are built.
 ///
@@ -17,7 +18,20 @@ pub struct Parameters {
 
 struct Stored {
     shape: Vec<usize>,
-    flat: Tensor<1>,
+    numbers: Numbers,
+}
+
+enum Numbers {
+    Flat(Tensor<1>),
+    Packed(Packed),
+}
+
+/// A matrix as it was given: [`Parameters::insert`] or [`Parameters::insert_packed`].
+pub enum Taken {
+    /// `[outputs, inputs]`.
+    Dense(Tensor<2>),
+    /// The same, block-quantised.
+    Packed(Packed),
 }
 
 impl Parameters {
@@ -48,7 +62,20 @@ impl Parameters {
         }
         let count = values.len();
         let flat = Tensor::from_data(TensorData::new(values, [count]), &self.device);
-        self.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), flat });
+        self.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), numbers: Numbers::Flat(flat) });
+        Ok(())
+    }
+
+    /// Takes a matrix of `shape` that is on the device in 8 or 4 bits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] if the name comes twice.
+    pub fn insert_packed(&mut self, name: &str, shape: [usize; 2], packed: Packed) -> Result<()> {
+        if self.tensors.contains_key(name) {
+            return Err(Error::new(ErrorKind::Format, "is given twice").at(format!("tensor {name}")));
+        }
+        let stored = Stored { shape: shape.to_vec(), numbers: Numbers::Packed(packed) };
+        self.tensors.insert(name.to_owned(), stored);
         Ok(())
     }
 
@@ -57,6 +84,24 @@ impl Parameters {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it is missing, [`ErrorKind::Format`] if its shape differs.
     pub fn take<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Param<Tensor<D>>> {
+        match self.remove(name, &shape)? {
+            Numbers::Flat(flat) => Ok(Param::from_tensor(flat.reshape(shape))),
+            Numbers::Packed(packed) => Ok(Param::from_tensor(packed.unpacked().transpose().reshape(shape))),
+        }
+    }
+
+    /// Takes a linear layer's weight, `[outputs, inputs]`.
+    ///
+    /// # Errors
+    /// As [`Parameters::take`].
+    pub fn take_matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Taken> {
+        Ok(match self.remove(name, &shape)? {
+            Numbers::Flat(flat) => Taken::Dense(flat.reshape(shape)),
+            Numbers::Packed(packed) => Taken::Packed(packed),
+        })
+    }
+
+    fn remove(&mut self, name: &str, shape: &[usize]) -> Result<Numbers> {
         let Some(stored) = self.tensors.remove(name) else {
             return Err(Error::new(ErrorKind::NotFound, "is missing from the checkpoint").at(format!("tensor {name}")));
         };
@@ -64,7 +109,7 @@ impl Parameters {
             return Err(Error::new(ErrorKind::Format, format!("has shape {:?}, expected {shape:?}", stored.shape))
                 .at(format!("tensor {name}")));
         }
-        Ok(Param::from_tensor(stored.flat.reshape(shape)))
+        Ok(stored.numbers)
     }
 
     /// Whether there is nothing left to take.

@@ -3,12 +3,14 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::gelu;
-use burn::tensor::{Device, Tensor, TensorData, module};
+use burn::tensor::{Tensor, module};
 
 use super::Parameters;
-use super::common::{LayerNorm, patches};
+use super::common::LayerNorm;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
+use crate::kernels::convolution::patches;
+use crate::kernels::{dense_pe, positional_encoding};
 
 /// A point in pixels of the input image, x to the right and y down.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,10 +67,14 @@ impl PromptEncoder {
 
     /// Positional encoding of every cell of an `h` x `w` grid: `[1, out_chans, h, w]`.
     pub fn dense_pe(&self, h: usize, w: usize) -> Tensor<4> {
-        let centres = (0..h * w).flat_map(|i| [((i % w) as f32 + 0.5) / w as f32, ((i / w) as f32 + 0.5) / h as f32]);
-        let pe = self.positional_encoding(centres.collect());
-        let [_, c] = pe.dims();
+        let pe = self.grid_pe(h, w);
+        let [_, _, c] = pe.dims();
         pe.reshape([1, h, w, c]).permute([0, 3, 1, 2])
+    }
+
+    /// [`PromptEncoder::dense_pe`] with channels last, `[1, h w, out_chans]`.
+    pub fn grid_pe(&self, h: usize, w: usize) -> Tensor<3> {
+        dense_pe(self.gaussian_matrix.val(), h, w).unsqueeze()
     }
 
     /// Embeddings of points and box: `[1, n, out_chans]`, n = points + 1 padding point without a box, + 2 with one;
@@ -86,7 +92,7 @@ impl PromptEncoder {
         }
         let coordinates =
             places.iter().flat_map(|([x, y], _)| [(x + 0.5) / width as f32, (y + 0.5) / height as f32]).collect();
-        let pe = self.positional_encoding(coordinates);
+        let pe = positional_encoding(self.gaussian_matrix.val(), coordinates);
         let rows = places.iter().enumerate().map(|(i, (_, kind))| match kind {
             Some(kind) => pe.clone().slice_dim(0, i..i + 1) + self.point_embeddings[*kind].val(),
             None => self.not_a_point_embed.val(),
@@ -104,17 +110,6 @@ impl PromptEncoder {
                 embed.reshape([1, c, 1, 1]).expand([1, c, h, w])
             }
         }
-    }
-
-    /// Sines and cosines of `n` places, pairs (x, y) in 0 to 1: `[n, out_chans]` (`_pe_encoding`).
-    fn positional_encoding(&self, coordinates: Vec<f32>) -> Tensor<2> {
-        let n = coordinates.len() / 2;
-        let centred: Vec<f32> = coordinates.into_iter().map(|c| 2.0 * c - 1.0).collect();
-        let device: Device = self.gaussian_matrix.val().device();
-        let angles = Tensor::<2>::from_data(TensorData::new(centred, [n, 2]), &device)
-            .matmul(self.gaussian_matrix.val())
-            .mul_scalar(std::f64::consts::TAU);
-        Tensor::cat(vec![angles.clone().sin(), angles.cos()], 1)
     }
 }
 

@@ -9,6 +9,7 @@ use super::mask_decoder::MaskDecoder;
 use super::prompt_encoder::{Prompt, PromptEncoder};
 use crate::config::SamConfig;
 use crate::error::Result;
+use crate::kernels::add;
 
 /// Image encoder, prompt encoder and mask decoder.
 ///
@@ -60,9 +61,12 @@ impl Sam {
 
     /// Embeddings `[b, out_chans, h, w]` to logits of every mask token, `[b, mask_tokens, 4 h, 4 w]`, without prompts.
     pub fn decode(&self, embeddings: Tensor<4>) -> Tensor<4> {
-        let [_, _, h, w] = embeddings.dims();
-        let dense = self.prompt_encoder.dense(None, h, w);
-        self.mask_decoder.forward(embeddings, self.prompt_encoder.dense_pe(h, w), None, dense).0
+        let [_, c, h, w] = embeddings.dims();
+        let no_mask = self.prompt_encoder.no_mask_embed.val().reshape([1, 1, c]);
+        let image = add(channels_last(embeddings), no_mask);
+        let pe = self.prompt_encoder.grid_pe(h, w);
+        let (tokens, image) = self.mask_decoder.attend(image, pe, None);
+        self.mask_decoder.masks(&tokens, image, [h, w])
     }
 
     /// One embedding `[1, out_chans, h, w]` of an image of `height` x `width` pixels, with a prompt and optionally a mask
@@ -79,6 +83,14 @@ impl Sam {
         let [_, _, h, w] = embedding.dims();
         let sparse = self.prompt_encoder.sparse(prompt, height, width);
         let dense = self.prompt_encoder.dense(mask, h, w);
-        self.mask_decoder.forward(embedding, self.prompt_encoder.dense_pe(h, w), sparse, dense)
+        let image = channels_last(embedding + dense);
+        let (tokens, image) = self.mask_decoder.attend(image, self.prompt_encoder.grid_pe(h, w), sparse);
+        (self.mask_decoder.masks(&tokens, image, [h, w]), self.mask_decoder.iou(tokens))
     }
+}
+
+/// `[b, c, h, w]` to `[b, h w, c]`.
+fn channels_last(x: Tensor<4>) -> Tensor<3> {
+    let [b, c, h, w] = x.dims();
+    x.permute([0, 2, 3, 1]).reshape([b, h * w, c])
 }

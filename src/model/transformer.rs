@@ -1,13 +1,13 @@
 //! The decoder's two-way transformer: tokens attend to the image and the image to the tokens (`transformer.py`).
 
 use burn::module::Module;
-use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use super::Parameters;
 use super::common::{Activation, LayerNorm, Linear, MlpBlock};
 use crate::config::{DECODER_NORM_EPS, SamConfig};
 use crate::error::Result;
+use crate::kernels::cross_attention;
 
 /// The two-way transformer.
 #[derive(Module, Debug)]
@@ -52,9 +52,10 @@ impl TwoWayTransformer {
         for layer in &self.layers {
             (queries, keys) = layer.forward(queries, keys, tokens.clone(), image_pe.clone());
         }
-        let attended =
-            self.final_attn_token_to_image.forward(queries.clone() + tokens, keys.clone() + image_pe, keys.clone());
-        (self.norm_final_attn.forward(queries + attended), keys)
+        let attention = &self.final_attn_token_to_image;
+        let q = Side::new(queries.clone(), tokens);
+        let attended = attention.forward(q, Side::new(keys.clone(), image_pe), keys.clone(), Some(queries));
+        (self.norm_final_attn.forward(attended), keys)
     }
 }
 
@@ -108,23 +109,37 @@ impl TwoWayAttentionBlock {
         key_pe: Tensor<3>,
     ) -> (Tensor<3>, Tensor<3>) {
         let queries = if self.skip_first_layer_pe {
-            self.self_attn.forward(queries.clone(), queries.clone(), queries)
+            let q = Side { x: queries.clone(), pe: None };
+            self.self_attn.forward(q.clone(), q, queries, None)
         } else {
-            let q = queries.clone() + query_pe.clone();
-            queries.clone() + self.self_attn.forward(q.clone(), q, queries)
+            let q = Side::new(queries.clone(), query_pe.clone());
+            self.self_attn.forward(q.clone(), q, queries.clone(), Some(queries))
         };
         let queries = self.norm1.forward(queries);
 
-        let q = queries.clone() + query_pe.clone();
-        let k = keys.clone() + key_pe.clone();
-        let queries = queries + self.cross_attn_token_to_image.forward(q, k.clone(), keys.clone());
+        let q = Side::new(queries.clone(), query_pe.clone());
+        let k = Side::new(keys.clone(), key_pe);
+        let queries = self.cross_attn_token_to_image.forward(q, k.clone(), keys.clone(), Some(queries));
         let queries = self.norm2.forward(queries);
 
-        let queries = self.norm3.forward(queries.clone() + self.mlp.forward(queries));
+        let queries = self.norm3.forward(self.mlp.forward(queries.clone(), queries));
 
-        let q = queries.clone() + query_pe;
-        let keys = keys + self.cross_attn_image_to_token.forward(k, q, queries.clone());
+        let q = Side::new(queries.clone(), query_pe);
+        let keys = self.cross_attn_image_to_token.forward(k, q, queries.clone(), Some(keys));
         (queries, self.norm4.forward(keys))
+    }
+}
+
+/// What queries or keys are made from: tokens or the image, and their positions, which are added to them.
+#[derive(Clone)]
+struct Side {
+    x: Tensor<3>,
+    pe: Option<Tensor<3>>,
+}
+
+impl Side {
+    fn new(x: Tensor<3>, pe: Tensor<3>) -> Self {
+        Self { x, pe: Some(pe) }
     }
 }
 
@@ -155,17 +170,11 @@ impl DecoderAttention {
         })
     }
 
-    /// q `[b, n, c]`, k and v `[b, m, c]` to `[b, n, c]`.
-    fn forward(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let split = |x: Tensor<3>| {
-            let [b, n, c] = x.dims();
-            x.reshape([b, n, self.num_heads, c / self.num_heads]).swap_dims(1, 2)
-        };
-        let q = split(self.q_proj.forward(q));
-        let k = split(self.k_proj.forward(k));
-        let v = split(self.v_proj.forward(v));
-        let [b, heads, n, dim] = q.dims();
-        let y = module::attention(q, k, v, None, None, AttentionModuleOptions::default());
-        self.out_proj.forward(y.swap_dims(1, 2).reshape([b, n, heads * dim]))
+    /// q `[b, n, c]`, k and v `[b, m, c]` to `[b, n, c]`, and the sum with `residual`.
+    fn forward(&self, q: Side, k: Side, v: Tensor<3>, residual: Option<Tensor<3>>) -> Tensor<3> {
+        let q = self.q_proj.fused(q.x, q.pe, None, Activation::None);
+        let k = self.k_proj.fused(k.x, k.pe, None, Activation::None);
+        let v = self.v_proj.forward(v);
+        self.out_proj.fused(cross_attention(q, k, v, self.num_heads), None, residual, Activation::None)
     }
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::dataset::IGNORE;
-use crate::model::common::resample_matrix;
+use crate::kernels::resample_matrix;
 
 /// What the Dice score is summed over before it is divided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -268,7 +268,7 @@ fn measured_adapter(info: &RunInfo, learner: &Learner, out: &Path, device: &Devi
     let stored = pollster::block_on(crate::weights::package::read_manifest(&folder))?;
     let mut collected = crate::weights::adapter::Collector::new(device);
     let insert = |n: &str, s: &[usize], v| collected.insert(n, s, v);
-    pollster::block_on(crate::weights::package::read_tensors(&folder, &stored, insert, |_| ()))?;
+    pollster::block_on(crate::weights::package::read_stored(&folder, &stored, insert, |_| ()))?;
     let (factors, heads) = collected.finish(None, &info.architecture)?;
     base.load_heads(&info.architecture, heads)?;
     lora::attach(&mut base, &info.architecture, &factors, 0.0, device)?;

@@ -6,6 +6,8 @@ use burn::tensor::Device;
 
 use super::keys::{Side, lora_name};
 use super::manifest::LORA_MARK;
+use super::package::Stored;
+use super::upload;
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::{Factor, Target};
@@ -26,13 +28,14 @@ impl Collector {
     /// Takes one tensor.
     ///
     /// # Errors
-    /// Those of [`Parameters::insert`].
-    pub fn insert(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<()> {
+    /// Those of [`Stored::decode`] and [`upload::insert`].
+    pub fn insert(&mut self, name: &str, shape: &[usize], stored: Stored) -> Result<()> {
         if name.contains(LORA_MARK) {
+            let values = stored.decode().map_err(|e: Error| e.at(format!("tensor {name}")))?;
             self.sides.insert(name.to_owned(), (shape.to_vec(), values));
             return Ok(());
         }
-        self.heads.insert(name, shape, values)
+        upload::insert(&mut self.heads, name, shape, stored)
     }
 
     /// The factors, each with `alpha / rank` in front of it (1 without alpha), for a model of `config`, and the heads' parameters.

@@ -6,7 +6,7 @@ use std::future::Future;
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Kind, LORA_MARK, MANIFEST_BYTES, MANIFEST_FILE, Manifest, Shard};
-use super::quantize::matrix;
+use super::quantize::{Scheme, matrix};
 use super::safetensors::parse_header;
 use super::source::{Dtype, hex};
 use crate::config::SamConfig;
@@ -44,21 +44,63 @@ pub async fn read_manifest(source: &impl PackageSource) -> Result<Manifest> {
     Manifest::parse(&bytes).map_err(|e| e.at(source.name()))
 }
 
+/// A tensor as a package stores it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// How its numbers are stored.
+    pub scheme: Scheme,
+    /// Rows of its matrix.
+    pub rows: usize,
+    /// Columns of its matrix.
+    pub columns: usize,
+    /// The numbers of all rows.
+    pub values: Vec<u8>,
+    /// The scales of all rows; empty for floats.
+    pub scales: Vec<u8>,
+}
+
+impl Stored {
+    /// Its numbers.
+    ///
+    /// # Errors
+    /// Those of [`Scheme::decode`].
+    pub fn decode(&self) -> Result<Vec<f32>> {
+        self.scheme.decode(&self.values, &self.scales, self.rows, self.columns)
+    }
+}
+
 /// Reads every tensor of a package, one shard in memory at a time, and hands each to `tensor` as name, shape and values.
 ///
 /// # Errors
-/// Those of the source; [`ErrorKind::Integrity`] if a shard's length or SHA-256 is not the manifest's;
-/// [`ErrorKind::Format`] naming shard and tensor.
+/// Those of [`read_stored`]; [`ErrorKind::Format`] naming a tensor with numbers that are not finite.
 pub async fn read_tensors(
     source: &impl PackageSource,
     manifest: &Manifest,
     mut tensor: impl FnMut(&str, &[usize], Vec<f32>) -> Result<()>,
+    progress: impl FnMut(LoadProgress),
+) -> Result<()> {
+    let decode = |name: &str, shape: &[usize], stored: Stored| {
+        let values = stored.decode().map_err(|e| e.at(format!("tensor {name}")))?;
+        tensor(name, shape, values)
+    };
+    read_stored(source, manifest, decode, progress).await
+}
+
+/// [`read_tensors`] that leaves the numbers as they are stored; scales are finite.
+///
+/// # Errors
+/// Those of the source; [`ErrorKind::Integrity`] if a shard's length or SHA-256 is not the manifest's;
+/// [`ErrorKind::Format`] naming shard and tensor.
+pub async fn read_stored(
+    source: &impl PackageSource,
+    manifest: &Manifest,
+    mut tensor: impl FnMut(&str, &[usize], Stored) -> Result<()>,
     mut progress: impl FnMut(LoadProgress),
 ) -> Result<()> {
     let total_bytes = manifest.weight_bytes();
     let mut loaded_bytes = 0;
     // Tensors of which some rows have come and others lie in later shards.
-    let mut begun: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
+    let mut begun: BTreeMap<&str, Stored> = BTreeMap::new();
     for (index, shard) in manifest.shards.iter().enumerate() {
         let place = |e: Error| e.at(&shard.file).at(source.name());
         let bytes = source.read(&shard.file, shard.bytes).await.map_err(place)?;
@@ -82,16 +124,22 @@ pub async fn read_tensors(
                 (_, 0) => &[][..],
                 _ => find(&format!("{name}{SCALE_SUFFIX}"), Dtype::F16)?,
             };
-            let values = entry.scheme.decode(find(name, entry.scheme.dtype())?, scales, rows, columns);
-            let values = values.map_err(|e| place(e.at(format!("tensor {name}"))))?;
-            let stored = begun.entry(name).or_default();
-            if stored.is_empty() {
-                *stored = values
-            } else {
-                stored.extend(values)
-            }
-            if stored.len() == all_rows * columns {
-                tensor(name, &entry.shape, begun.remove(name.as_str()).unwrap_or_default())?;
+            let values = find(name, entry.scheme.dtype())?;
+            entry.scheme.check(values, scales, rows, columns).map_err(|e| place(e.at(format!("tensor {name}"))))?;
+            let stored = begun.entry(name).or_insert_with(|| Stored {
+                scheme: entry.scheme,
+                rows: 0,
+                columns,
+                values: Vec::new(),
+                scales: Vec::new(),
+            });
+            stored.rows += rows;
+            stored.values.extend_from_slice(values);
+            stored.scales.extend_from_slice(scales);
+            if stored.rows == all_rows
+                && let Some(stored) = begun.remove(name.as_str())
+            {
+                tensor(name, &entry.shape, stored).map_err(place)?;
             }
         }
         if let Some(name) = unclaimed.keys().next() {

@@ -115,11 +115,11 @@ impl Scheme {
         }
     }
 
-    /// Reads back what [`Scheme::encode`] wrote.
+    /// Checks what [`Scheme::encode`] wrote: lengths, and that scales are finite.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] if the lengths do not fit `rows` x `columns` or a number is not finite.
-    pub fn decode(self, bytes: &[u8], scales: &[u8], rows: usize, columns: usize) -> Result<Vec<f32>> {
+    /// [`ErrorKind::Format`] if the lengths do not fit `rows` x `columns` or a scale is not finite.
+    pub fn check(self, bytes: &[u8], scales: &[u8], rows: usize, columns: usize) -> Result<()> {
         let (row_bytes, row_scales) = self.row_bytes(columns);
         if bytes.len() != rows * row_bytes || scales.len() != rows * row_scales {
             return Err(Error::new(
@@ -134,6 +134,20 @@ impl Scheme {
                 ),
             ));
         }
+        let mut scales = scales.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]));
+        match scales.position(|scale| !scale.is_finite()) {
+            Some(i) => Err(Error::new(ErrorKind::Format, format!("scale {i} is not finite"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads back what [`Scheme::encode`] wrote.
+    ///
+    /// # Errors
+    /// Those of [`Scheme::check`]; [`ErrorKind::Format`] if a number is not finite.
+    pub fn decode(self, bytes: &[u8], scales: &[u8], rows: usize, columns: usize) -> Result<Vec<f32>> {
+        self.check(bytes, scales, rows, columns)?;
+        let (row_bytes, row_scales) = self.row_bytes(columns);
         let half_at = |b: &[u8]| f16::from_le_bytes([b[0], b[1]]).to_f32();
         let values: Vec<f32> = match self {
             Self::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),

@@ -1,0 +1,204 @@
+//! The same on a GPU: kernels of our own in WGSL, launched through burn's runtime. No operation of burn's is needed for an image,
+//! so that a browser's build holds none of them.
+//!
+//! Tensors are row-major in the device's precision, sums are f32. Every buffer is bound as writable, because the runtime cuts
+//! several tensors out of one buffer and WebGPU allows it one kind of use in a dispatch; the last binding of each kernel, `p`,
+//! holds its sizes, so that one pipeline serves every shape.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
+use burn_wgpu::{CubeBackend, CubeDim, CubeTensor, KernelSource, SourceKernel, SourceTemplate};
+use cubecl::prelude::KernelId;
+use cubecl::server::{KernelArguments, MetadataBindingInfo};
+use cubecl::CubeCount;
+
+mod attention;
+mod check;
+mod classify;
+mod host;
+mod norm;
+mod product;
+mod small;
+
+pub use attention::{cross_attention, window_attention};
+pub use check::{BOUNDS, Check, check};
+pub use classify::{bytes_of_words, classify};
+pub use norm::layer_norm;
+pub use product::{Gather, Matrix, Product, Scatter};
+pub use small::{add, concat, dense_pe, masks, permute, resample, row};
+
+/// How kernels are cut: what suits hardware, with memory shared by a workgroup, is slow on a GPU that is computed by a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Tiles in shared memory, loaded by whole workgroups.
+    Hardware,
+    /// Registers alone: barriers are dear there.
+    Software,
+}
+
+/// Off, or a profile: the kernels of this process's GPU, which is opened once.
+static MODE: AtomicU8 = AtomicU8::new(OFF);
+const OFF: u8 = 0;
+const HARDWARE: u8 = 1;
+const SOFTWARE: u8 = 2;
+
+/// Uses these kernels with `profile` from now on, or, with none, burn's own operations.
+pub fn set_profile(profile: Option<Profile>) {
+    let mode = match profile {
+        None => OFF,
+        Some(Profile::Hardware) => HARDWARE,
+        Some(Profile::Software) => SOFTWARE,
+    };
+    MODE.store(mode, Ordering::Relaxed);
+}
+
+/// The profile in use; none stands for burn's own operations.
+pub fn profile() -> Option<Profile> {
+    match MODE.load(Ordering::Relaxed) {
+        HARDWARE => Some(Profile::Hardware),
+        SOFTWARE => Some(Profile::Software),
+        _ => None,
+    }
+}
+
+/// Whether kernels are cut for hardware.
+fn is_hardware() -> bool {
+    profile() != Some(Profile::Software)
+}
+
+/// Whether these kernels are on and `device` is a GPU that they run on.
+pub fn runs_on(device: &Device) -> bool {
+    profile().is_some() && take(Tensor::<1>::from_data(TensorData::from([0.0f32]), device)).is_ok()
+}
+
+/// The tensor's primitive, row-major, if these kernels are on and it is an untracked one of a GPU; else the tensor back.
+#[allow(clippy::result_large_err)] // the error is the tensor itself, handed back
+pub fn take<const D: usize>(x: Tensor<D>) -> Result<CubeTensor, Tensor<D>> {
+    if profile().is_none() {
+        return Err(x);
+    }
+    match x.clone().try_into_primitive::<CubeBackend>() {
+        Ok(primitive) if matches!(primitive.dtype, DType::F32 | DType::F16) && primitive.client.name().contains("wgpu") => {
+            Ok(small::in_order(primitive))
+        }
+        _ => Err(x),
+    }
+}
+
+/// What a kernel reads beside its first argument, which is on the same device.
+///
+/// # Panics
+/// If it is not.
+pub fn values<const D: usize>(x: Tensor<D>) -> CubeTensor {
+    small::in_order(x.try_into_primitive::<CubeBackend>().unwrap_or_else(|e| unreachable!("a tensor of the GPU: {e:?}")))
+}
+
+/// The words of an integer tensor.
+///
+/// # Panics
+/// If it is not on a GPU.
+pub fn words(x: Tensor<2, burn::tensor::Int>) -> CubeTensor {
+    x.try_into_primitive::<CubeBackend>().unwrap_or_else(|e| unreachable!("a tensor of the GPU: {e:?}"))
+}
+
+/// A tensor of a primitive.
+pub fn wrap<const D: usize>(primitive: CubeTensor) -> Tensor<D> {
+    Tensor::from_primitive::<CubeBackend>(primitive)
+}
+
+/// A new tensor on the device of `like`, in its precision; its numbers are whatever was there.
+pub fn empty(like: &CubeTensor, shape: &[usize]) -> CubeTensor {
+    let handle = like.client.empty(shape.iter().product::<usize>() * like.dtype.size());
+    let shape = Shape::from(shape.to_vec());
+    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, like.dtype)
+}
+
+/// The same numbers in another shape.
+pub fn reshape(x: CubeTensor, shape: &[usize]) -> CubeTensor {
+    CubeTensor::new_contiguous(x.client, x.device, Shape::from(shape.to_vec()), x.handle, x.dtype)
+}
+
+/// The lengths of the axes of `x`.
+fn dims<const D: usize>(x: &CubeTensor) -> [usize; D] {
+    let shape = x.meta.shape();
+    std::array::from_fn(|i| shape[i])
+}
+
+/// A kernel's text, with everything that is written into it.
+struct Text {
+    name: &'static str,
+    template: &'static str,
+    /// Placeholders and what stands in their place.
+    slots: Vec<(&'static str, String)>,
+}
+
+impl KernelSource for Text {
+    fn source(&self) -> SourceTemplate {
+        let template = SourceTemplate::new(self.template);
+        self.slots.iter().fold(template, |template, (name, value)| template.register(*name, value.as_str()))
+    }
+
+    fn id(&self) -> KernelId {
+        KernelId::new::<Self>().info((self.name, self.slots.clone()))
+    }
+
+    fn lang(&self) -> &'static str {
+        "wgsl"
+    }
+}
+
+/// A launch: a text, its buffers in the order of their bindings, and its sizes.
+struct Launch {
+    text: Text,
+    buffers: Vec<CubeTensor>,
+    sizes: Vec<u32>,
+}
+
+impl Launch {
+    fn new(name: &'static str, template: &'static str) -> Self {
+        Self { text: Text { name, template, slots: Vec::new() }, buffers: Vec::new(), sizes: Vec::new() }
+    }
+
+    fn slot(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.text.slots.push((name, value.to_string()));
+        self
+    }
+
+    /// The type that tensors of `like`'s kind hold, for the slots `enable` and `t`.
+    fn precision(self, like: &CubeTensor) -> Self {
+        let half = like.dtype == DType::F16;
+        self.slot("enable", if half { "enable f16;" } else { "" }).slot("t", if half { "f16" } else { "f32" })
+    }
+
+    fn buffer(mut self, buffer: &CubeTensor) -> Self {
+        self.buffers.push(buffer.clone());
+        self
+    }
+
+    fn sizes(mut self, sizes: &[usize]) -> Self {
+        self.sizes.extend(sizes.iter().map(|&size| size as u32));
+        self
+    }
+
+    /// Runs `count` workgroups. Nothing is launched where there is nothing to do.
+    fn run(mut self, count: [usize; 3]) {
+        if count.contains(&0) {
+            return;
+        }
+        let Some(client) = self.buffers.first().map(|buffer| buffer.client.clone()) else { return };
+        self.sizes.resize(self.sizes.len().next_multiple_of(2), 0);
+        let words = self.sizes.chunks_exact(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32).collect();
+        let bindings = self.buffers.into_iter().map(|buffer| buffer.handle.binding()).collect();
+        let arguments = KernelArguments::new().with_buffers(bindings).with_info(MetadataBindingInfo::custom(words));
+        let [x, y, z] = count.map(|n| n as u32);
+        let kernel = SourceKernel::new(self.text, CubeDim::new_single());
+        client.launch(Box::new(kernel), CubeCount::Static(x, y, z), arguments);
+    }
+}
+
+/// Workgroups along one axis are at most 65,535: `count` of them as a plane, whose index is `x + y * 65535`.
+fn plane(count: usize) -> [usize; 3] {
+    const MOST: usize = 65_535;
+    [count.min(MOST), count.div_ceil(MOST), 1]
+}

@@ -1,0 +1,115 @@
+//! One thread a number: sums, copies, resampling, positions, and the product of mask tokens with the upscaled image.
+
+use burn_wgpu::CubeTensor;
+
+use super::{Launch, dims, empty, plane};
+
+/// Computes the numbers `at` of a tensor of `shape` by `body`, which reads `inputs` by name, as `T`s, and sizes from `p[1]` on.
+fn map(name: &'static str, inputs: &[(&str, &CubeTensor)], shape: &[usize], sizes: &[usize], body: &str) -> CubeTensor {
+    let y = empty(inputs[0].1, shape);
+    let count = shape.iter().product::<usize>();
+    let mut bindings = String::new();
+    let mut launch = Launch::new(name, include_str!("small.wgsl")).precision(&y);
+    for (number, (name, tensor)) in inputs.iter().chain([&("y", &y)]).enumerate() {
+        bindings += &format!("@group(0) @binding({number}) var<storage, read_write> {name}: array<T>;\n");
+        launch = launch.buffer(tensor);
+    }
+    launch
+        .slot("bindings", bindings)
+        .slot("last", inputs.len() + 1)
+        .slot("body", body)
+        .sizes(&[count])
+        .sizes(sizes)
+        .run(plane(count.div_ceil(64)));
+    y
+}
+
+/// `a + b`, where b starts again as often as a needs it.
+pub fn add(a: &CubeTensor, b: &CubeTensor) -> CubeTensor {
+    let shape: Vec<usize> = a.meta.shape().iter().copied().collect();
+    let period = b.meta.shape().iter().product();
+    map("add", &[("a", a), ("b", b)], &shape, &[period], "  y[at] = T(f32(a[at]) + f32(b[at % p[1]]));")
+}
+
+/// `[m, c]` and `[n, c]` one after the other, `[m + n, c]`.
+pub fn concat(a: &CubeTensor, b: &CubeTensor) -> CubeTensor {
+    let ([m, c], [n, _]) = (dims(a), dims(b));
+    let body = "  if (at < p[1]) { y[at] = a[at]; } else { y[at] = b[at - p[1]]; }";
+    map("concat", &[("a", a), ("b", b)], &[m + n, c], &[m * c], body)
+}
+
+/// Row `i` of `[.., c]`: `[1, 1, c]`.
+pub fn row(x: CubeTensor, i: usize, c: usize) -> CubeTensor {
+    map("row", &[("x", &x)], &[1, 1, c], &[i * c], "  y[at] = x[p[1] + at];")
+}
+
+/// The tensor with its numbers in row-major order.
+pub fn in_order(x: CubeTensor) -> CubeTensor {
+    if x.is_contiguous() { x } else { copied(x) }
+}
+
+/// The axes of `x` in another order, in row-major order of that.
+pub fn permute(x: CubeTensor, axes: &[usize]) -> CubeTensor {
+    let shape: Vec<usize> = axes.iter().map(|&axis| x.meta.shape()[axis]).collect();
+    let strides: Vec<usize> = axes.iter().map(|&axis| x.meta.strides()[axis]).collect();
+    strided(&x, &shape, &strides)
+}
+
+fn copied(x: CubeTensor) -> CubeTensor {
+    let shape: Vec<usize> = x.meta.shape().iter().copied().collect();
+    let strides: Vec<usize> = x.meta.strides().iter().copied().collect();
+    strided(&x, &shape, &strides)
+}
+
+fn strided(x: &CubeTensor, shape: &[usize], strides: &[usize]) -> CubeTensor {
+    let sizes: Vec<usize> = [&[shape.len()][..], shape, strides].concat();
+    let body = "  let axes = p[1];
+  var rest = at;
+  var source = 0u;
+  for (var i = axes; i > 0u; i--) {
+    source += rest % p[1u + i] * p[1u + axes + i];
+    rest /= p[1u + i];
+  }
+  y[at] = x[source];";
+    map("strided", &[("x", x)], shape, &sizes, body)
+}
+
+/// `[outer, from, inner]` to `[outer, to, inner]`, bilinearly and without aligning corners.
+pub fn resample(x: &CubeTensor, [outer, from, inner]: [usize; 3], to: usize) -> CubeTensor {
+    let body = "  let place = at / p[3] % p[2];
+  let line = max((f32(place) + 0.5) * f32(p[1]) / f32(p[2]) - 0.5, 0.0);
+  let low = min(u32(line), p[1] - 1u);
+  let high = min(low + 1u, p[1] - 1u);
+  let start = at / (p[2] * p[3]) * p[1];
+  let column = at % p[3];
+  let a = f32(x[(start + low) * p[3] + column]);
+  let b = f32(x[(start + high) * p[3] + column]);
+  y[at] = T(a + (b - a) * (line - f32(low)));";
+    map("resample", &[("x", x)], &[outer, to, inner], &[from, to, inner], body)
+}
+
+/// Sines and cosines of the centres of an `h` x `w` grid times `gaussian` `[2, c / 2]`: `[h w, c]`.
+pub fn dense_pe(gaussian: &CubeTensor, h: usize, w: usize) -> CubeTensor {
+    let [_, half] = dims(gaussian);
+    let body = "  let half = p[3];
+  let cell = at / (2u * half);
+  let column = at % (2u * half);
+  let place = 2.0 * (vec2<f32>(f32(cell % p[2]), f32(cell / p[2])) + 0.5) / vec2<f32>(f32(p[2]), f32(p[1])) - 1.0;
+  let i = column % half;
+  let angle = 6.283185307179586 * (place.x * f32(gaussian[i]) + place.y * f32(gaussian[half + i]));
+  y[at] = T(select(cos(angle), sin(angle), column < half));";
+    map("positions", &[("gaussian", gaussian)], &[h * w, 2 * half], &[h, w, half], body)
+}
+
+/// Products of mask tokens `[n, c]` with places `[m, c]`: `[n, m]`.
+pub fn masks(tokens: &CubeTensor, places: &CubeTensor) -> CubeTensor {
+    let ([n, c], [m, _]) = (dims(tokens), dims(places));
+    let body = "  let token = at / p[1] * p[2];
+  let place = at % p[1] * p[2];
+  var sum = 0.0;
+  for (var i = 0u; i < p[2]; i++) {
+    sum += f32(tokens[token + i]) * f32(places[place + i]);
+  }
+  y[at] = T(sum);";
+    map("masks", &[("tokens", tokens), ("places", places)], &[n, m], &[m, c], body)
+}

@@ -1,0 +1,116 @@
+//! Block-quantised matrices that stay packed on a GPU: integers of 8 or 4 bits, and an f16 scale for each 32 inputs of an output.
+//!
+//! A package stores a row of integers for each output; here four neighbouring outputs share a word, as a thread multiplies them:
+//!
+//! | bits | words `i32` | four outputs at an input |
+//! |---|---|---|
+//! | 8 | `[inputs, outputs / 4]` | bytes from the lowest on, two's complement |
+//! | 4 | `[inputs / 2, outputs / 4]` | nibbles plus 8; the even input in the lower half |
+//!
+//! Scales are `[ceil(inputs / 32), outputs / 2]` words, the even output's in the lower half.
+
+use burn::module::{Module, Param, ParamId};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use half::f16;
+
+/// Inputs that share a scale.
+pub const BLOCK: usize = 32;
+
+/// A packed matrix, `[inputs, outputs]`.
+#[derive(Module, Debug)]
+pub struct Packed {
+    values: Param<Tensor<2, Int>>,
+    scales: Param<Tensor<2, Int>>,
+    bits: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Packed {
+    /// Whether a matrix of this shape can be packed: outputs in fours, inputs in pairs of words.
+    pub fn fits(inputs: usize, outputs: usize) -> bool {
+        inputs % 8 == 0 && outputs % 4 == 0
+    }
+
+    /// Uploads integers of `bits` (8 or 4) in rows of an output each, as a package stores them, little-endian f16 scales likewise.
+    ///
+    /// # Panics
+    /// If the lengths are not the shape's, or it does not fit ([`Packed::fits`]).
+    pub fn upload(bits: usize, values: &[u8], scales: &[u8], [outputs, inputs]: [usize; 2], device: &Device) -> Self {
+        assert!(Self::fits(inputs, outputs) && values.len() == outputs * inputs * bits / 8);
+        let blocks = inputs.div_ceil(BLOCK);
+        assert!(scales.len() == 2 * outputs * blocks);
+        let fours = outputs / 4;
+        let row = inputs * bits / 8;
+        let mut words = vec![0u32; inputs * bits / 8 * fours];
+        for (output, line) in values.chunks_exact(row).enumerate() {
+            for (at, &byte) in line.iter().enumerate() {
+                // A byte holds one input, or two: the even one in its lower half, which is how a word has them.
+                if bits == 8 {
+                    words[at * fours + output / 4] |= u32::from(byte) << (8 * (output % 4));
+                } else {
+                    let word = &mut words[at * fours + output / 4];
+                    *word |= u32::from(byte & 15) << (4 * (output % 4));
+                    *word |= u32::from(byte >> 4) << (16 + 4 * (output % 4));
+                }
+            }
+        }
+        let mut pairs = vec![0u32; blocks * outputs / 2];
+        for (output, line) in scales.chunks_exact(2 * blocks).enumerate() {
+            for (block, scale) in line.chunks_exact(2).enumerate() {
+                let bits = u32::from(u16::from_le_bytes([scale[0], scale[1]]));
+                pairs[block * outputs / 2 + output / 2] |= bits << (16 * (output % 2));
+            }
+        }
+        let upload = |words: Vec<u32>, columns: usize| {
+            let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
+            let rows = words.len() / columns;
+            Param::initialized(ParamId::new(), Tensor::from_data(TensorData::new(words, [rows, columns]), device))
+        };
+        Self { values: upload(words, fours), scales: upload(pairs, outputs / 2), bits, inputs, outputs }
+    }
+
+    /// Bytes that it takes on the device.
+    pub fn bytes(&self) -> usize {
+        self.inputs * self.outputs * self.bits / 8 + 2 * self.outputs * self.inputs.div_ceil(BLOCK)
+    }
+
+    /// For a product on a GPU.
+    #[cfg(feature = "gpu")]
+    pub fn on_gpu(&self) -> super::gpu::Matrix {
+        super::gpu::Matrix::Packed {
+            values: super::gpu::words(self.values.val()),
+            scales: super::gpu::words(self.scales.val()),
+            bits: self.bits as u32,
+            columns: self.outputs,
+        }
+    }
+
+    /// `[inputs, outputs]` as floats, by way of the host: for devices and tests without a kernel.
+    ///
+    /// # Panics
+    /// If the device fails; in a browser, which cannot wait for it.
+    pub fn unpacked(&self) -> Tensor<2> {
+        let device = self.values.val().device();
+        let words = |tensor: Tensor<2, Int>| -> Vec<u32> {
+            let data = tensor.into_data().convert::<i32>();
+            let words = data.try_into_vec::<i32>().unwrap_or_else(|e| unreachable!("converted to i32: {e:?}"));
+            words.into_iter().map(i32::cast_unsigned).collect()
+        };
+        let (values, scales) = (words(self.values.val()), words(self.scales.val()));
+        let (fours, mut floats) = (self.outputs / 4, Vec::with_capacity(self.inputs * self.outputs));
+        for input in 0..self.inputs {
+            for output in 0..self.outputs {
+                let integer = if self.bits == 8 {
+                    (values[input * fours + output / 4] >> (8 * (output % 4))) as u8 as i8 as f32
+                } else {
+                    let word = values[input / 2 * fours + output / 4] >> (16 * (input % 2) + 4 * (output % 4));
+                    (word & 15) as f32 - 8.0
+                };
+                let pair = scales[input / BLOCK * self.outputs / 2 + output / 2];
+                floats.push(integer * f16::from_bits((pair >> (16 * (output % 2))) as u16).to_f32());
+            }
+        }
+        Tensor::from_data(TensorData::new(floats, [self.inputs, self.outputs]), &device)
+    }
+}

@@ -1,0 +1,30 @@
+//! From a package's bytes to tensors on a device.
+
+use super::package::Stored;
+use super::quantize::Scheme;
+use crate::error::{Error, Result};
+use crate::kernels::{self, packed::Packed};
+use crate::model::Parameters;
+
+/// Gives a stored tensor of `shape` to `parameters`: a block-quantised matrix of a linear layer as it is where the device
+/// multiplies by such, all else as floats.
+///
+/// # Errors
+/// Those of [`Stored::decode`] and [`Parameters::insert`].
+pub fn insert(parameters: &mut Parameters, name: &str, shape: &[usize], stored: Stored) -> Result<()> {
+    let bits = match stored.scheme {
+        Scheme::Q8 => Some(8),
+        Scheme::Q4 => Some(4),
+        Scheme::F32 | Scheme::F16 => None,
+    };
+    // Only linear layers have quantised tensors of two axes; convolutions and positions have four.
+    if let (Some(bits), &[outputs, inputs]) = (bits, shape)
+        && kernels::multiplies_packed(parameters.device())
+        && Packed::fits(inputs, outputs)
+    {
+        let packed = Packed::upload(bits, &stored.values, &stored.scales, [outputs, inputs], parameters.device());
+        return parameters.insert_packed(name, [outputs, inputs], packed);
+    }
+    let values = stored.decode().map_err(|e: Error| e.at(format!("tensor {name}")))?;
+    parameters.insert(name, shape, values)
+}

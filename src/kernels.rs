@@ -21,7 +21,6 @@ mod tracked;
 
 use packed::Packed;
 
-#[cfg(feature = "gpu")]
 use crate::error::{Error, ErrorKind, Result};
 
 /// What follows a linear layer.
@@ -268,8 +267,55 @@ pub fn stack(rows: Vec<Tensor<3>>) -> Tensor<3> {
     Tensor::cat(rows, 1)
 }
 
-/// Class and confidence (0 to 255) of each pixel of a part of the image, from logits `[1, classes, h, w]` resampled to `side` x `side`:
-/// the part at `[top, left]` of `[rows, columns]`, row by row. Where a GPU can do it, nothing else is read back; at most 255 classes.
+/// The tensor's numbers in another shape.
+///
+/// # Panics
+/// If that has another number of them.
+pub fn reshape<const D: usize, const E: usize>(x: Tensor<D>, shape: [usize; E]) -> Tensor<E> {
+    #[cfg(feature = "gpu")]
+    let x = match gpu::take(x) {
+        Ok(x) => return gpu::wrap(gpu::reshape(x, &shape)),
+        Err(x) => x,
+    };
+    x.reshape(shape)
+}
+
+/// The tensor's numbers, row-major.
+///
+/// # Errors
+/// [`ErrorKind::Device`] if the device fails.
+pub async fn read<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
+    #[cfg(feature = "gpu")]
+    let x = match gpu::take(x) {
+        Ok(x) => {
+            let is_half = x.dtype == DType::F16;
+            let bytes = gpu::read(x).await?;
+            return Ok(if is_half {
+                bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+            } else {
+                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            });
+        }
+        Err(x) => x,
+    };
+    let failed = |why: String| Error::new(ErrorKind::Device, "reading a result back failed").source(why);
+    let data = x.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
+    data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
+}
+
+/// Whether [`classify`] can do it for `logits`.
+pub fn classifies(logits: &Tensor<4>) -> bool {
+    #[cfg(feature = "gpu")]
+    return logits.dims()[1] < 256 && gpu::runs_on(&logits.device());
+    #[cfg(not(feature = "gpu"))]
+    {
+        let _ = logits;
+        false
+    }
+}
+
+/// Class and confidence (0 to 255) of each pixel of a part of the image, row by row, from logits `[1, classes, h, w]` resampled to
+/// `side` x `side`: the part at `[top, left]` of `[rows, columns]`. On a GPU, so that nothing else is read back.
 ///
 /// # Errors
 /// [`ErrorKind::Device`] if the device fails or a logit is not finite.
@@ -280,11 +326,8 @@ pub async fn classify(
     place: [usize; 2],
     [rows, columns]: [usize; 2],
 ) -> Result<(Vec<u8>, Vec<u8>)> {
-    let words = gpu::classify(gpu::values(logits), side, place, [rows, columns]);
-    let words = Tensor::<2, Int>::from_primitive::<burn_wgpu::CubeBackend>(words);
-    let failed = |why: String| Error::new(ErrorKind::Device, "reading the result back failed").source(why);
-    let data = words.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
-    let (confidence, classes) = gpu::bytes_of_words(data.as_bytes(), rows, columns);
+    let words = gpu::read(gpu::classify(gpu::values(logits), side, place, [rows, columns])).await?;
+    let (classes, confidence) = gpu::masks_of_words(&words, rows, columns);
     if classes.contains(&u8::MAX) {
         return Err(Error::new(ErrorKind::Device, "a logit is not finite")
             .remedy("the weights or the GPU driver are at fault: try the CPU device"));

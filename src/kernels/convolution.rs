@@ -3,7 +3,7 @@
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, module};
 
-use super::{Activation, finish};
+use super::{Activation, finish, reshape};
 #[cfg(feature = "gpu")]
 use super::gpu;
 
@@ -19,7 +19,7 @@ pub fn patches(x: Tensor<4>, size: usize) -> Tensor<4> {
 /// `[1, h / side, w / side, n]` if there are some: `[b, h / side, w / side, n]`.
 pub fn patch_embed(image: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, positions: Option<Tensor<4>>) -> Tensor<4> {
     let [n, bands, side, _] = weight.dims();
-    let matrix = weight.reshape([n, bands * side * side]).transpose();
+    let matrix = reshape(weight, [n, bands * side * side]).transpose();
     #[cfg(feature = "gpu")]
     let image = match gpu::take(image) {
         Ok(image) => {

@@ -7,11 +7,15 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
+#[cfg(not(browser_gpu))]
+use burn::tensor::TensorData;
+use burn::tensor::{DType, Device, Shape, Tensor};
 use burn_wgpu::{CubeBackend, CubeDim, CubeTensor, KernelSource, SourceKernel, SourceTemplate};
+use cubecl::CubeCount;
 use cubecl::prelude::KernelId;
 use cubecl::server::{KernelArguments, MetadataBindingInfo};
-use cubecl::CubeCount;
+
+use crate::error::{Error, ErrorKind, Result};
 
 mod attention;
 mod check;
@@ -23,7 +27,7 @@ mod small;
 
 pub use attention::{cross_attention, window_attention};
 pub use check::{BOUNDS, Check, check};
-pub use classify::{bytes_of_words, classify};
+pub use classify::{classify, masks_of_words};
 pub use norm::layer_norm;
 pub use product::{Gather, Matrix, Product, Scatter};
 pub use small::{add, concat, dense_pe, masks, permute, resample, row};
@@ -69,21 +73,51 @@ fn is_hardware() -> bool {
 
 /// Whether these kernels are on and `device` is a GPU that they run on.
 pub fn runs_on(device: &Device) -> bool {
-    profile().is_some() && take(Tensor::<1>::from_data(TensorData::from([0.0f32]), device)).is_ok()
+    #[cfg(browser_gpu)]
+    {
+        let _ = device;
+        true
+    }
+    #[cfg(not(browser_gpu))]
+    {
+        let one = Tensor::<1>::from_data(TensorData::from([0.0f32]), device);
+        profile().is_some() && one.try_into_primitive::<CubeBackend>().is_ok_and(|one| is_ours(&one))
+    }
 }
 
-/// The tensor's primitive, row-major, if these kernels are on and it is an untracked one of a GPU; else the tensor back.
+/// The tensor's primitive, row-major, if these kernels are on and it is an untracked one of a GPU; else the tensor back. In a browser
+/// nothing else exists, and the compiler leaves out what would follow.
 #[allow(clippy::result_large_err)] // the error is the tensor itself, handed back
+#[inline(always)]
 pub fn take<const D: usize>(x: Tensor<D>) -> Result<CubeTensor, Tensor<D>> {
-    if profile().is_none() {
-        return Err(x);
-    }
-    match x.clone().try_into_primitive::<CubeBackend>() {
-        Ok(primitive) if matches!(primitive.dtype, DType::F32 | DType::F16) && primitive.client.name().contains("wgpu") => {
-            Ok(small::in_order(primitive))
+    #[cfg(browser_gpu)]
+    return Ok(values(x));
+    #[cfg(not(browser_gpu))]
+    {
+        if profile().is_none() {
+            return Err(x);
         }
-        _ => Err(x),
+        match x.clone().try_into_primitive::<CubeBackend>() {
+            Ok(primitive) if is_ours(&primitive) => Ok(small::in_order(primitive)),
+            _ => Err(x),
+        }
     }
+}
+
+/// WGSL is for wgpu only; CUDA's tensors are of the same type.
+#[cfg(not(browser_gpu))]
+fn is_ours(primitive: &CubeTensor) -> bool {
+    matches!(primitive.dtype, DType::F32 | DType::F16) && primitive.client.name().contains("wgpu")
+}
+
+/// Reads a tensor's bytes back.
+///
+/// # Errors
+/// [`ErrorKind::Device`] if the device fails.
+pub async fn read(x: CubeTensor) -> Result<Vec<u8>> {
+    let failed = |why: String| Error::new(ErrorKind::Device, "reading a result back failed").source(why);
+    let bytes = x.client.read_async(vec![x.handle]).await.map_err(|e| failed(format!("{e:?}")))?;
+    Ok(bytes.into_iter().next().map(|bytes| bytes.to_vec()).unwrap_or_default())
 }
 
 /// What a kernel reads beside its first argument, which is on the same device.

@@ -75,6 +75,10 @@ impl Linear {
         if let Some(packed) = &self.packed {
             return packed.unpacked().transpose();
         }
+        self.dense()
+    }
+
+    fn dense(&self) -> Tensor<2> {
         let weight = self.weight.val();
         #[cfg(feature = "train")]
         let weight = weight.dequantize();
@@ -94,7 +98,7 @@ impl Linear {
         residual: Option<Tensor<D>>,
         activation: Activation,
     ) -> Tensor<D> {
-        if self.adapters.is_empty() {
+        if cfg!(browser_gpu) || self.adapters.is_empty() {
             return self.unadapted(x, Ends { add, bias: Some(self.bias.val()), residual, activation });
         }
         let x = match add {
@@ -129,7 +133,7 @@ impl Linear {
         }
         let matrix = match &self.packed {
             Some(packed) => Matrix::Packed(packed.clone()),
-            None => Matrix::Dense(self.matrix().transpose()),
+            None => Matrix::Dense(self.dense().transpose()),
         };
         kernels::linear(x, matrix, ends)
     }

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::packed::Packed;
+use crate::kernels::reshape;
 
 /// A checkpoint's tensors by SAM's names, uploaded one by one; modules take theirs out when they are built.
 ///
@@ -85,8 +86,8 @@ impl Parameters {
     /// [`ErrorKind::NotFound`] if it is missing, [`ErrorKind::Format`] if its shape differs.
     pub fn take<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Param<Tensor<D>>> {
         match self.remove(name, &shape)? {
-            Numbers::Flat(flat) => Ok(Param::from_tensor(flat.reshape(shape))),
-            Numbers::Packed(packed) => Ok(Param::from_tensor(packed.unpacked().transpose().reshape(shape))),
+            Numbers::Flat(flat) => Ok(Param::from_tensor(reshape(flat, shape))),
+            Numbers::Packed(packed) => Ok(Param::from_tensor(reshape(packed.unpacked().transpose(), shape))),
         }
     }
 
@@ -96,7 +97,7 @@ impl Parameters {
     /// As [`Parameters::take`].
     pub fn take_matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Taken> {
         Ok(match self.remove(name, &shape)? {
-            Numbers::Flat(flat) => Taken::Dense(flat.reshape(shape)),
+            Numbers::Flat(flat) => Taken::Dense(reshape(flat, shape)),
             Numbers::Packed(packed) => Taken::Packed(packed),
         })
     }

@@ -33,6 +33,9 @@ pub const BOUNDS: [f32; 2] = [2e-5, 4e-3];
 /// # Errors
 /// [`ErrorKind::Device`] if the device fails.
 pub async fn check(device: &Device, seed: u64, rounds: usize) -> Result<Vec<Check>> {
+    if !super::runs_on(device) {
+        return Err(Error::new(ErrorKind::Device, "the kernels for GPUs are off, or the device is none"));
+    }
     let mut checker = Checker { device, random: SplitMix(seed), found: Vec::new() };
     checker.products(rounds).await?;
     checker.packed(rounds).await?;
@@ -80,9 +83,7 @@ impl Checker<'_> {
         found: Tensor<D>,
         expected: &[f32],
     ) -> Result<()> {
-        let failed = |why: String| Error::new(ErrorKind::Device, "reading a kernel's result back failed").source(why);
-        let data = found.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
-        let values = data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+        let values = kernels::read(found).await?;
         let peak = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
         let mut error = if values.len() == expected.len() { 0.0f32 } else { f32::INFINITY };
         for (a, b) in values.iter().zip(expected) {

@@ -3,7 +3,7 @@
 use burn::tensor::activation::gelu;
 use burn::tensor::{Tensor, TensorData};
 use samlora::engine::{Device, DeviceChoice, open_device};
-use samlora::kernels::{WindowAttention, bias_gelu, by_query_and_key};
+use samlora::kernels::{WindowAttention, bias_gelu};
 use samlora::random::SplitMix;
 
 /// f32 sums in another order, over at most a few hundred terms.
@@ -48,8 +48,8 @@ fn window_attention_equals_its_plain_form() {
             rows,
             columns,
             heads,
-            rel_h: by_query_and_key(random([2 * rows - 1, dim], seed + 1, &device), rows),
-            rel_w: by_query_and_key(random([2 * columns - 1, dim], seed + 2, &device), columns),
+            rel_pos_h: random([2 * rows - 1, dim], seed + 1, &device),
+            rel_pos_w: random([2 * columns - 1, dim], seed + 2, &device),
         };
         let (qkv, bias) = (random([b, h, w, 3 * c], seed + 3, &device), random([3 * c], seed + 4, &device));
         let fused = attention.forward(qkv.clone(), bias.clone());

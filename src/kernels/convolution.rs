@@ -3,23 +3,28 @@
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, module};
 
-use super::{Activation, finish, reshape};
 #[cfg(feature = "gpu")]
 use super::gpu;
+use super::{Activation, finish, permute, reshape};
 
 /// Cuts `[b, h, w, c]` into `size` x `size` patches: `[b, h / size, w / size, c * size * size]`, the last axis in the
 /// order of a convolution's weight, `[c, size, size]`. A convolution whose stride is its kernel is then a linear layer.
 pub fn patches(x: Tensor<4>, size: usize) -> Tensor<4> {
     let [b, h, w, c] = x.dims();
     let (rows, columns) = (h / size, w / size);
-    x.reshape([b, rows, size, columns, size, c]).permute([0, 1, 3, 5, 2, 4]).reshape([b, rows, columns, c * size * size])
+    x.reshape([b, rows, size, columns, size, c]).permute([0, 1, 3, 5, 2, 4]).reshape([
+        b,
+        rows,
+        columns,
+        c * size * size,
+    ])
 }
 
 /// The patch convolution of an image `[b, bands, h, w]` with `weight` `[n, bands, side, side]`, and the sum with `positions`
 /// `[1, h / side, w / side, n]` if there are some: `[b, h / side, w / side, n]`.
 pub fn patch_embed(image: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, positions: Option<Tensor<4>>) -> Tensor<4> {
     let [n, bands, side, _] = weight.dims();
-    let matrix = reshape(weight, [n, bands * side * side]).transpose();
+    let matrix = permute(reshape(weight, [n, bands * side * side]), [1, 0]);
     #[cfg(feature = "gpu")]
     let image = match gpu::take(image) {
         Ok(image) => {

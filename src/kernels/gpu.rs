@@ -26,11 +26,11 @@ mod product;
 mod small;
 
 pub use attention::{cross_attention, window_attention};
-pub use check::{BOUNDS, Check, check};
+pub use check::{BOUNDS, Check, are_right, check};
 pub use classify::{classify, masks_of_words};
 pub use norm::layer_norm;
 pub use product::{Gather, Matrix, Product, Scatter};
-pub use small::{add, concat, dense_pe, masks, permute, resample, row};
+pub use small::{add, concat, dense_pe, expanded, masks, permute, permuted, resample, rows, stack};
 
 /// How kernels are cut: what suits hardware, with memory shared by a workgroup, is slow on a GPU that is computed by a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,17 +90,33 @@ pub fn runs_on(device: &Device) -> bool {
 #[allow(clippy::result_large_err)] // the error is the tensor itself, handed back
 #[inline(always)]
 pub fn take<const D: usize>(x: Tensor<D>) -> Result<CubeTensor, Tensor<D>> {
+    take_as_it_lies(x).map(small::in_order)
+}
+
+/// [`take`] with the primitive's axes in whatever order.
+#[allow(clippy::result_large_err)] // as above
+#[inline(always)]
+pub fn take_as_it_lies<const D: usize>(x: Tensor<D>) -> Result<CubeTensor, Tensor<D>> {
     #[cfg(browser_gpu)]
-    return Ok(values(x));
+    return Ok(primitive(x));
     #[cfg(not(browser_gpu))]
     {
         if profile().is_none() {
             return Err(x);
         }
         match x.clone().try_into_primitive::<CubeBackend>() {
-            Ok(primitive) if is_ours(&primitive) => Ok(small::in_order(primitive)),
+            Ok(primitive) if is_ours(&primitive) => Ok(primitive),
             _ => Err(x),
         }
+    }
+}
+
+/// [`take`] of all, or all back.
+#[inline(always)]
+pub fn take_all<const D: usize>(all: Vec<Tensor<D>>) -> Result<Vec<CubeTensor>, Vec<Tensor<D>>> {
+    match all.iter().map(|x| take(x.clone())).collect() {
+        Ok(primitives) => Ok(primitives),
+        Err::<_, Tensor<D>>(_) => Err(all),
     }
 }
 
@@ -125,7 +141,7 @@ pub async fn read(x: CubeTensor) -> Result<Vec<u8>> {
 /// # Panics
 /// If it is not.
 pub fn values<const D: usize>(x: Tensor<D>) -> CubeTensor {
-    small::in_order(x.try_into_primitive::<CubeBackend>().unwrap_or_else(|e| unreachable!("a tensor of the GPU: {e:?}")))
+    small::in_order(primitive(x))
 }
 
 /// The words of an integer tensor.
@@ -133,7 +149,16 @@ pub fn values<const D: usize>(x: Tensor<D>) -> CubeTensor {
 /// # Panics
 /// If it is not on a GPU.
 pub fn words(x: Tensor<2, burn::tensor::Int>) -> CubeTensor {
-    x.try_into_primitive::<CubeBackend>().unwrap_or_else(|e| unreachable!("a tensor of the GPU: {e:?}"))
+    of_gpu(x.try_into_primitive::<CubeBackend>())
+}
+
+fn primitive<const D: usize>(x: Tensor<D>) -> CubeTensor {
+    of_gpu(x.try_into_primitive::<CubeBackend>())
+}
+
+/// A caller that mixes devices is wrong, which no data can bring about.
+fn of_gpu<E: std::fmt::Debug>(primitive: std::result::Result<CubeTensor, E>) -> CubeTensor {
+    primitive.unwrap_or_else(|error| panic!("not a tensor of the GPU: {error:?}"))
 }
 
 /// A tensor of a primitive.

@@ -9,7 +9,7 @@ use super::common::{Activation, LayerNorm, Linear, MlpBlock};
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
 use crate::kernels::convolution::{conv3x3, patch_embed};
-use crate::kernels::{Ends, Matrix, WindowAttention, linear, resample, reshape};
+use crate::kernels::{Ends, Matrix, WindowAttention, linear, permute, resample, reshape};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
 #[derive(Module, Debug)]
@@ -73,7 +73,7 @@ impl ImageEncoder {
 
     /// The embedding `[b, out_chans, h, w]` of what comes out of the last block, `[b, h, w, embed_dim]`.
     pub fn embedding(&self, x: Tensor<4>) -> Tensor<4> {
-        self.neck.forward(x).permute([0, 3, 1, 2])
+        permute(self.neck.forward(x), [0, 3, 1, 2])
     }
 
     /// Absolute positions for a token grid of `h` x `w`, `[1, h, w, embed_dim]`.
@@ -209,7 +209,7 @@ impl Neck {
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [out, dim, _, _] = self.conv1.dims();
-        let x = linear(x, Matrix::Dense(reshape(self.conv1.val(), [out, dim]).transpose()), Ends::default());
+        let x = linear(x, Matrix::Dense(permute(reshape(self.conv1.val(), [out, dim]), [1, 0])), Ends::default());
         self.norm2.forward(conv3x3(self.norm1.forward(x), self.conv2.val()))
     }
 }

@@ -9,7 +9,7 @@ use super::transformer::TwoWayTransformer;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
 use crate::kernels::convolution::double;
-use crate::kernels::{concat, masks, reshape, rows, stack};
+use crate::kernels::{concat, masks, repeat, reshape, rows, stack};
 
 /// The mask decoder. Mask token i stands for class i, token 0 for background; in SAM's own checkpoints token 0 is the
 /// single mask and tokens 1 to 3 the three masks of an ambiguous prompt.
@@ -63,8 +63,8 @@ impl MaskDecoder {
     /// The image `[b, h w, c]` with its positions `[1, h w, c]`, and tokens `[1, n, c]`, to tokens `[b, n, c]` and the image after they
     /// attended to each other.
     pub fn attend(&self, image: Tensor<3>, image_pe: Tensor<3>, tokens: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
-        let ([b, _, _], [_, n, c]) = (image.dims(), tokens.dims());
-        self.transformer.forward(image, image_pe, tokens.expand([b, n, c]))
+        let [b, _, _] = image.dims();
+        self.transformer.forward(image, image_pe, repeat(tokens, b))
     }
 
     /// Logits of every mask token, `[b, mask_tokens, 4 h, 4 w]`, from what [`MaskDecoder::attend`] gave.

@@ -87,7 +87,10 @@ impl Parameters {
     pub fn take<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Param<Tensor<D>>> {
         match self.remove(name, &shape)? {
             Numbers::Flat(flat) => Ok(Param::from_tensor(reshape(flat, shape))),
-            Numbers::Packed(packed) => Ok(Param::from_tensor(reshape(packed.unpacked().transpose(), shape))),
+            Numbers::Packed(_) => {
+                let message = "is block-quantised, where only a linear layer's matrix may be";
+                Err(Error::new(ErrorKind::Format, message).at(format!("tensor {name}")))
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::mask_decoder::MaskDecoder;
 use super::prompt_encoder::{Prompt, PromptEncoder};
 use crate::config::SamConfig;
 use crate::error::Result;
-use crate::kernels::{add, reshape};
+use crate::kernels::{add, permute, reshape};
 
 /// Image encoder, prompt encoder and mask decoder.
 ///
@@ -95,5 +95,5 @@ impl Sam {
 /// `[b, c, h, w]` to `[b, h w, c]`.
 fn channels_last(x: Tensor<4>) -> Tensor<3> {
     let [b, c, h, w] = x.dims();
-    reshape(x.permute([0, 2, 3, 1]), [b, h * w, c])
+    reshape(permute(x, [0, 2, 3, 1]), [b, h * w, c])
 }

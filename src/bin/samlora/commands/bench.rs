@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor};
 use clap::Args;
 use samlora::config::{Backbone, Normalization, SamConfig};
-use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, open_device, random_model, read_back};
+use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, random_model, read_back};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::image::RgbImage;
 #[cfg(feature = "gpu")]
@@ -115,7 +115,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         ));
     }
     set_threads(args.threads)?;
-    let device = pollster::block_on(open_device(args.device))?;
+    let device = super::open_device(args.device)?;
     #[cfg(feature = "gpu")]
     match args.kernels {
         Kernels::Own => {}

@@ -42,7 +42,9 @@ impl Maker<'_> {
         let bits = match self.scheme {
             Scheme::Q8 => 8,
             Scheme::Q4 => 4,
-            Scheme::F32 | Scheme::F16 => return (Matrix::Dense(self.random([inputs, outputs])), 4.0 * (inputs * outputs) as f64),
+            Scheme::F32 | Scheme::F16 => {
+                return (Matrix::Dense(self.random([inputs, outputs])), 4.0 * (inputs * outputs) as f64);
+            }
         };
         if !kernels::multiplies_packed(self.device) {
             return (Matrix::Dense(self.random([inputs, outputs])), 4.0 * (inputs * outputs) as f64);
@@ -75,8 +77,13 @@ impl Maker<'_> {
         let qkv = self.random([1, side, side, 3 * c]);
         let bias = self.random([3 * c]);
         let positions = self.random([2 * window - 1, dim]);
-        let attention =
-            WindowAttention { rows: window, columns: window, heads, rel_pos_h: positions.clone(), rel_pos_w: positions };
+        let attention = WindowAttention {
+            rows: window,
+            columns: window,
+            heads,
+            rel_pos_h: positions.clone(),
+            rel_pos_w: positions,
+        };
         let run = move || {
             let (qkv, bias) = (qkv.clone(), bias.clone());
             let y = if attention.takes_bias(&qkv) {

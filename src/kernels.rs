@@ -101,7 +101,25 @@ pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, ends: Ends<D>) -> Te
         Matrix::Dense(matrix) => matrix,
         Matrix::Packed(packed) => packed.unpacked(),
     };
-    finish(product(x, matrix), ends.bias, ends.residual, ends.activation)
+    #[cfg(feature = "cpu")]
+    if x.dims()[D - 1] == matrix.dims()[0] {
+        let ends = cpu::TensorEnds { bias: ends.bias.clone(), residual: ends.residual.clone(), activation: ends.activation };
+        if let Some(y) = cpu::fused(&x, &matrix, &ends, cpu::linear) {
+            return y;
+        }
+        #[cfg(feature = "train")]
+        if tracked::is_tracked(&x) || tracked::is_tracked(&matrix) {
+            // The activation's gradient is its own, and so is that of a residual which every image of a batch gets.
+            let fits = |residual: &Tensor<D>| residual.dims()[0] == x.dims()[0];
+            let is_whole = ends.activation == Activation::None && ends.residual.as_ref().is_none_or(fits);
+            let (bias, residual) = (ends.bias.as_ref(), ends.residual.as_ref());
+            let (bias, residual) = if is_whole { (bias, residual) } else { (None, None) };
+            if let Some(y) = tracked::linear(&x, &matrix, bias, residual) {
+                return if is_whole { y } else { finish(y, ends.bias, ends.residual, ends.activation) };
+            }
+        }
+    }
+    finish(module::linear(x, matrix, None), ends.bias, ends.residual, ends.activation)
 }
 
 /// `activation(y + bias + residual)`.
@@ -128,22 +146,6 @@ pub fn finish<const D: usize>(
             bias_gelu(y, none)
         }
     }
-}
-
-/// `x matrix`: x `[.., inputs]`, matrix `[inputs, outputs]`.
-fn product<const D: usize>(x: Tensor<D>, matrix: Tensor<2>) -> Tensor<D> {
-    #[cfg(all(feature = "cpu", target_arch = "wasm32"))]
-    let shape = {
-        let mut shape = x.dims();
-        shape[D - 1] = matrix.dims()[1];
-        shape
-    };
-    #[cfg(all(feature = "cpu", target_arch = "wasm32"))]
-    let x = match cpu::take(x) {
-        Ok(x) => return cpu::wrap(cpu::linear(&x, &cpu::values(&matrix), matrix.dims(), &shape)),
-        Err(x) => x,
-    };
-    module::linear(x, matrix, None)
 }
 
 /// The matrix `[outputs, inputs]` as it is read fastest: its numbers in the order of `[inputs, outputs]`.
@@ -328,6 +330,11 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<
         let norm = module::layer_norm(x.cast(FloatDType::F32), wide(weight), Some(wide(bias)), epsilon);
         return norm.cast(FloatDType::F16);
     }
+    #[cfg(feature = "cpu")]
+    if let (Some(x), Some(weight), Some(bias)) = (cpu::view(&x), cpu::view(&weight), cpu::view(&bias)) {
+        let parameters = [&weight.to_contiguous(), &bias.to_contiguous()];
+        return cpu::wrap(cpu::layer_norm(&x.to_contiguous(), parameters, epsilon, Activation::None));
+    }
     module::layer_norm(x, weight, Some(bias), epsilon)
 }
 
@@ -338,6 +345,11 @@ pub fn norm_gelu<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1
         Ok(x) => return gpu::wrap(gpu::layer_norm(x, gpu::values(weight), gpu::values(bias), epsilon, true)),
         Err(x) => x,
     };
+    #[cfg(feature = "cpu")]
+    if let (Some(x), Some(weight), Some(bias)) = (cpu::view(&x), cpu::view(&weight), cpu::view(&bias)) {
+        let parameters = [&weight.to_contiguous(), &bias.to_contiguous()];
+        return cpu::wrap(cpu::layer_norm(&x.to_contiguous(), parameters, epsilon, Activation::Gelu));
+    }
     finish(layer_norm(x, weight, bias, epsilon), None, None, Activation::Gelu)
 }
 
@@ -380,23 +392,23 @@ impl WindowAttention {
     /// softmax as they do in the reference; padded queries' results are left out.
     pub fn forward(&self, qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
         #[cfg(feature = "cpu")]
-        let (rel_h, rel_w) =
-            (by_query_and_key(self.rel_pos_h.clone(), self.rows), by_query_and_key(self.rel_pos_w.clone(), self.columns));
-        #[cfg(feature = "cpu")]
         let shape = {
             let [b, h, w, c] = qkv.dims();
             let (rows, columns, heads) = (self.rows, self.columns, self.heads);
             cpu::AttentionShape { image: [b, h, w, c / 3], rows, columns, heads }
         };
         #[cfg(all(feature = "cpu", feature = "train"))]
-        if tracked::is_tracked(&qkv) || tracked::is_tracked(&bias) || tracked::is_tracked(&rel_h) {
-            return tracked::window_attention(shape, qkv, bias, [rel_h, rel_w]);
+        if tracked::is_tracked(&qkv) || tracked::is_tracked(&bias) || tracked::is_tracked(&self.rel_pos_h) {
+            let pairs = |positions: &Tensor<2>, side| by_query_and_key(positions.clone(), side);
+            let rel = [pairs(&self.rel_pos_h, self.rows), pairs(&self.rel_pos_w, self.columns)];
+            return tracked::window_attention(shape, qkv, bias, rel);
         }
         #[cfg(feature = "cpu")]
         let qkv = match cpu::take(qkv) {
             Ok(qkv) => {
-                let (rel_h, rel_w) = (cpu::values(&rel_h), cpu::values(&rel_w));
-                return cpu::wrap(cpu::window_attention(shape, &qkv, &cpu::values(&bias), [&rel_h, &rel_w]));
+                let tables = [cpu::values(&self.rel_pos_h), cpu::values(&self.rel_pos_w)];
+                let positions = cpu::Positions::of_tables(tables.each_ref());
+                return cpu::wrap(cpu::window_attention(shape, &qkv, &cpu::values(&bias), &positions));
             }
             Err(qkv) => qkv,
         };

@@ -101,7 +101,26 @@ pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, ends: Ends<D>) -> Te
         Matrix::Dense(matrix) => matrix,
         Matrix::Packed(packed) => packed.unpacked(),
     };
-    finish(product(x, matrix), ends.bias, ends.residual, ends.activation)
+    #[cfg(feature = "cpu")]
+    if x.dims()[D - 1] == matrix.dims()[0] {
+        let ends =
+            cpu::TensorEnds { bias: ends.bias.clone(), residual: ends.residual.clone(), activation: ends.activation };
+        if let Some(y) = cpu::fused(&x, &matrix, &ends, cpu::linear) {
+            return y;
+        }
+        #[cfg(feature = "train")]
+        if tracked::is_tracked(&x) || tracked::is_tracked(&matrix) {
+            // The activation's gradient is its own, and so is that of a residual which every image of a batch gets.
+            let fits = |residual: &Tensor<D>| residual.dims()[0] == x.dims()[0];
+            let is_whole = ends.activation == Activation::None && ends.residual.as_ref().is_none_or(fits);
+            let (bias, residual) = (ends.bias.as_ref(), ends.residual.as_ref());
+            let (bias, residual) = if is_whole { (bias, residual) } else { (None, None) };
+            if let Some(y) = tracked::linear(&x, &matrix, bias, residual) {
+                return if is_whole { y } else { finish(y, ends.bias, ends.residual, ends.activation) };
+            }
+        }
+    }
+    finish(module::linear(x, matrix, None), ends.bias, ends.residual, ends.activation)
 }
 
 /// `activation(y + bias + residual)`.
@@ -128,22 +147,6 @@ pub fn finish<const D: usize>(
             bias_gelu(y, none)
         }
     }
-}
-
-/// `x matrix`: x `[.., inputs]`, matrix `[inputs, outputs]`.
-fn product<const D: usize>(x: Tensor<D>, matrix: Tensor<2>) -> Tensor<D> {
-    #[cfg(all(feature = "cpu", target_arch = "wasm32"))]
-    let shape = {
-        let mut shape = x.dims();
-        shape[D - 1] = matrix.dims()[1];
-        shape
-    };
-    #[cfg(all(feature = "cpu", target_arch = "wasm32"))]
-    let x = match cpu::take(x) {
-        Ok(x) => return cpu::wrap(cpu::linear(&x, &cpu::values(&matrix), matrix.dims(), &shape)),
-        Err(x) => x,
-    };
-    module::linear(x, matrix, None)
 }
 
 /// `gelu(x + bias)` with the exact (error function) GELU: x `[.., n]`, bias `[n]`.
@@ -182,6 +185,11 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<
         let norm = module::layer_norm(x.cast(FloatDType::F32), wide(weight), Some(wide(bias)), epsilon);
         return norm.cast(FloatDType::F16);
     }
+    #[cfg(feature = "cpu")]
+    if let (Some(x), Some(weight), Some(bias)) = (cpu::view(&x), cpu::view(&weight), cpu::view(&bias)) {
+        let parameters = [&weight.to_contiguous(), &bias.to_contiguous()];
+        return cpu::wrap(cpu::layer_norm(&x.to_contiguous(), parameters, epsilon, Activation::None));
+    }
     module::layer_norm(x, weight, Some(bias), epsilon)
 }
 
@@ -192,5 +200,10 @@ pub fn norm_gelu<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1
         Ok(x) => return gpu::wrap(gpu::layer_norm(x, gpu::values(weight), gpu::values(bias), epsilon, true)),
         Err(x) => x,
     };
+    #[cfg(feature = "cpu")]
+    if let (Some(x), Some(weight), Some(bias)) = (cpu::view(&x), cpu::view(&weight), cpu::view(&bias)) {
+        let parameters = [&weight.to_contiguous(), &bias.to_contiguous()];
+        return cpu::wrap(cpu::layer_norm(&x.to_contiguous(), parameters, epsilon, Activation::Gelu));
+    }
     finish(layer_norm(x, weight, bias, epsilon), None, None, Activation::Gelu)
 }

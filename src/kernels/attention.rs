@@ -49,25 +49,23 @@ impl WindowAttention {
     /// softmax as they do in the reference; padded queries' results are left out.
     pub fn forward(&self, qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
         #[cfg(feature = "cpu")]
-        let (rel_h, rel_w) = (
-            by_query_and_key(self.rel_pos_h.clone(), self.rows),
-            by_query_and_key(self.rel_pos_w.clone(), self.columns),
-        );
-        #[cfg(feature = "cpu")]
         let shape = {
             let [b, h, w, c] = qkv.dims();
             let (rows, columns, heads) = (self.rows, self.columns, self.heads);
             cpu::AttentionShape { image: [b, h, w, c / 3], rows, columns, heads }
         };
         #[cfg(all(feature = "cpu", feature = "train"))]
-        if tracked::is_tracked(&qkv) || tracked::is_tracked(&bias) || tracked::is_tracked(&rel_h) {
-            return tracked::window_attention(shape, qkv, bias, [rel_h, rel_w]);
+        if tracked::is_tracked(&qkv) || tracked::is_tracked(&bias) || tracked::is_tracked(&self.rel_pos_h) {
+            let pairs = |positions: &Tensor<2>, side| by_query_and_key(positions.clone(), side);
+            let rel = [pairs(&self.rel_pos_h, self.rows), pairs(&self.rel_pos_w, self.columns)];
+            return tracked::window_attention(shape, qkv, bias, rel);
         }
         #[cfg(feature = "cpu")]
         let qkv = match cpu::take(qkv) {
             Ok(qkv) => {
-                let (rel_h, rel_w) = (cpu::values(&rel_h), cpu::values(&rel_w));
-                return cpu::wrap(cpu::window_attention(shape, &qkv, &cpu::values(&bias), [&rel_h, &rel_w]));
+                let tables = [cpu::values(&self.rel_pos_h), cpu::values(&self.rel_pos_w)];
+                let positions = cpu::Positions::of_tables(tables.each_ref());
+                return cpu::wrap(cpu::window_attention(shape, &qkv, &cpu::values(&bias), &positions));
             }
             Err(qkv) => qkv,
         };

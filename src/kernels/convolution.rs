@@ -3,9 +3,11 @@
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, module};
 
+#[cfg(feature = "cpu")]
+use super::cpu;
 #[cfg(feature = "gpu")]
 use super::gpu;
-use super::{Activation, finish, permute, reshape};
+use super::{Activation, Ends, Matrix, finish, linear, permute, reshape};
 
 /// Cuts `[b, h, w, c]` into `size` x `size` patches: `[b, h / size, w / size, c * size * size]`, the last axis in the
 /// order of a convolution's weight, `[c, size, size]`. A convolution whose stride is its kernel is then a linear layer.
@@ -36,6 +38,14 @@ pub fn patch_embed(image: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, positio
         }
         Err(image) => image,
     };
+    #[cfg(feature = "cpu")]
+    {
+        let ends =
+            cpu::TensorEnds { bias: Some(bias.clone()), residual: positions.clone(), activation: Activation::None };
+        if let Some(x) = cpu::fused(&image, &matrix, &ends, |x, m, e| cpu::patch_embed(x, side, m, e)) {
+            return x;
+        }
+    }
     let x = module::linear(patches(image.permute([0, 2, 3, 1]), side), matrix, Some(bias));
     match positions {
         Some(positions) => x + positions,
@@ -57,9 +67,13 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
         }
         Err(x) => x,
     };
+    let weight = weight.permute([2, 3, 1, 0]).reshape([9 * c, n]);
+    #[cfg(feature = "cpu")]
+    if let Some(y) = cpu::fused(&x, &weight, &cpu::TensorEnds::default(), cpu::conv3x3) {
+        return y;
+    }
     let padded = x.pad([(1, 1), (1, 1), (0, 0)], PadMode::Constant(0.0));
     let shifts = (0..9).map(|i| padded.clone().slice([0..b, i / 3..i / 3 + h, i % 3..i % 3 + w, 0..c])).collect();
-    let weight = weight.permute([2, 3, 1, 0]).reshape([9 * c, n]);
     module::linear(Tensor::cat(shifts, 3), weight, None)
 }
 
@@ -81,6 +95,19 @@ pub fn double(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, activation: Acti
         Err(x) => x,
     };
     let weight = weight.permute([0, 2, 3, 1]).reshape([c, 4 * n]);
-    let y = module::linear(x, weight, None).reshape([b, h, w, 2, 2, n]);
+    let y = linear(x, Matrix::Dense(weight), Ends::default()).reshape([b, h, w, 2, 2, n]);
     finish(y.permute([0, 1, 3, 2, 4, 5]).reshape([b, 2 * h, 2 * w, n]), Some(bias), None, activation)
+}
+
+/// The weight of [`conv3x3`] as it is read fastest: the same numbers, in the order of the product's matrix.
+pub fn turned_kernel(weight: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    let weight = match gpu::take_as_it_lies(weight) {
+        // Turned at each call, as a matrix of its own.
+        Ok(weight) => return gpu::wrap(weight),
+        Err(weight) => weight,
+    };
+    let [n, c, rows, columns] = weight.dims();
+    let turned = weight.permute([2, 3, 1, 0]).reshape([rows * columns * c * n]);
+    turned.reshape([rows, columns, c, n]).permute([3, 2, 0, 1])
 }

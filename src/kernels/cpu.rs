@@ -4,20 +4,26 @@ use burn::tensor::{Shape, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use pulp::Arch;
 
-use super::math;
+use super::{Activation, math};
 
 mod attention;
+mod layers;
+mod linear;
 #[cfg(feature = "train")]
 mod norm;
-#[cfg(any(test, target_arch = "wasm32"))]
-mod panels;
+#[cfg(feature = "train")]
 mod product;
+mod sums;
+mod vector;
 
 #[cfg(feature = "train")]
 pub use attention::window_attention_gradients;
-pub use attention::{AttentionShape, window_attention};
+pub use attention::{AttentionShape, Positions, window_attention};
+pub use layers::{Ends, conv3x3, is_plane, layer_norm, linear, patch_embed};
 #[cfg(feature = "train")]
-pub use norm::{layer_norm, layer_norm_gradients};
+pub use layers::{product_of_transposed, transposed};
+#[cfg(feature = "train")]
+pub use norm::{layer_norm as layer_norm_with_moments, layer_norm_gradients};
 
 /// The tensor's `flex` primitive, f32 and in row-major order, or the tensor back if it is another device's or is tracked.
 #[allow(clippy::result_large_err)] // the error is the tensor itself, handed back
@@ -29,6 +35,44 @@ pub fn take<const D: usize>(x: Tensor<D>) -> Result<FlexTensor, Tensor<D>> {
         }
         _ => Err(x),
     }
+}
+
+/// The tensor's `flex` primitive as it lies in memory; none if it is another device's or is tracked, or is not f32.
+pub fn view<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
+    x.clone().try_into_primitive::<Flex>().ok().filter(|flex| flex.dtype() == burn::tensor::DType::F32)
+}
+
+/// What follows a product, of tensors: [`super::Ends`] without what comes before it.
+#[derive(Clone, Default)]
+pub struct TensorEnds<const D: usize> {
+    /// `[outputs]`.
+    pub bias: Option<Tensor<1>>,
+    /// Of the result's shape, or with 1 in place of its first axis.
+    pub residual: Option<Tensor<D>>,
+    /// Last of all.
+    pub activation: Activation,
+}
+
+/// `activation(x matrix + bias + residual)` by `layer`, which gets all of them as primitives; none where one of them is another
+/// device's, or is tracked, or does not fit to the others.
+pub fn fused<const D: usize>(
+    x: &Tensor<D>,
+    matrix: &Tensor<2>,
+    ends: &TensorEnds<D>,
+    layer: impl FnOnce(&FlexTensor, &FlexTensor, &Ends) -> FlexTensor,
+) -> Option<Tensor<D>> {
+    let matrix = view(matrix).filter(is_plane)?;
+    let flat = |x: FlexTensor| x.to_contiguous();
+    let bias = match &ends.bias {
+        Some(bias) => Some(view(bias).map(flat)?),
+        None => None,
+    };
+    let residual = match &ends.residual {
+        Some(residual) => Some(view(residual).map(flat)?),
+        None => None,
+    };
+    let ends = Ends { bias: bias.as_ref(), residual: residual.as_ref(), activation: ends.activation };
+    Some(wrap(layer(&view(x).map(flat)?, &matrix, &ends)))
 }
 
 /// What a kernel reads beside its first argument, which is on the same device.
@@ -60,14 +104,30 @@ fn for_chunks(values: &mut [f32], length: usize, work: impl Fn(usize, &mut [f32]
     values.chunks_mut(length).enumerate().for_each(|(i, chunk)| work(i, chunk));
 }
 
+/// Calls `work` with every number below `count`, on all cores.
+fn for_tasks(count: usize, work: impl Fn(usize) + Sync + Send) {
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        use rayon::prelude::*;
+        (0..count).into_par_iter().with_max_len(1).for_each(work);
+    }
+    #[cfg(target_arch = "wasm32")]
+    (0..count).for_each(work);
+}
+
 /// Rows that one core works on at a time.
 const ROWS: usize = 16;
 
-/// See [`super::linear`]; matrix `[inputs, outputs]`.
-#[cfg(target_arch = "wasm32")]
-pub fn linear(x: &FlexTensor, matrix: &FlexTensor, [inputs, outputs]: [usize; 2], shape: &[usize]) -> FlexTensor {
-    let (x, matrix): (&[f32], &[f32]) = (x.storage(), matrix.storage());
-    primitive(panels::product(x, matrix, [x.len() / inputs, outputs, inputs]), shape)
+impl Activation {
+    /// Of each value, in loops that become vectors of the instructions that the caller has.
+    #[inline(always)]
+    fn apply(self, values: &mut [f32]) {
+        match self {
+            Self::None => (),
+            Self::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
+            Self::Gelu => values.iter_mut().for_each(|x| *x = math::gelu(*x)),
+        }
+    }
 }
 
 /// See [`super::bias_gelu`].

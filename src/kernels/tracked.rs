@@ -72,6 +72,59 @@ fn plain(x: &Tracked) -> FlexTensor {
 }
 
 #[derive(Clone, Debug)]
+struct Linear {
+    /// Only where the matrix's gradient is asked for.
+    x: Option<FlexTensor>,
+    matrix: FlexTensor,
+}
+
+impl Gradient<4> for Linear {
+    fn gradients(&self, output: FlexTensor, [x, matrix, bias, residual]: [bool; 4]) -> [Option<FlexTensor>; 4] {
+        let outputs = self.matrix.layout().shape()[1];
+        let dx = x.then(|| cpu::linear(&output, &cpu::transposed(&self.matrix), &cpu::Ends::default()));
+        let dmatrix = self.x.as_ref().filter(|_| matrix).map(|x| cpu::product_of_transposed(x, &output));
+        let dbias = bias.then(|| cpu::column_sums(&output, outputs));
+        [dx, dmatrix, dbias, residual.then_some(output)]
+    }
+}
+
+/// `x matrix + bias + residual`; none where they are not all f32 on the CPU. See [`super::linear`].
+pub fn linear<const D: usize>(
+    x: &Tensor<D>,
+    matrix: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    residual: Option<&Tensor<D>>,
+) -> Option<Tensor<D>> {
+    let absent = || Tracked::new(cpu::primitive(Vec::new(), &[0]));
+    let inputs = [
+        known(x)?,
+        known(matrix)?,
+        bias.map_or_else(|| Some(absent()), known)?,
+        residual.map_or_else(|| Some(absent()), known)?,
+    ];
+    let flat = plain(&inputs[0]);
+    let matrix = match inputs[1].primitive() {
+        matrix if cpu::is_plane(matrix) => matrix.clone(),
+        matrix => matrix.to_contiguous(),
+    };
+    let [bias, residual] = [(bias.is_some(), &inputs[2]), (residual.is_some(), &inputs[3])]
+        .map(|(is_there, input)| is_there.then(|| plain(input)));
+    let ends = cpu::Ends { bias: bias.as_ref(), residual: residual.as_ref(), ..Default::default() };
+    let output = cpu::linear(&flat, &matrix, &ends);
+    let x = inputs[1].is_tracked().then_some(flat);
+    Some(record(inputs, output, Linear { x, matrix }))
+}
+
+/// The tensor as a node, if it is f32 on the CPU.
+fn known<const D: usize>(x: &Tensor<D>) -> Option<Tracked> {
+    let found = match x.clone().try_into_primitive::<Autodiff<Flex>>() {
+        Ok(tracked) => tracked,
+        Err(_) => Tracked::new(cpu::view(x)?),
+    };
+    (found.primitive().dtype() == burn::tensor::DType::F32).then_some(found)
+}
+
+#[derive(Clone, Debug)]
 struct BiasGelu {
     x: FlexTensor,
     bias: FlexTensor,
@@ -115,7 +168,7 @@ impl Gradient<3> for LayerNorm {
 pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
     let inputs = [node(x), node(weight), node(bias)];
     let [x, weight, bias] = inputs.each_ref().map(plain);
-    let normalized = cpu::layer_norm(&x, &weight, &bias, epsilon);
+    let normalized = cpu::layer_norm_with_moments(&x, &weight, &bias, epsilon);
     record(inputs, normalized.output, LayerNorm { x, weight, moments: normalized.moments })
 }
 
@@ -150,6 +203,6 @@ pub fn window_attention(
 ) -> Tensor<4> {
     let inputs = [node(qkv), node(bias), node(rel_h), node(rel_w)];
     let [qkv, bias, rel_h, rel_w] = inputs.each_ref().map(plain);
-    let output = cpu::window_attention(shape, &qkv, &bias, [&rel_h, &rel_w]);
+    let output = cpu::window_attention(shape, &qkv, &bias, &cpu::Positions::of_pairs([&rel_h, &rel_w]));
     record(inputs, output, WindowAttention { shape, qkv, bias, rel_h, rel_w })
 }

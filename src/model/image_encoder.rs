@@ -8,7 +8,7 @@ use super::Parameters;
 use super::common::{Activation, LayerNorm, Linear, MlpBlock};
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
-use crate::kernels::convolution::{conv3x3, patch_embed};
+use crate::kernels::convolution::{conv3x3, patch_embed, turned_kernel};
 use crate::kernels::{Ends, Matrix, WindowAttention, linear, permute, resample, reshape};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
@@ -202,7 +202,7 @@ impl Neck {
         Ok(Self {
             conv1: from.take("image_encoder.neck.0.weight", [out, dim, 1, 1])?,
             norm1: LayerNorm::load(from, "image_encoder.neck.1", out, NORM_EPS)?,
-            conv2: from.take("image_encoder.neck.2.weight", [out, out, 3, 3])?,
+            conv2: Param::from_tensor(turned_kernel(from.take("image_encoder.neck.2.weight", [out, out, 3, 3])?.val())),
             norm2: LayerNorm::load(from, "image_encoder.neck.3", out, NORM_EPS)?,
         })
     }

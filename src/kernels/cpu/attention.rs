@@ -1,16 +1,18 @@
-//! Window attention with relative positions: one head of one window at a time, scores of 64 queries at once.
+//! Window attention with relative positions: some queries of one head of one window at a time.
 
 use burn_flex::FlexTensor;
 use pulp::Arch;
 
 use super::super::math;
-use super::product::product;
-use super::{for_chunks, primitive};
+use super::linear::{Packed, Shared, threads};
+use super::{for_tasks, primitive};
 
 #[cfg(feature = "train")]
 mod gradients;
+mod positions;
 #[cfg(feature = "train")]
 pub use gradients::window_attention_gradients;
+pub use positions::Positions;
 
 /// Sizes of a [`super::super::WindowAttention`] and of its input.
 #[derive(Debug, Clone, Copy)]
@@ -30,16 +32,23 @@ pub fn window_attention(
     shape: AttentionShape,
     qkv: &FlexTensor,
     bias: &FlexTensor,
-    [rel_h, rel_w]: [&FlexTensor; 2],
+    positions: &Positions,
 ) -> FlexTensor {
-    let task = Task::new(shape, qkv, bias, [rel_h, rel_w]);
+    let task = Task::new(shape, qkv, bias);
     let ([b, h, w, c], heads) = (shape.image, shape.heads);
-    let tokens = task.rows * task.columns;
-    let mut attended = vec![0.0f32; b * task.down * task.across * heads * tokens * task.dim];
-    for_chunks(&mut attended, tokens * task.dim, |i, out| task.one_head(i / heads, i % heads, out));
-    let mut joined = vec![0.0f32; b * h * w * c];
-    for_chunks(&mut joined, w * c, |i, line| task.join(&attended, i / h, i % h, line));
-    primitive(joined, &shape.image)
+    let all = b * task.down * task.across * heads;
+    let packed = positions.packed();
+    let mut out = Vec::with_capacity(b * h * w * c);
+    let to = Shared::new(&mut out);
+    // Few heads and windows are cut into runs of queries, so that every core has work.
+    let runs = (4 * threads()).div_ceil(all.max(1)).min(task.rows * task.columns / QUERIES).max(1);
+    for_tasks(all * runs, |i| {
+        let (i, run) = (i / runs, i % runs);
+        task.one_head([i / heads, i % heads], [run, runs], &packed, &to);
+    });
+    // SAFETY: each token lies in one window, whose heads' runs have written all of its channels.
+    unsafe { out.set_len(b * h * w * c) };
+    primitive(out, &shape.image)
 }
 
 /// Queries whose scores exist at once.
@@ -50,15 +59,10 @@ struct Task<'a> {
     qkv: &'a [f32],
     /// `[3 c]`.
     bias: &'a [f32],
-    /// `[rows, rows, dim]`.
-    rel_h: &'a [f32],
-    /// `[columns, columns, dim]`.
-    rel_w: &'a [f32],
     /// Height, width, channels.
     image: [usize; 3],
     rows: usize,
     columns: usize,
-    heads: usize,
     dim: usize,
     /// Windows in a column of the image.
     down: usize,
@@ -67,26 +71,11 @@ struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    fn new(
-        shape: AttentionShape,
-        qkv: &'a FlexTensor,
-        bias: &'a FlexTensor,
-        [rel_h, rel_w]: [&'a FlexTensor; 2],
-    ) -> Self {
-        let ([_, h, w, c], rows, columns, heads) = (shape.image, shape.rows, shape.columns, shape.heads);
-        Self {
-            qkv: qkv.storage(),
-            bias: bias.storage(),
-            rel_h: rel_h.storage(),
-            rel_w: rel_w.storage(),
-            image: [h, w, c],
-            rows,
-            columns,
-            heads,
-            dim: c / heads,
-            down: h.div_ceil(rows),
-            across: w.div_ceil(columns),
-        }
+    fn new(shape: AttentionShape, qkv: &'a FlexTensor, bias: &'a FlexTensor) -> Self {
+        let ([_, h, w, c], rows, columns) = (shape.image, shape.rows, shape.columns);
+        let (down, across) = (h.div_ceil(rows), w.div_ceil(columns));
+        let (qkv, bias) = (qkv.storage(), bias.storage());
+        Self { qkv, bias, image: [h, w, c], rows, columns, dim: c / shape.heads, down, across }
     }
 
     /// The part of window `window` that lies in the image: batch index, first row and column, rows and columns there.
@@ -97,71 +86,47 @@ impl<'a> Task<'a> {
         (window / (self.down * self.across), [top, left], [self.rows.min(h - top), self.columns.min(w - left)])
     }
 
-    /// Attention of one head in one window, into `out` `[tokens, dim]`. Rows of queries outside the image stay zero.
-    fn one_head(&self, window: usize, head: usize, out: &mut [f32]) {
+    /// Attention of one head in one window, for run `run` of `runs` of its queries, into the result, `[b, h, w, c]`.
+    fn one_head(&self, [window, head]: [usize; 2], [run, runs]: [usize; 2], positions: &Packed, to: &Shared) {
         let (rows, columns, dim, tokens) = (self.rows, self.columns, self.dim, self.rows * self.columns);
-        let [q, k, v] = self.gather(window, head);
-        let (_, _, [inside_rows, inside_columns]) = self.place(window);
+        let (batch, [top, left], [inside_rows, inside_columns]) = self.place(window);
         let inside = inside_rows * inside_columns;
+        let (from, end) = (run * inside / runs, (run + 1) * inside / runs);
+        let [mut q, k, v] = self.gather(window, head);
+        let relative = positions.times(&q[from * dim..end * dim]);
         let scale = (dim as f32).powf(-0.5);
-
-        let [by_row, by_column] = self.relative(&q, [inside_rows, inside_columns]);
-        let mut scores = vec![0.0f32; QUERIES.min(inside) * tokens];
-        let mut values = vec![0.0f32; QUERIES.min(inside) * dim];
-        for first in (0..inside).step_by(QUERIES) {
-            let count = QUERIES.min(inside - first);
-            let scores = &mut scores[..count * tokens];
-            product([count, tokens, dim], scores, tokens, (&q[first * dim..], dim, 1), (&k, 1, dim), [0.0, scale]);
-            let by_row = by_row[first * rows..].chunks_exact(rows);
-            let by_column = by_column[first * columns..].chunks_exact(columns);
+        q[from * dim..end * dim].iter_mut().for_each(|x| *x *= scale);
+        let k = Packed::new(&k, [1, dim], [dim, tokens]);
+        let v = Packed::new(&v, [dim, 1], [tokens, dim]);
+        let width = 2 * (rows + columns) - 2;
+        let mut scores = Vec::new();
+        let mut values = Vec::new();
+        for first in (from..end).step_by(QUERIES) {
+            let count = QUERIES.min(end - first);
+            k.times_into(&q[first * dim..(first + count) * dim], &mut scores);
+            let relative = &relative[(first - from) * width..];
             let sums = Arch::new().dispatch(|| {
                 let mut sums = [0.0f32; QUERIES];
-                for (((line, row), column), sum) in
-                    scores.chunks_exact_mut(tokens).zip(by_row).zip(by_column).zip(&mut sums)
-                {
-                    *sum = softmax(line, row, column);
+                let lines = scores.chunks_exact_mut(tokens).zip(relative.chunks_exact(width));
+                for (i, ((line, relative), sum)) in lines.zip(&mut sums).enumerate() {
+                    let (row, column) = ((first + i) / inside_columns, (first + i) % inside_columns);
+                    let (by_row, by_column) = relative.split_at(2 * rows - 1);
+                    *sum =
+                        softmax(line, &by_row[rows - 1 - row..][..rows], &by_column[columns - 1 - column..][..columns]);
                 }
                 sums
             });
-            product([count, dim, tokens], &mut values, dim, (scores, tokens, 1), (&v, dim, 1), [0.0, 1.0]);
-            for (i, (value, sum)) in values.chunks_exact(dim).zip(sums).take(count).enumerate() {
-                let query = first + i;
-                let token = query / inside_columns * columns + query % inside_columns;
-                for (out, v) in out[token * dim..][..dim].iter_mut().zip(value) {
-                    *out = v / sum;
-                }
+            v.times_into(&scores, &mut values);
+            for (i, (value, sum)) in values.chunks_exact_mut(dim).zip(sums).enumerate() {
+                let (row, column) = ((first + i) / inside_columns, (first + i) % inside_columns);
+                let scale = 1.0 / sum;
+                value.iter_mut().for_each(|v| *v *= scale);
+                let [h, w, c] = self.image;
+                let token = (batch * h + top + row) * w + left + column;
+                // SAFETY: the token is in the image, and only this task writes this head's channels of it.
+                unsafe { to.write(token * c + head * dim, value) };
             }
         }
-    }
-
-    /// `rel_h[q, row of k]`, `[inside, rows]`, and `rel_w[q, column of k]`, `[inside, columns]`, of the queries inside, with the
-    /// unscaled q.
-    fn relative(&self, q: &[f32], [inside_rows, inside_columns]: [usize; 2]) -> [Vec<f32>; 2] {
-        let (rows, columns, dim) = (self.rows, self.columns, self.dim);
-        let inside = inside_rows * inside_columns;
-        let mut by_row = vec![0.0f32; inside * rows];
-        for r in 0..inside_rows {
-            let (first, positions) = (r * inside_columns, &self.rel_h[r * rows * dim..][..rows * dim]);
-            let queries = &q[first * dim..][..inside_columns * dim];
-            let out = &mut by_row[first * rows..][..inside_columns * rows];
-            product([inside_columns, rows, dim], out, rows, (queries, dim, 1), (positions, 1, dim), [0.0, 1.0]);
-        }
-        let mut by_column = vec![0.0f32; inside * columns];
-        for col in 0..inside_columns {
-            let positions = &self.rel_w[col * columns * dim..][..columns * dim];
-            let queries = &q[col * dim..];
-            let out = &mut by_column[col * columns..];
-            let step = inside_columns;
-            product(
-                [inside_rows, columns, dim],
-                out,
-                step * columns,
-                (queries, step * dim, 1),
-                (positions, 1, dim),
-                [0.0, 1.0],
-            );
-        }
-        [by_row, by_column]
     }
 
     /// q of the tokens inside the image `[inside, dim]`, and k and v of all tokens of the window `[tokens, dim]`, of one
@@ -186,19 +151,6 @@ impl<'a> Task<'a> {
             v.extend(part(2));
         }
         [q, k, v]
-    }
-
-    /// Row `y` of image `batch` of the result, `[w, c]`, from `attended` `[windows, heads, tokens, dim]`.
-    fn join(&self, attended: &[f32], batch: usize, y: usize, line: &mut [f32]) {
-        let (rows, columns, dim) = (self.rows, self.columns, self.dim);
-        for (x, pixel) in line.chunks_exact_mut(self.heads * dim).enumerate() {
-            let window = (batch * self.down + y / rows) * self.across + x / columns;
-            let token = y % rows * columns + x % columns;
-            for (head, out) in pixel.chunks_exact_mut(dim).enumerate() {
-                let from = ((window * self.heads + head) * rows * columns + token) * dim;
-                out.copy_from_slice(&attended[from..from + dim]);
-            }
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 use burn_flex::FlexTensor;
 use pulp::Arch;
 
+use super::sums::{sum, sum_product};
 use super::{ROWS, for_chunks, primitive};
 
 /// A layer norm's result and what its gradient needs again.
@@ -104,34 +105,4 @@ pub fn layer_norm_gradients(
         [primitive(total[..width].to_vec(), &[width]), primitive(total[width..].to_vec(), &[width])]
     });
     (primitive(dx, &shape), parameters)
-}
-
-/// The sum of `f` over a row, in 16 lanes.
-#[inline(always)]
-fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    const LANES: usize = 16;
-    let mut lanes = [0.0f32; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let rest: f32 = chunks.remainder().iter().map(|x| f(*x)).sum();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(*x);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
-}
-
-/// The sum of `a * (b - shift)`, in 16 lanes.
-#[inline(always)]
-fn sum_product(a: &[f32], b: &[f32], shift: f32) -> f32 {
-    const LANES: usize = 16;
-    let mut lanes = [0.0f32; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * (b - shift)).sum();
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * (b - shift);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
 }

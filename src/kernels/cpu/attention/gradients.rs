@@ -21,7 +21,7 @@ pub fn window_attention_gradients(
     gradient: &FlexTensor,
     positions: bool,
 ) -> (FlexTensor, FlexTensor, Option<[FlexTensor; 2]>) {
-    let task = Task::new(shape, qkv, bias, rel);
+    let task = Gradients::new(shape, qkv, bias, rel);
     let gradient: &[f32] = gradient.storage();
     let ([b, h, w, c], heads, dim) = (shape.image, shape.heads, task.dim);
     let sizes = Sizes::new(&task, positions);
@@ -80,7 +80,60 @@ fn add(sums: &mut [f32], values: &[f32]) {
     }
 }
 
-impl Task<'_> {
+/// The task with its relative positions by query and key.
+struct Gradients<'a> {
+    task: Task<'a>,
+    /// `[rows, rows, dim]`.
+    rel_h: &'a [f32],
+    /// `[columns, columns, dim]`.
+    rel_w: &'a [f32],
+    heads: usize,
+}
+
+impl<'a> std::ops::Deref for Gradients<'a> {
+    type Target = Task<'a>;
+
+    fn deref(&self) -> &Task<'a> {
+        &self.task
+    }
+}
+
+impl<'a> Gradients<'a> {
+    fn new(shape: AttentionShape, qkv: &'a FlexTensor, bias: &'a FlexTensor, rel: [&'a FlexTensor; 2]) -> Self {
+        let [rel_h, rel_w] = rel.map(FlexTensor::storage);
+        Self { task: Task::new(shape, qkv, bias), rel_h, rel_w, heads: shape.heads }
+    }
+
+    /// `rel_h[q, row of k]`, `[inside, rows]`, and `rel_w[q, column of k]`, `[inside, columns]`, of the queries inside, with the
+    /// unscaled q.
+    fn relative(&self, q: &[f32], [inside_rows, inside_columns]: [usize; 2]) -> [Vec<f32>; 2] {
+        let (rows, columns, dim) = (self.rows, self.columns, self.dim);
+        let inside = inside_rows * inside_columns;
+        let mut by_row = vec![0.0f32; inside * rows];
+        for r in 0..inside_rows {
+            let (first, positions) = (r * inside_columns, &self.rel_h[r * rows * dim..][..rows * dim]);
+            let queries = &q[first * dim..][..inside_columns * dim];
+            let out = &mut by_row[first * rows..][..inside_columns * rows];
+            product([inside_columns, rows, dim], out, rows, (queries, dim, 1), (positions, 1, dim), [0.0, 1.0]);
+        }
+        let mut by_column = vec![0.0f32; inside * columns];
+        for col in 0..inside_columns {
+            let positions = &self.rel_w[col * columns * dim..][..columns * dim];
+            let queries = &q[col * dim..];
+            let out = &mut by_column[col * columns..];
+            let step = inside_columns;
+            product(
+                [inside_rows, columns, dim],
+                out,
+                step * columns,
+                (queries, step * dim, 1),
+                (positions, 1, dim),
+                [0.0, 1.0],
+            );
+        }
+        [by_row, by_column]
+    }
+
     /// Gradients of one head in one window, into `out` as [`Sizes`] lays them out.
     fn head_gradients(&self, window: usize, head: usize, gradient: &[f32], sizes: Sizes, out: &mut [f32]) {
         let (rows, columns, dim, tokens) = (self.rows, self.columns, self.dim, self.rows * self.columns);

@@ -1,0 +1,183 @@
+//! Layers of the network as one [`Product`] each, and layer norm in one pass.
+
+use burn_flex::FlexTensor;
+use pulp::Arch;
+
+use super::super::Activation;
+use super::linear::{Plane, Product, Rows};
+use super::{ROWS, for_chunks, primitive};
+
+/// What follows a product: `activation(product + bias + residual)`.
+#[derive(Default)]
+pub struct Ends<'a> {
+    /// One number for each column.
+    pub bias: Option<&'a FlexTensor>,
+    /// Of the result's shape, or one batch of it, which is then added to every batch.
+    pub residual: Option<&'a FlexTensor>,
+    /// Last of all.
+    pub activation: Activation,
+}
+
+impl<'a> Ends<'a> {
+    fn product<L: Rows>(&self, left: L, matrix: &'a FlexTensor, rows: usize) -> Product<'a, L> {
+        let (right, strides, [inputs, outputs]) = plane(matrix);
+        Product {
+            left,
+            right,
+            strides,
+            sides: [rows, outputs, inputs],
+            bias: self.bias.map(FlexTensor::storage),
+            residual: self.residual.map(FlexTensor::storage),
+            activation: self.activation,
+        }
+    }
+}
+
+/// Values of a matrix that may be transposed, its strides and its sides.
+fn plane(matrix: &FlexTensor) -> (&[f32], [usize; 2], [usize; 2]) {
+    let layout = matrix.layout();
+    let (shape, strides) = (layout.shape(), layout.strides());
+    let values: &[f32] = matrix.storage();
+    (&values[layout.start_offset()..], [strides[0] as usize, strides[1] as usize], [shape[0], shape[1]])
+}
+
+/// Whether `matrix` can be read as it lies, row by row or column by column.
+pub fn is_plane(matrix: &FlexTensor) -> bool {
+    let layout = matrix.layout();
+    let (shape, strides) = (layout.shape(), layout.strides());
+    let ordered = |inner: usize, outer: usize| {
+        strides[inner] == 1 && usize::try_from(strides[outer]).is_ok_and(|stride| stride >= shape[inner])
+    };
+    shape.len() == 2 && shape[0] > 0 && shape[1] > 0 && (ordered(1, 0) || ordered(0, 1))
+}
+
+/// `activation(x matrix + bias + residual)`: x `[.., inputs]`, row-major; matrix `[inputs, outputs]` as [`is_plane`] asks.
+pub fn linear(x: &FlexTensor, matrix: &FlexTensor, ends: &Ends) -> FlexTensor {
+    let mut shape = x.layout().shape().to_vec();
+    let [inputs, outputs] = plane(matrix).2;
+    let rows = x.layout().num_elements() / inputs;
+    let left = Plane { values: x.storage(), inputs };
+    let out = ends.product(left, matrix, rows).compute();
+    shape.pop();
+    shape.push(outputs);
+    primitive(out, &shape)
+}
+
+/// The same numbers as a matrix of swapped sides.
+#[cfg(feature = "train")]
+pub fn transposed(matrix: &FlexTensor) -> FlexTensor {
+    FlexTensor::from_arc(matrix.data_arc(), matrix.layout().transpose(0, 1), matrix.dtype())
+}
+
+/// `left^T right` of row-major `[.., m]` and `[.., n]` with as many rows: `[m, n]`.
+#[cfg(feature = "train")]
+pub fn product_of_transposed(left: &FlexTensor, right: &FlexTensor) -> FlexTensor {
+    let flat = |x: &FlexTensor| {
+        let columns = x.layout().shape().last().copied().unwrap_or(1);
+        x.reshape([x.layout().num_elements() / columns.max(1), columns].into())
+    };
+    linear(&transposed(&flat(left)).to_contiguous(), &flat(right), &Ends::default())
+}
+
+/// A 3x3 convolution with zero padding: x `[b, h, w, c]`, matrix `[9 c, n]` in the order of row, column and channel of the
+/// kernel; `[b, h, w, n]`.
+pub fn conv3x3(x: &FlexTensor, matrix: &FlexTensor, ends: &Ends) -> FlexTensor {
+    let shape = x.layout().shape();
+    let (b, sides @ [h, w, c]) = (shape[0], [shape[1], shape[2], shape[3]]);
+    let outside = vec![0.0f32; c];
+    let left = Neighbours { values: x.storage(), sides, outside: &outside };
+    let out = ends.product(left, matrix, b * h * w).compute();
+    primitive(out, &[b, h, w, plane(matrix).2[1]])
+}
+
+/// The nine neighbours of each pixel, side by side.
+struct Neighbours<'a> {
+    /// `[b, h, w, c]`.
+    values: &'a [f32],
+    /// `h`, `w` and `c`.
+    sides: [usize; 3],
+    /// `c` zeros.
+    outside: &'a [f32],
+}
+
+impl Rows for Neighbours<'_> {
+    fn run(&self) -> usize {
+        self.sides[2]
+    }
+
+    #[inline(always)]
+    fn part(&self, row: usize, from: usize, length: usize) -> &[f32] {
+        let [h, w, c] = self.sides;
+        let (y, x) = (row / w % h, row % w);
+        let (shift, channel) = (from / c, from % c);
+        // One further than the pixel itself, so that nothing is negative.
+        let (down, right) = (y + shift / 3, x + shift % 3);
+        if (1..=h).contains(&down) && (1..=w).contains(&right) {
+            let pixel = row + (shift / 3) * w + shift % 3 - w - 1;
+            &self.values[pixel * c + channel..][..length]
+        } else {
+            &self.outside[channel..][..length]
+        }
+    }
+}
+
+/// A convolution whose stride is its kernel: image `[b, bands, h, w]`, matrix `[bands side side, n]`;
+/// `[b, h / side, w / side, n]`.
+pub fn patch_embed(image: &FlexTensor, side: usize, matrix: &FlexTensor, ends: &Ends) -> FlexTensor {
+    let shape = image.layout().shape();
+    let (b, sides @ [_, h, w]) = (shape[0], [shape[1], shape[2], shape[3]]);
+    let left = Patches { values: image.storage(), sides, side };
+    let (down, across) = (h / side, w / side);
+    let out = ends.product(left, matrix, b * down * across).compute();
+    primitive(out, &[b, down, across, plane(matrix).2[1]])
+}
+
+/// The pixels of each patch, band by band.
+struct Patches<'a> {
+    /// `[b, bands, h, w]`.
+    values: &'a [f32],
+    /// `bands`, `h` and `w`.
+    sides: [usize; 3],
+    /// Of a patch.
+    side: usize,
+}
+
+impl Rows for Patches<'_> {
+    fn run(&self) -> usize {
+        self.side
+    }
+
+    #[inline(always)]
+    fn part(&self, row: usize, from: usize, length: usize) -> &[f32] {
+        let ([bands, h, w], side) = (self.sides, self.side);
+        let (down, across) = (h / side, w / side);
+        let (batch, y, x) = (row / (down * across), row / across % down, row % across);
+        let (band, line, column) = (from / (side * side), from / side % side, from % side);
+        let at = ((batch * bands + band) * h + y * side + line) * w + x * side + column;
+        &self.values[at..][..length]
+    }
+}
+
+/// Layer norm over the last axis, without what its gradient needs; `then` of each value.
+pub fn layer_norm(x: &FlexTensor, [weight, bias]: [&FlexTensor; 2], epsilon: f64, then: Activation) -> FlexTensor {
+    let (weight, bias): (&[f32], &[f32]) = (weight.storage(), bias.storage());
+    let width = weight.len();
+    let shape = x.layout().shape().to_vec();
+    let x = &x.storage::<f32>()[..x.layout().num_elements()];
+    let mut output = vec![0.0f32; x.len()];
+    for_chunks(&mut output, ROWS * width, |i, out| {
+        let x = &x[i * ROWS * width..][..out.len()];
+        Arch::new().dispatch(|| {
+            for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                let mean = super::sums::sum(x, |x| x) / width as f32;
+                let variance = super::sums::sum(x, |x| (x - mean) * (x - mean)) / width as f32;
+                let scale = 1.0 / (variance + epsilon as f32).sqrt();
+                for (((out, x), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+                    *out = (x - mean) * scale * w + b;
+                }
+                then.apply(out);
+            }
+        });
+    });
+    primitive(output, &shape)
+}

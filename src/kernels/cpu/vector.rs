@@ -1,0 +1,180 @@
+//! Vectors of f32 as the machine has them, for loops that must keep sums in registers; compilers are left to find the others.
+
+/// A register of f32.
+///
+/// # Safety
+/// Methods need the instructions that the type is named after; pointers need [`Vector::LANES`] values behind them.
+pub trait Vector: Copy {
+    /// Values in it.
+    const LANES: usize;
+
+    /// The same value in every lane.
+    unsafe fn splat(value: f32) -> Self;
+    /// The values at `from`, of any alignment.
+    unsafe fn load(from: *const f32) -> Self;
+    /// Writes to `to`, of any alignment.
+    unsafe fn store(self, to: *mut f32);
+    /// `self + a * b`, rounded once where the machine does.
+    unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// Asks for the cache line at `from`, which may be any address.
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const f32) {}
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Vector;
+    use std::arch::x86_64::*;
+
+    /// AVX-512F.
+    impl Vector for __m512 {
+        const LANES: usize = 16;
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: the caller has AVX-512F.
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller has AVX-512F and 16 values at `from`.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller has AVX-512F and room for 16 values at `to`.
+            unsafe { _mm512_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            // SAFETY: the caller has AVX-512F.
+            unsafe { _mm512_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(from: *const f32) {
+            // SAFETY: a prefetch of any address is allowed; it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+        }
+    }
+
+    /// AVX2 and FMA.
+    impl Vector for __m256 {
+        const LANES: usize = 8;
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: the caller has AVX.
+            unsafe { _mm256_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller has AVX and 8 values at `from`.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller has AVX and room for 8 values at `to`.
+            unsafe { _mm256_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            // SAFETY: the caller has FMA.
+            unsafe { _mm256_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(from: *const f32) {
+            // SAFETY: a prefetch of any address is allowed; it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::Vector;
+    use std::arch::aarch64::*;
+
+    /// NEON, which every such processor has.
+    impl Vector for float32x4_t {
+        const LANES: usize = 4;
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: NEON is part of the architecture.
+            unsafe { vdupq_n_f32(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller has 4 values at `from`.
+            unsafe { vld1q_f32(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller has room for 4 values at `to`.
+            unsafe { vst1q_f32(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            // SAFETY: NEON is part of the architecture.
+            unsafe { vfmaq_f32(self, a, b) }
+        }
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+mod wasm {
+    use super::Vector;
+    use std::arch::wasm32::*;
+
+    /// simd128; with the feature `relaxed-simd` also the relaxed product and sum, which most machines round once.
+    impl Vector for v128 {
+        const LANES: usize = 4;
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            f32x4_splat(value)
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller has 4 values at `from`.
+            unsafe { v128_load(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller has room for 4 values at `to`.
+            unsafe { v128_store(to.cast(), self) }
+        }
+        #[cfg(not(feature = "relaxed-simd"))]
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            f32x4_add(self, f32x4_mul(a, b))
+        }
+        #[cfg(feature = "relaxed-simd")]
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            f32x4_relaxed_madd(a, b, self)
+        }
+    }
+}
+
+/// Four values in plain code, for machines without any of the above.
+#[derive(Clone, Copy)]
+pub struct Plain([f32; 4]);
+
+impl Vector for Plain {
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 4])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller has 4 values at `from`.
+        Self(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller has room for 4 values at `to`.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
+    }
+}

@@ -7,6 +7,8 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use pulp::Arch;
+
 use super::super::Activation;
 use super::for_tasks;
 
@@ -97,7 +99,9 @@ impl<L: Rows> Product<'_, L> {
                     let inputs = from..(from + depth).min(k);
                     let panel = &mut panel[..inputs.len() * width];
                     let columns = first..(first + width).min(n);
-                    pack(self.right, self.strides, inputs.clone(), columns.clone(), width, panel);
+                    Arch::new().dispatch(|| {
+                        pack(self.right, self.strides, inputs.clone(), columns.clone(), width, panel);
+                    });
                     let next = if inputs.end < k { [inputs.end, first] } else { [0, first + width] };
                     let block =
                         Block { of: self, left: &self.left, rows: rows.clone(), columns, inputs, panel, next, to: &to };
@@ -112,7 +116,18 @@ impl<L: Rows> Product<'_, L> {
     }
 }
 
+/// The first `W` values of every run of `row` values.
+#[inline(always)]
+fn copy_lines<const W: usize>(panel: &mut [f32], from: &[f32], row: usize) {
+    for (line, from) in panel.as_chunks_mut::<W>().0.iter_mut().zip(from.chunks(row)) {
+        if let Some(from) = from.first_chunk::<W>() {
+            *line = *from;
+        }
+    }
+}
+
 /// Lines of `width` columns, one for each input; those beyond the matrix are zero.
+#[inline(always)]
 fn pack(
     right: &[f32],
     [row, column]: [usize; 2],
@@ -125,12 +140,19 @@ fn pack(
         panel.fill(0.0);
     }
     if column == 1 {
-        for (line, input) in panel.chunks_exact_mut(width).zip(inputs) {
-            let from = &right[input * row + columns.start..][..columns.len()];
-            // A length that compilers know is no call.
-            match from.as_chunks::<16>() {
-                (chunks, []) => line.as_chunks_mut::<16>().0.iter_mut().zip(chunks).for_each(|(to, from)| *to = *from),
-                _ => line[..from.len()].copy_from_slice(from),
+        let from = &right[inputs.start * row + columns.start..];
+        // Of a width that compilers know, a line is a few vectors; of any other it is a call.
+        match (columns.len() == width, width) {
+            (true, 48) => copy_lines::<48>(panel, from, row),
+            (true, 32) => copy_lines::<32>(panel, from, row),
+            (true, 24) => copy_lines::<24>(panel, from, row),
+            (true, 16) => copy_lines::<16>(panel, from, row),
+            (true, 12) => copy_lines::<12>(panel, from, row),
+            (true, 8) => copy_lines::<8>(panel, from, row),
+            _ => {
+                for (line, from) in panel.chunks_exact_mut(width).zip(from.chunks(row)) {
+                    line[..columns.len()].copy_from_slice(&from[..columns.len()]);
+                }
             }
         }
         return;
@@ -188,23 +210,41 @@ impl<L: Rows> Block<'_, L> {
         let [_, n, k] = of.sides;
         let at = row * n + self.columns.start;
         let sums = &mut sums[..self.columns.len()];
-        let to = self.to.0.wrapping_add(at);
+        let is_last = self.inputs.end == k;
+        let bias = of.bias.filter(|_| is_last).map(|bias| &bias[self.columns.clone()]);
+        let residual = of.residual.filter(|_| is_last).map(|residual| &residual[at % residual.len()..][..sums.len()]);
+        // Whole vectors by themselves: a loop over all would become a call for each of the few.
+        let (chunks, rest) = sums.as_chunks_mut::<16>();
+        let whole = 16 * chunks.len();
+        for (i, sums) in chunks.iter_mut().enumerate() {
+            // SAFETY: as the caller promises.
+            unsafe { self.finish_some(at + 16 * i, sums, bias.map(|b| &b[16 * i..]), residual.map(|r| &r[16 * i..])) };
+        }
+        // SAFETY: as the caller promises.
+        unsafe { self.finish_some(at + whole, rest, bias.map(|b| &b[whole..]), residual.map(|r| &r[whole..])) };
+    }
+
+    /// [`Block::finish`] of some columns, which lie at `at`.
+    ///
+    /// # Safety
+    /// As [`Block::finish`].
+    #[inline(always)]
+    unsafe fn finish_some(&self, at: usize, sums: &mut [f32], bias: Option<&[f32]>, residual: Option<&[f32]>) {
         if self.inputs.start > 0 {
-            // SAFETY: the row and these columns are in the result, written for the inputs before, and the caller's alone.
-            let earlier = unsafe { std::slice::from_raw_parts(to, sums.len()) };
+            // SAFETY: these columns are in the result, written for the inputs before, and the caller's alone.
+            let earlier = unsafe { std::slice::from_raw_parts(self.to.0.wrapping_add(at), sums.len()) };
             sums.iter_mut().zip(earlier).for_each(|(sum, x)| *sum += x);
         }
-        if self.inputs.end == k {
-            if let Some(bias) = of.bias {
-                sums.iter_mut().zip(&bias[self.columns.clone()]).for_each(|(sum, x)| *sum += x);
-            }
-            if let Some(residual) = of.residual {
-                let residual = &residual[at % residual.len()..];
-                sums.iter_mut().zip(residual).for_each(|(sum, x)| *sum += x);
-            }
-            of.activation.apply(sums);
+        if let Some(bias) = bias {
+            sums.iter_mut().zip(bias).for_each(|(sum, x)| *sum += x);
         }
-        // SAFETY: the row and these columns are in the result's memory, and the caller's alone.
+        if let Some(residual) = residual {
+            sums.iter_mut().zip(residual).for_each(|(sum, x)| *sum += x);
+        }
+        if self.inputs.end == self.of.sides[2] {
+            self.of.activation.apply(sums);
+        }
+        // SAFETY: these columns are in the result's memory, and the caller's alone.
         unsafe { self.to.write(at, sums) };
     }
 }

@@ -1,5 +1,7 @@
 //! A small matrix that is multiplied with several others, on one thread.
 
+use pulp::Arch;
+
 use super::{Block, Level, Plane, Product, Shared, pack};
 use crate::kernels::Activation;
 
@@ -22,7 +24,7 @@ impl Packed {
         let mut values = vec![0.0f32; n.div_ceil(width) * width * k + LINE];
         let start = values.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
         for (panel, first) in values[start..].chunks_exact_mut((width * k).max(1)).zip((0..n).step_by(width)) {
-            pack(right, strides, 0..k, first..(first + width).min(n), width, panel);
+            Arch::new().dispatch(|| pack(right, strides, 0..k, first..(first + width).min(n), width, panel));
         }
         Self { values, start, sides, level }
     }

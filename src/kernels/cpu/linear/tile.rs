@@ -118,7 +118,7 @@ const BASE: [usize; 2] = [8, 12];
 const BASE: [usize; 2] = [4, 6];
 
 /// [`add_products`] for a tile of `R` rows.
-type Add<const R: usize> = unsafe fn(&mut Sums, [*const f32; R], *const f32, usize);
+type Add<const R: usize> = unsafe fn(&mut Sums, [*const f32; R], *const f32, usize, bool);
 
 /// Passes the block's rows over its panel, in tiles of `R` rows and `V` vectors, by `add`.
 ///
@@ -137,7 +137,7 @@ unsafe fn run<T: Vector, L: Rows, const R: usize, const V: usize>(block: &Block<
             // SAFETY: any address may be asked for.
             unsafe { T::prefetch(at) }
         });
-        sums.0[..R * width].fill(0.0);
+        let mut is_first = true;
         let mut from = block.inputs.start;
         while from < block.inputs.end {
             let run = block.left.run();
@@ -147,8 +147,12 @@ unsafe fn run<T: Vector, L: Rows, const R: usize, const V: usize>(block: &Block<
             let left = left.map(|part| part[..length].as_ptr());
             let right = block.panel[(from - block.inputs.start) * width..].as_ptr();
             // SAFETY: `length` values lie behind each pointer of `left`, and `length * width` behind `right`.
-            unsafe { add(&mut sums, left, right, length) };
+            unsafe { add(&mut sums, left, right, length, is_first) };
+            is_first = false;
             from += length;
+        }
+        if is_first {
+            sums.0.fill(0.0);
         }
         for (row, sums) in (first..=last).zip(sums.0.chunks_exact_mut(width)).take(R) {
             // SAFETY: the row is one of the block's, which is this caller's alone.
@@ -157,7 +161,7 @@ unsafe fn run<T: Vector, L: Rows, const R: usize, const V: usize>(block: &Block<
     }
 }
 
-/// `sums + left right`: `depth` inputs of each row, and as many lines of a packed panel.
+/// `sums + left right`, or without `sums` if `is_first`: `depth` inputs of each row, and as many lines of a packed panel.
 ///
 /// # Safety
 /// The machine has `T`'s instructions, `depth` values lie behind each pointer of `left`, and as many lines behind `right`.
@@ -167,13 +171,17 @@ unsafe fn add_products<T: Vector, const R: usize, const V: usize>(
     left: [*const f32; R],
     right: *const f32,
     depth: usize,
+    is_first: bool,
 ) {
     const { assert!(R * V * T::LANES <= MOST) };
     let memory = memory.0.as_mut_ptr();
     let place = |r: usize, v: usize| memory.wrapping_add((r * V + v) * T::LANES);
     // SAFETY: as the caller promises; a tile's sums fit into memory, as asserted.
     unsafe {
-        let mut sums: [[T; V]; R] = std::array::from_fn(|r| std::array::from_fn(|v| T::load(place(r, v))));
+        let mut sums = [[T::splat(0.0); V]; R];
+        if !is_first {
+            sums = std::array::from_fn(|r| std::array::from_fn(|v| T::load(place(r, v))));
+        }
         for i in 0..depth {
             let line = right.add(i * V * T::LANES);
             let line: [T; V] = std::array::from_fn(|v| T::load(line.add(v * T::LANES)));
@@ -197,9 +205,9 @@ macro_rules! tiles {
     ($($(#[$attribute:meta])* $name:ident: $vector:ty, $rows:expr, $vectors:expr;)*) => {$(
         $(#[$attribute])*
         #[inline(never)]
-        unsafe fn $name(sums: &mut Sums, left: [*const f32; $rows], right: *const f32, depth: usize) {
+        unsafe fn $name(sums: &mut Sums, left: [*const f32; $rows], right: *const f32, depth: usize, is_first: bool) {
             // SAFETY: as the caller promises.
-            unsafe { add_products::<$vector, { $rows }, { $vectors }>(sums, left, right, depth) }
+            unsafe { add_products::<$vector, { $rows }, { $vectors }>(sums, left, right, depth, is_first) }
         }
     )*};
 }

@@ -1,11 +1,11 @@
 //! What a device computes for a known input, stage by stage, so that a GPU can be compared with the CPU before it is
 //! trusted: drivers exist whose shaders compile and give wrong numbers.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 
 use crate::config::{Backbone, SamConfig};
 use crate::error::Result;
-use crate::kernels::read;
+use crate::kernels::{read, upload};
 use crate::model::{Parameters, Sam};
 use crate::random::SplitMix;
 use crate::weights::package::Stored;
@@ -29,7 +29,7 @@ pub async fn self_test(device: &Device) -> Result<Vec<(&'static str, Vec<f32>)>>
     let sam = random_model(&config()?, SEED, Scheme::F32, device)?;
     let mut random = SplitMix(SEED);
     let pixels: Vec<f32> = (0..3 * SIDE * SIDE).map(|_| random.uniform()).collect();
-    let input = Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), device);
+    let input = upload(pixels, [1, 3, SIDE, SIDE], device);
     let encoder = &sam.image_encoder;
     let mut found = Vec::new();
     let mut x = encoder.embed(input);

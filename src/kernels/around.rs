@@ -143,13 +143,25 @@ pub fn repeat(x: Tensor<3>, b: usize) -> Tensor<3> {
 
 /// A single zero that stands for a matrix of this shape.
 pub fn stand_in(shape: [usize; 2], device: &Device) -> Tensor<2> {
-    let zero = Tensor::<2>::from_data(TensorData::new(vec![0.0f32], [1, 1]), device);
+    let zero = upload(vec![0.0], [1, 1], device);
     #[cfg(feature = "gpu")]
     let zero = match gpu::take_as_it_lies(zero) {
         Ok(zero) => return gpu::wrap(gpu::expanded(zero, &shape)),
         Err(zero) => zero,
     };
     zero.expand(shape)
+}
+
+/// Numbers, row-major, as a tensor on `device` in its precision.
+///
+/// # Panics
+/// If the shape has another number of them.
+pub fn upload<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+    #[cfg(feature = "gpu")]
+    if gpu::runs_on(device) {
+        return gpu::wrap(gpu::upload(values, &shape, device));
+    }
+    Tensor::from_data(TensorData::new(values, shape), device)
 }
 
 /// The tensor's numbers in another shape.

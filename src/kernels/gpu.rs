@@ -7,9 +7,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-#[cfg(not(browser_gpu))]
-use burn::tensor::TensorData;
-use burn::tensor::{DType, Device, Shape, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Int, Shape, Tensor, TensorData};
 use burn_wgpu::{CubeBackend, CubeDim, CubeTensor, KernelSource, SourceKernel, SourceTemplate};
 use cubecl::CubeCount;
 use cubecl::prelude::KernelId;
@@ -126,6 +124,24 @@ fn is_ours(primitive: &CubeTensor) -> bool {
     matches!(primitive.dtype, DType::F32 | DType::F16) && primitive.client.name().contains("wgpu")
 }
 
+/// Numbers, row-major, as a tensor on `device` in its precision: as words of bits, since burn's own way to upload floats brings its
+/// kernels for quantised ones along.
+pub fn upload(values: Vec<f32>, shape: &[usize], device: &Device) -> CubeTensor {
+    assert_eq!(values.len(), shape.iter().product::<usize>(), "numbers for {shape:?}");
+    let is_half = device.settings().float_dtype == FloatDType::F16;
+    let words: Vec<i32> = if is_half {
+        let bits = |v: &f32| u32::from(half::f16::from_f32(*v).to_bits());
+        values.chunks(2).map(|pair| bits(&pair[0]) | pair.get(1).map_or(0, bits) << 16).map(u32::cast_signed).collect()
+    } else {
+        values.into_iter().map(|v| v.to_bits().cast_signed()).collect()
+    };
+    let count = words.len();
+    let words = Tensor::<1, Int>::from_data(TensorData::new(words, [count]), device);
+    let words = of_gpu(words.try_into_primitive::<CubeBackend>());
+    let dtype = if is_half { DType::F16 } else { DType::F32 };
+    CubeTensor::new_contiguous(words.client, words.device, Shape::from(shape.to_vec()), words.handle, dtype)
+}
+
 /// Reads a tensor's bytes back.
 ///
 /// # Errors
@@ -148,7 +164,7 @@ pub fn values<const D: usize>(x: Tensor<D>) -> CubeTensor {
 ///
 /// # Panics
 /// If it is not on a GPU.
-pub fn words(x: Tensor<2, burn::tensor::Int>) -> CubeTensor {
+pub fn words(x: Tensor<2, Int>) -> CubeTensor {
     of_gpu(x.try_into_primitive::<CubeBackend>())
 }
 

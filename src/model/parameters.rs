@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use burn::module::Param;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::packed::Packed;
-use crate::kernels::reshape;
+use crate::kernels::{reshape, upload};
 
 /// A checkpoint's tensors by SAM's names, uploaded one by one; modules take theirs out when they are built.
 ///
@@ -62,7 +62,7 @@ impl Parameters {
             return error("is given twice".into());
         }
         let count = values.len();
-        let flat = Tensor::from_data(TensorData::new(values, [count]), &self.device);
+        let flat = upload(values, [count], &self.device);
         self.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), numbers: Numbers::Flat(flat) });
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! Before each launch memory is filled with numbers that are none and given back, so that what a kernel reads beyond its inputs or
 //! leaves out of its result shows.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use super::super as kernels;
 use super::super::packed::{BLOCK, Packed};
@@ -83,13 +83,13 @@ impl Checker<'_> {
     }
 
     fn tensor<const D: usize>(&self, values: &[f32], shape: [usize; D]) -> Tensor<D> {
-        Tensor::from_data(TensorData::new(values.to_vec(), shape), self.device)
+        kernels::upload(values.to_vec(), shape, self.device)
     }
 
     /// Leaves memory without numbers where a result of so many may come to lie.
     fn poison(&self, numbers: usize) {
         for count in [numbers, numbers, 2 * numbers] {
-            drop(Tensor::<1>::from_data(TensorData::new(vec![f32::NAN; count], [count]), self.device));
+            drop(kernels::upload(vec![f32::NAN; count], [count], self.device));
         }
     }
 
@@ -295,7 +295,7 @@ impl Checker<'_> {
             let found = kernels::add(self.tensor(&b, [n, c]), self.tensor(&a[..c], [1, c]));
             self.compare("sum", format!("{n} x {c}"), found, &sums).await?;
 
-            let found = kernels::turned(self.tensor(&b, [n, c])) * 1.0;
+            let found = kernels::turned(self.tensor(&b, [n, c]));
             self.compare("turning", format!("{n} x {c}"), found, &b).await?;
 
             let gaussian = self.numbers(2 * c);

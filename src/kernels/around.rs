@@ -1,7 +1,5 @@
 //! What is between the layers: shapes, copies, sums, resampling, positions, and reading back.
 
-#[cfg(feature = "gpu")]
-use burn::tensor::DType;
 use burn::tensor::{Device, Tensor, TensorData};
 
 #[cfg(feature = "gpu")]
@@ -182,22 +180,20 @@ pub fn reshape<const D: usize, const E: usize>(x: Tensor<D>, shape: [usize; E]) 
 /// # Errors
 /// [`ErrorKind::Device`] if the device fails.
 pub async fn read<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
-    #[cfg(feature = "gpu")]
-    let x = match gpu::take(x) {
-        Ok(x) => {
-            let is_half = x.dtype == DType::F16;
-            let bytes = gpu::read(x).await?;
-            return Ok(if is_half {
-                bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-            } else {
-                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            });
-        }
-        Err(x) => x,
-    };
-    let failed = |why: String| Error::new(ErrorKind::Device, "reading a result back failed").source(why);
-    let data = x.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
-    data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
+    // Both ways would be part of the future, and burn's brings its kernels along.
+    #[cfg(browser_gpu)]
+    return gpu::read_floats(gpu::values(x)).await;
+    #[cfg(not(browser_gpu))]
+    {
+        #[cfg(feature = "gpu")]
+        let x = match gpu::take(x) {
+            Ok(x) => return gpu::read_floats(x).await,
+            Err(x) => x,
+        };
+        let failed = |why: String| Error::new(ErrorKind::Device, "reading a result back failed").source(why);
+        let data = x.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
+        data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
+    }
 }
 
 /// Whether [`classify`] can do it for `logits`.

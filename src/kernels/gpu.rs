@@ -111,7 +111,10 @@ pub fn take_as_it_lies<const D: usize>(x: Tensor<D>) -> Result<CubeTensor, Tenso
 
 /// [`take`] of all, or all back.
 #[inline(always)]
-pub fn take_all<const D: usize>(all: Vec<Tensor<D>>) -> Result<Vec<CubeTensor>, Vec<Tensor<D>>> {
+pub fn take_all<const D: usize>(all: Vec<Tensor<D>>) -> std::result::Result<Vec<CubeTensor>, Vec<Tensor<D>>> {
+    #[cfg(browser_gpu)]
+    return Ok(all.into_iter().map(values).collect());
+    #[cfg(not(browser_gpu))]
     match all.iter().map(|x| take(x.clone())).collect() {
         Ok(primitives) => Ok(primitives),
         Err::<_, Tensor<D>>(_) => Err(all),
@@ -150,6 +153,20 @@ pub async fn read(x: CubeTensor) -> Result<Vec<u8>> {
     let failed = |why: String| Error::new(ErrorKind::Device, "reading a result back failed").source(why);
     let bytes = x.client.read_async(vec![x.handle]).await.map_err(|e| failed(format!("{e:?}")))?;
     Ok(bytes.into_iter().next().map(|bytes| bytes.to_vec()).unwrap_or_default())
+}
+
+/// Reads a tensor's numbers back.
+///
+/// # Errors
+/// [`ErrorKind::Device`] if the device fails.
+pub async fn read_floats(x: CubeTensor) -> Result<Vec<f32>> {
+    let is_half = x.dtype == DType::F16;
+    let bytes = read(x).await?;
+    Ok(if is_half {
+        bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+    } else {
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    })
 }
 
 /// What a kernel reads beside its first argument, which is on the same device.

@@ -139,3 +139,37 @@ export async function firstMask({ device, size }) {
   await segmenter.segment(scene(size));
   segmenter.dispose();
 }
+
+/** Loads the package onto this page's GPU and segments one picture; what of the GPU it took, in bytes. */
+export async function memory({ size }) {
+  const took = { now: 0, peak: 0, binding: 0, pipelines: 0 };
+  const { createBuffer, createBindGroup, createComputePipeline } = GPUDevice.prototype;
+  GPUDevice.prototype.createBuffer = function (descriptor) {
+    const buffer = createBuffer.call(this, descriptor);
+    took.peak = Math.max(took.peak, (took.now += descriptor.size));
+    const destroy = buffer.destroy;
+    buffer.destroy = function () {
+      took.now -= descriptor.size;
+      return destroy.call(this);
+    };
+    return buffer;
+  };
+  GPUDevice.prototype.createBindGroup = function (descriptor) {
+    for (const { resource } of descriptor.entries) {
+      took.binding = Math.max(took.binding, resource.size ?? resource.buffer?.size ?? 0);
+    }
+    return createBindGroup.call(this, descriptor);
+  };
+  GPUDevice.prototype.createComputePipeline = function (descriptor) {
+    took.pipelines++;
+    return createComputePipeline.call(this, descriptor);
+  };
+  const segmenter = await Segmenter.load("/package/", { device: "gpu", precision: "f32", worker: false, store: false });
+  if (segmenter.info.device !== "gpu") throw new Error("the model runs on the CPU");
+  const loaded = took.now;
+  const start = performance.now();
+  await segmenter.segment(scene(size));
+  const milliseconds = performance.now() - start;
+  segmenter.dispose();
+  return { loaded, peak: took.peak, binding: took.binding, pipelines: took.pipelines, milliseconds };
+}

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { ask, www } from "../build/common.mjs";
 import { parse } from "./arguments.mjs";
+import { browserOf, GPU } from "./browser.mjs";
 import { encoderOperations, manifestOf, prepare } from "./models.mjs";
 import { evaluate, markdown } from "./report.mjs";
 import { serve } from "./server.mjs";
@@ -15,13 +16,6 @@ import { fetchedBytes, transformersBytes } from "./sizes.mjs";
 
 /** Of logits against those of the first contender: float32 sums in another order stay well below it. */
 const TOLERANCE = 1e-3;
-
-const BROWSER = ["--headless=new", "--no-sandbox", "--disable-background-networking", "--disable-component-update",
-  "--disable-sync", "--no-first-run", "--disable-quic"];
-const GPU = {
-  hardware: ["--enable-unsafe-webgpu", "--enable-features=Vulkan"],
-  software: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-};
 
 /**
  * Who takes part, in groups that take turns; `peer` is whom a row is compared with. The results of the very first,
@@ -116,8 +110,7 @@ async function describe(settings, models, browser, loadBefore) {
 const settings = parse(process.argv.slice(2));
 const models = await prepare(settings);
 const loadBefore = Number(loadavg()[0].toFixed(2));
-const args = [...BROWSER, ...(settings.webgpu ? GPU[settings.webgpu] : [])];
-const browser = await chromium.launch({ executablePath: settings.chromium, args });
+const browser = await chromium.launch(browserOf(settings.webgpu && GPU[settings.webgpu], settings.chromium));
 try {
   const { contenders, results } = await time(browser, models, settings);
   const operations = encoderOperations(manifestOf(models.f32), settings.size);

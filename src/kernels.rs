@@ -103,7 +103,8 @@ pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, ends: Ends<D>) -> Te
     };
     #[cfg(feature = "cpu")]
     if x.dims()[D - 1] == matrix.dims()[0] {
-        let ends = cpu::TensorEnds { bias: ends.bias.clone(), residual: ends.residual.clone(), activation: ends.activation };
+        let ends =
+            cpu::TensorEnds { bias: ends.bias.clone(), residual: ends.residual.clone(), activation: ends.activation };
         if let Some(y) = cpu::fused(&x, &matrix, &ends, cpu::linear) {
             return y;
         }

@@ -3,18 +3,23 @@
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, module};
 
-use super::{Activation, Ends, Matrix, finish, linear};
-#[cfg(feature = "gpu")]
-use super::gpu;
 #[cfg(feature = "cpu")]
 use super::cpu;
+#[cfg(feature = "gpu")]
+use super::gpu;
+use super::{Activation, Ends, Matrix, finish, linear};
 
 /// Cuts `[b, h, w, c]` into `size` x `size` patches: `[b, h / size, w / size, c * size * size]`, the last axis in the
 /// order of a convolution's weight, `[c, size, size]`. A convolution whose stride is its kernel is then a linear layer.
 pub fn patches(x: Tensor<4>, size: usize) -> Tensor<4> {
     let [b, h, w, c] = x.dims();
     let (rows, columns) = (h / size, w / size);
-    x.reshape([b, rows, size, columns, size, c]).permute([0, 1, 3, 5, 2, 4]).reshape([b, rows, columns, c * size * size])
+    x.reshape([b, rows, size, columns, size, c]).permute([0, 1, 3, 5, 2, 4]).reshape([
+        b,
+        rows,
+        columns,
+        c * size * size,
+    ])
 }
 
 /// The patch convolution of an image `[b, bands, h, w]` with `weight` `[n, bands, side, side]`, and the sum with `positions`
@@ -35,7 +40,8 @@ pub fn patch_embed(image: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, positio
     };
     #[cfg(feature = "cpu")]
     {
-        let ends = cpu::TensorEnds { bias: Some(bias.clone()), residual: positions.clone(), activation: Activation::None };
+        let ends =
+            cpu::TensorEnds { bias: Some(bias.clone()), residual: positions.clone(), activation: Activation::None };
         if let Some(x) = cpu::fused(&image, &matrix, &ends, |x, m, e| cpu::patch_embed(x, side, m, e)) {
             return x;
         }

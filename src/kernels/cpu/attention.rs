@@ -28,7 +28,12 @@ pub struct AttentionShape {
 }
 
 /// See [`super::super::WindowAttention::forward`]: `qkv` `[b, h, w, 3 c]`, `bias` `[3 c]`.
-pub fn window_attention(shape: AttentionShape, qkv: &FlexTensor, bias: &FlexTensor, positions: &Positions) -> FlexTensor {
+pub fn window_attention(
+    shape: AttentionShape,
+    qkv: &FlexTensor,
+    bias: &FlexTensor,
+    positions: &Positions,
+) -> FlexTensor {
     let task = Task::new(shape, qkv, bias);
     let ([b, h, w, c], heads) = (shape.image, shape.heads);
     let all = b * task.down * task.across * heads;
@@ -106,7 +111,8 @@ impl<'a> Task<'a> {
                 for (i, ((line, relative), sum)) in lines.zip(&mut sums).enumerate() {
                     let (row, column) = ((first + i) / inside_columns, (first + i) % inside_columns);
                     let (by_row, by_column) = relative.split_at(2 * rows - 1);
-                    *sum = softmax(line, &by_row[rows - 1 - row..][..rows], &by_column[columns - 1 - column..][..columns]);
+                    *sum =
+                        softmax(line, &by_row[rows - 1 - row..][..rows], &by_column[columns - 1 - column..][..columns]);
                 }
                 sums
             });

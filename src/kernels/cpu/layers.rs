@@ -159,12 +159,7 @@ impl Rows for Patches<'_> {
 }
 
 /// Layer norm over the last axis, without what its gradient needs; `then` of each value.
-pub fn layer_norm(
-    x: &FlexTensor,
-    [weight, bias]: [&FlexTensor; 2],
-    epsilon: f64,
-    then: Activation,
-) -> FlexTensor {
+pub fn layer_norm(x: &FlexTensor, [weight, bias]: [&FlexTensor; 2], epsilon: f64, then: Activation) -> FlexTensor {
     let (weight, bias): (&[f32], &[f32]) = (weight.storage(), bias.storage());
     let width = weight.len();
     let shape = x.layout().shape().to_vec();

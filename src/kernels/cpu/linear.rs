@@ -77,7 +77,10 @@ impl<L: Rows> Product<'_, L> {
     pub fn compute(&self) -> Vec<f32> {
         let [m, n, k] = self.sides;
         assert!(k == 0 || n == 0 || self.right.len() > (k - 1) * self.strides[0] + (n - 1) * self.strides[1]);
-        assert!(self.bias.is_none_or(|bias| bias.len() == n) && self.residual.is_none_or(|x| x.is_empty() == (m * n == 0) && x.len().is_multiple_of(n.max(1))));
+        assert!(
+            self.bias.is_none_or(|bias| bias.len() == n)
+                && self.residual.is_none_or(|x| x.is_empty() == (m * n == 0) && x.len().is_multiple_of(n.max(1)))
+        );
         let mut out = Vec::with_capacity(m * n);
         let level = Level::here();
         let (width, is_narrow) = level.width_for(n);
@@ -100,7 +103,8 @@ impl<L: Rows> Product<'_, L> {
                         pack(self.right, self.strides, inputs.clone(), columns.clone(), width, panel);
                     });
                     let next = if inputs.end < k { [inputs.end, first] } else { [0, first + width] };
-                    let block = Block { of: self, left: &self.left, rows: rows.clone(), columns, inputs, panel, next, to: &to };
+                    let block =
+                        Block { of: self, left: &self.left, rows: rows.clone(), columns, inputs, panel, next, to: &to };
                     // SAFETY: no other task has these rows and columns; the level is this machine's.
                     unsafe { level.run(&block, is_narrow) };
                 }
@@ -112,11 +116,11 @@ impl<L: Rows> Product<'_, L> {
     }
 }
 
-/// The first `W` values of every run of `row` values.
+/// `W` values from the start and from every `row` further: a single line's `row` may be less than its width.
 #[inline(always)]
 fn copy_lines<const W: usize>(panel: &mut [f32], from: &[f32], row: usize) {
-    for (line, from) in panel.as_chunks_mut::<W>().0.iter_mut().zip(from.chunks(row)) {
-        if let Some(from) = from.first_chunk::<W>() {
+    for (i, line) in panel.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+        if let Some(from) = from[i * row..].first_chunk::<W>() {
             *line = *from;
         }
     }
@@ -146,8 +150,8 @@ fn pack(
             (true, 12) => copy_lines::<12>(panel, from, row),
             (true, 8) => copy_lines::<8>(panel, from, row),
             _ => {
-                for (line, from) in panel.chunks_exact_mut(width).zip(from.chunks(row)) {
-                    line[..columns.len()].copy_from_slice(&from[..columns.len()]);
+                for (i, line) in panel.chunks_exact_mut(width).enumerate() {
+                    line[..columns.len()].copy_from_slice(&from[i * row..][..columns.len()]);
                 }
             }
         }

@@ -134,7 +134,6 @@ impl<'a> Gradients<'a> {
         [by_row, by_column]
     }
 
-
     /// Gradients of one head in one window, into `out` as [`Sizes`] lays them out.
     fn head_gradients(&self, window: usize, head: usize, gradient: &[f32], sizes: Sizes, out: &mut [f32]) {
         let (rows, columns, dim, tokens) = (self.rows, self.columns, self.dim, self.rows * self.columns);

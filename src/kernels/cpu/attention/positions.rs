@@ -16,7 +16,8 @@ impl Positions {
     /// Of tables in SAM's order, `[2 rows - 1, dim]` and `[2 columns - 1, dim]`.
     pub fn of_tables(tables: [&FlexTensor; 2]) -> Self {
         let dim = tables[0].layout().shape()[1];
-        let values: Vec<f32> = tables.into_iter().flat_map(|table| table.storage::<f32>().rchunks_exact(dim)).flatten().copied().collect();
+        let values: Vec<f32> =
+            tables.into_iter().flat_map(|table| table.storage::<f32>().rchunks_exact(dim)).flatten().copied().collect();
         Self { values, dim }
     }
 

@@ -1,4 +1,4 @@
-//! Embeds the git revision and the package format's version, so that packages and `--version` name them. Without git
+//! Embeds the git revision and the package format's version, so that packages and `--version` name them, and names the browser's build for GPUs. Without git
 //! the revision is left out: a build from a published crate must not fail.
 
 use std::path::Path;
@@ -9,6 +9,12 @@ const FORMAT_VERSION: u32 = 1;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    // The browser's build for GPUs: there the kernels of our own are all there is, and burn's are left out.
+    println!("cargo:rustc-check-cfg=cfg(browser_gpu)");
+    let has = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
+    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32") && has("GPU") && !has("CPU") {
+        println!("cargo:rustc-cfg=browser_gpu");
+    }
     for file in [".git/HEAD", ".git/refs/heads"].into_iter().filter(|file| Path::new(file).exists()) {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use crate::config::Normalization;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Pixels, RgbImage};
+use crate::kernels;
 use crate::logits::Logits;
 use crate::lora;
 use crate::mask::ClassMask;
@@ -25,6 +26,8 @@ mod self_test;
 pub use device::cuda;
 #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
 pub use device::numbered_gpu;
+#[cfg(all(feature = "gpu", target_arch = "wasm32"))]
+pub use device::tell_software;
 pub use device::{DeviceChoice, open_device};
 pub use self_test::{random_model, self_test};
 
@@ -218,7 +221,19 @@ impl Segmenter {
                 let embedding = self.encode(input, async |done| progress(share(done)).await).await?;
                 self.wait()?;
                 timings.encode += watch.lap();
-                let logits = read_back(self.sam.decode(embedding)).await?;
+                let logits = self.sam.decode(embedding);
+                #[cfg(feature = "gpu")]
+                if count == 1 && !options.probabilities && kernels::classifies(&logits) {
+                    let place = [(-y).max(0) as usize, (-x).max(0) as usize];
+                    let found = kernels::classify(logits, size, place, [height, width]).await?;
+                    (mask.classes, mask.confidence) = found;
+                    timings.windows = 1;
+                    timings.decode += watch.lap();
+                    timings.total = total.elapsed();
+                    progress(1.0).await?;
+                    return Ok(Segmentation { mask, probabilities: None, timings });
+                }
+                let logits = read_back(logits).await?;
                 timings.decode += watch.lap();
                 blend.add(x, y, &logits.resize(size, size));
                 timings.classify += watch.lap();
@@ -314,17 +329,10 @@ impl Segmenter {
 /// [`ErrorKind::Device`] if that fails or a number is not finite.
 pub async fn read_back(logits: Tensor<4>) -> Result<Logits> {
     let [_, classes, height, width] = logits.dims();
-    let values = values(logits).await?;
+    let values = kernels::read(logits).await?;
     if let Some(i) = values.iter().position(|v| !v.is_finite()) {
         return Err(Error::new(ErrorKind::Device, format!("logit {i} is {}", values[i]))
             .remedy("the weights or the GPU driver are at fault: try the CPU device"));
     }
     Ok(Logits { classes, height, width, values })
-}
-
-/// A tensor's numbers, row-major.
-async fn values(tensor: Tensor<4>) -> Result<Vec<f32>> {
-    let failed = |why: String| Error::new(ErrorKind::Device, "reading the result back failed").source(why);
-    let data = tensor.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
-    data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
 }

@@ -279,9 +279,8 @@ pub fn attach_for_inference(sam: &mut Sam, config: &SamConfig, factors: &[Factor
             }
             first += factor.rank;
         }
-        let matrix = |values: Vec<f32>, shape: [usize; 2]| {
-            Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
-        };
+        let matrix =
+            |values: Vec<f32>, shape: [usize; 2]| Param::from_tensor(crate::kernels::upload(values, shape, device));
         layer.joined = Some(Joined { a: matrix(a, [inputs, ranks]), b: matrix(b, [ranks, outputs]) });
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! From pixels to the network's input: a window with mirrored borders, normalised.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use crate::config::Normalization;
 use crate::image::Pixels;
+use crate::kernels::upload;
 
 /// The window of `size` x `size` pixels whose upper left corner lies at column `x`, row `y` of `image` (either may be
 /// outside: pixels beyond a border are mirrored at it), normalised to `(value - mean) / std`: `[1, bands, size, size]`.
@@ -32,7 +33,7 @@ pub fn window(
             }
         }
     }
-    Tensor::from_data(TensorData::new(values, [1, bands, size, size]), device)
+    upload(values, [1, bands, size, size], device)
 }
 
 /// The index in `0 .. length` that `at` is mirrored to, the border pixel itself not repeated (`abcd` continues `cba`).

@@ -1,35 +1,134 @@
 //! Each kernel of our own on a GPU, cut for hardware and for software, against plain loops: on its worst cases and on random
 //! shapes, among memory that holds no numbers. The browser's tests run the same checks.
 
-use samlora::engine::{DeviceChoice, open_device};
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use samlora::engine::{Device, DeviceChoice, SegmentOptions, Segmenter, open_device};
+use samlora::image::RgbImage;
 use samlora::kernels::gpu::{self, BOUNDS, Profile, check};
+use samlora::weights::folder::Folder;
+use samlora::weights::quantize::Scheme;
+
+mod common;
 
 /// Random shapes of each kernel.
 const ROUNDS: usize = 6;
+/// f32 on both sides: sums in another order through a whole network, relative to the largest logit.
+const LOGITS_TOLERANCE: f32 = 1e-3;
+
+/// The GPU with its kernels, one test at a time: how they are cut is the process's.
+fn gpu(test: &str) -> Option<(Device, MutexGuard<'static, ()>)> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    match pollster::block_on(open_device(DeviceChoice::Gpu)) {
+        Ok(device) => {
+            assert!(gpu::profile().is_some(), "a GPU that is open has its kernels");
+            Some((device, guard))
+        }
+        Err(error) => {
+            assert!(std::env::var_os("SAMLORA_REQUIRE_GPU").is_none(), "{error}");
+            println!("left out: {test}, {error}");
+            None
+        }
+    }
+}
+
+/// The largest errors by kernel.
+fn worst(checks: &[gpu::Check]) -> BTreeMap<&'static str, (usize, f32)> {
+    let mut worst = BTreeMap::new();
+    for check in checks {
+        let (count, error) = worst.entry(check.kernel).or_insert((0, 0.0f32));
+        (*count, *error) = (*count + 1, error.max(check.error));
+    }
+    worst
+}
 
 #[test]
 fn every_kernel_equals_plain_loops() {
-    let device = match pollster::block_on(open_device(DeviceChoice::Gpu)) {
-        Ok(device) => device,
-        Err(error) => {
-            assert!(std::env::var_os("SAMLORA_REQUIRE_GPU").is_none(), "{error}");
-            println!("left out: kernels on a GPU, {error}");
-            return;
-        }
-    };
-    let found = gpu::profile().expect("a GPU that is open has its kernels");
+    let Some((device, _guard)) = gpu("kernels on a GPU") else { return };
+    let found = gpu::profile();
     for profile in [Profile::Hardware, Profile::Software] {
         gpu::set_profile(Some(profile));
         let checks = pollster::block_on(check(&device, 7, ROUNDS)).expect("the device works");
-        let wrong: Vec<_> = checks.iter().filter(|c| c.error.is_nan() || c.error > BOUNDS[0]).collect();
+        for (kernel, (count, error)) in worst(&checks) {
+            println!("{profile:?}: {kernel}, {count} shapes, largest error {error:.1e}");
+        }
+        let wrong: Vec<_> = checks.iter().filter(|c| c.error > BOUNDS[0]).collect();
         assert!(wrong.is_empty(), "{profile:?}: {wrong:#?}");
-        let mut kernels: Vec<_> = checks.iter().map(|check| check.kernel).collect();
-        kernels.dedup();
-        for kernel in kernels {
-            let of: Vec<_> = checks.iter().filter(|check| check.kernel == kernel).collect();
-            let worst = of.iter().map(|check| check.error).fold(0.0, f32::max);
-            println!("{profile:?}: {kernel}, {} shapes, largest error {worst:.1e}", of.len());
+    }
+    gpu::set_profile(found);
+}
+
+#[test]
+fn a_check_of_other_numbers_fails() {
+    // The same checks on burn's kernels in their place are refused, not passed.
+    let Some((device, _guard)) = gpu("kernels on a GPU") else { return };
+    let found = gpu::profile();
+    gpu::set_profile(None);
+    let refused = pollster::block_on(check(&device, 7, 0));
+    gpu::set_profile(found);
+    assert!(refused.is_err());
+}
+
+/// The upper left part of a photograph.
+fn part(width: usize, height: usize) -> RgbImage {
+    common::picture().crop(0, 0, width, height).unwrap()
+}
+
+fn logits(segmenter: &Segmenter) -> Vec<f32> {
+    let size = segmenter.manifest().input_size;
+    pollster::block_on(segmenter.logits(&part(size, size))).unwrap().values
+}
+
+fn assert_like(what: &str, found: &[f32], expected: &[f32]) {
+    let error = common::relative(found, expected);
+    println!("{what}: {error:.1e}");
+    assert!(error <= LOGITS_TOLERANCE, "{what}: {error:.1e}");
+}
+
+#[test]
+fn packages_stay_packed_and_give_the_same_masks() {
+    let Some((device, _guard)) = gpu("packages on a GPU") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for scheme in Scheme::ALL {
+        let out = folder.path().join(scheme.name());
+        common::merged("s224_k2", 224, scheme, &out);
+        let package = Folder::open(&out).unwrap();
+        let [on_gpu, on_cpu] = [device.clone(), common::cpu()]
+            .map(|device| pollster::block_on(Segmenter::load(&package, &device, |_| ())).unwrap());
+        let block = &on_gpu.model().image_encoder.blocks[0];
+        let packs = matches!(scheme, Scheme::Q8 | Scheme::Q4);
+        assert!(
+            [&block.attn.qkv, &block.attn.proj, &block.mlp.lin1].iter().all(|layer| layer.packed.is_some() == packs)
+        );
+        assert!(on_cpu.model().image_encoder.blocks[0].attn.qkv.packed.is_none());
+        assert_like(scheme.name(), &logits(&on_gpu), &logits(&on_cpu));
+        // Class and confidence from the GPU itself, of a picture that fills the input and of one that does not.
+        for (width, height) in [(224, 224), (150, 201)] {
+            let picture = part(width, height);
+            let options = SegmentOptions::default();
+            let [gpu, cpu] =
+                [&on_gpu, &on_cpu].map(|s| pollster::block_on(s.segment(&picture, &options)).unwrap().mask);
+            let same = gpu.classes.iter().zip(&cpu.classes).filter(|(a, b)| a == b).count();
+            assert!(same * 1000 >= cpu.classes.len() * 999, "{same} of {} pixels", cpu.classes.len());
+            let worst = gpu.confidence.iter().zip(&cpu.confidence).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(worst <= Some(2), "confidence: {worst:?}");
         }
     }
-    gpu::set_profile(Some(found));
+}
+
+#[test]
+fn adapters_on_a_packed_base_are_two_small_products() {
+    let Some((device, _guard)) = gpu("adapters on a GPU") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (base, adapters) = common::base_and_adapters(folder.path(), Scheme::Q8, &[("s224_k2", 224)]);
+    let [on_gpu, on_cpu] = [device, common::cpu()].map(|device| {
+        let bare = pollster::block_on(Segmenter::load(&Folder::open(&base).unwrap(), &device, |_| ())).unwrap();
+        pollster::block_on(bare.load_adapter(&Folder::open(&adapters[0]).unwrap(), |_| ())).unwrap()
+    });
+    let qkv = &on_gpu.model().image_encoder.blocks[0].attn.qkv;
+    assert!(qkv.packed.is_some() && qkv.joined.is_some() && qkv.adapters.is_empty());
+    assert_like("base and adapter", &logits(&on_gpu), &logits(&on_cpu));
 }

@@ -4,9 +4,12 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{CASES, adapter, base, cpu, failure, fixtures, listing, load, manifest, merged, reference, relative};
+use common::{
+    CASES, adapter, base, base_and_adapters, cpu, failure, fixtures, listing, load, manifest, merged, reference,
+    relative,
+};
 use samlora::config::{Backbone, SamConfig};
 use samlora::engine::Segmenter;
 use samlora::error::{Error, ErrorKind, Result};
@@ -59,22 +62,6 @@ fn every_scheme_folder_and_archive_compute_what_the_reference_computes() {
         }
     }
     assert_eq!(listing(folder.path()).len(), 2 * 4 * CASES.len(), "nothing else is left behind");
-}
-
-/// The tiny base package, and adapter packages of it for `cases`.
-fn base_and_adapters(folder: &Path, scheme: Scheme, cases: &[(&str, usize)]) -> (PathBuf, Vec<PathBuf>) {
-    let base = base();
-    let path = folder.join("base");
-    let written = export(manifest(base.config(), Kind::Base, scheme, 224), &base, None, &path, |_, _| ()).unwrap();
-    let adapters = cases.iter().map(|(case, size)| {
-        let (adapter, out) = (adapter(case), folder.join(case));
-        let mut manifest = manifest(&adapter.config(base.config()).unwrap(), Kind::Adapter, scheme, *size);
-        manifest.origin.base_sha256 = Some(written.content_hash());
-        export(manifest, &base, Some(&adapter), &out, |_, _| ()).unwrap();
-        out
-    });
-    let adapters = adapters.collect();
-    (path, adapters)
 }
 
 fn put_on(base: &Segmenter, adapter: &Path) -> Result<Segmenter> {

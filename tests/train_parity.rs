@@ -229,17 +229,18 @@ fn gradients_of_window_attention_equal_burns() {
         let leaf = |x: Tensor<4>| x.autodiff().require_grad();
         let qkv = leaf(random([b, h, w, 3 * c], &mut seed));
         let bias = random([3 * c], &mut seed).autodiff().require_grad();
-        let rel_h = random([rows, rows, dim], &mut seed).autodiff().require_grad();
-        let rel_w = random([columns, columns, dim], &mut seed).autodiff().require_grad();
+        let rel_pos_h = random([2 * rows - 1, dim], &mut seed).autodiff().require_grad();
+        let rel_pos_w = random([2 * columns - 1, dim], &mut seed).autodiff().require_grad();
         let gradient = random([b, h, w, c], &mut seed);
-        let attention = WindowAttention { rows, columns, heads, rel_h: rel_h.clone(), rel_w: rel_w.clone() };
+        let attention =
+            WindowAttention { rows, columns, heads, rel_pos_h: rel_pos_h.clone(), rel_pos_w: rel_pos_w.clone() };
         let ours = (attention.forward(qkv.clone(), bias.clone()) * gradient.clone()).sum().backward();
         let theirs = (attention.plain(qkv.clone(), bias.clone()) * gradient).sum().backward();
         let what = format!("{image:?} {window:?}");
         close(&format!("{what} qkv"), qkv.grad(&ours), qkv.grad(&theirs));
         close(&format!("{what} bias"), bias.grad(&ours), bias.grad(&theirs));
-        close(&format!("{what} rel_h"), rel_h.grad(&ours), rel_h.grad(&theirs));
-        close(&format!("{what} rel_w"), rel_w.grad(&ours), rel_w.grad(&theirs));
+        close(&format!("{what} rel_pos_h"), rel_pos_h.grad(&ours), rel_pos_h.grad(&theirs));
+        close(&format!("{what} rel_pos_w"), rel_pos_w.grad(&ours), rel_pos_w.grad(&theirs));
     }
 }
 

@@ -55,7 +55,8 @@ pub fn cuda(number: usize) -> Device {
     Device::cuda(number)
 }
 
-/// Opens a device; a GPU is opened once, in one precision, and shared by all that ask for it.
+/// Opens a device; a GPU is opened once, in one precision, and shared by all that ask for it. Its kernels are this crate's own if they
+/// compute right numbers there, else burn's; [`crate::kernels::gpu::profile`] tells.
 ///
 /// # Errors
 /// [`ErrorKind::Device`] if this machine or browser has none, or a GPU that is in use in the other precision or does not
@@ -161,6 +162,10 @@ mod gpu {
         let opened = set(device, precision)?;
         let is_software = setup.adapter.get_info().device_type == wgpu::DeviceType::Cpu;
         gpu::set_profile(Some(if is_software { Profile::Software } else { Profile::Hardware }));
+        // burn's kernels are slower, but another chance where a driver gets these wrong.
+        if !gpu::are_right(&opened.0).await? {
+            gpu::set_profile(None);
+        }
         *shared = Some(opened.clone());
         Ok(opened)
     }

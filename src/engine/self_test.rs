@@ -1,14 +1,16 @@
 //! What a device computes for a known input, stage by stage, so that a GPU can be compared with the CPU before it is
 //! trusted: drivers exist whose shaders compile and give wrong numbers.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 
-use super::values;
 use crate::config::{Backbone, SamConfig};
 use crate::error::Result;
+use crate::kernels::{read, upload};
 use crate::model::{Parameters, Sam};
 use crate::random::SplitMix;
-use crate::weights::layout;
+use crate::weights::package::Stored;
+use crate::weights::quantize::Scheme;
+use crate::weights::{layout, upload};
 
 /// Side of the input in pixels: 10 x 10 tokens, which windows of 7 do not divide.
 const SIDE: usize = 160;
@@ -24,32 +26,34 @@ const SEED: u64 = 11;
 /// # Errors
 /// [`ErrorKind::Device`] if the device fails.
 pub async fn self_test(device: &Device) -> Result<Vec<(&'static str, Vec<f32>)>> {
-    let sam = random_model(&config()?, SEED, device)?;
+    let sam = random_model(&config()?, SEED, Scheme::F32, device)?;
     let mut random = SplitMix(SEED);
     let pixels: Vec<f32> = (0..3 * SIDE * SIDE).map(|_| random.uniform()).collect();
-    let input = Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, SIDE, SIDE]), device);
+    let input = upload(pixels, [1, 3, SIDE, SIDE], device);
     let encoder = &sam.image_encoder;
     let mut found = Vec::new();
     let mut x = encoder.embed(input);
-    found.push(("patch embedding", values(x.clone()).await?));
+    found.push(("patch embedding", read(x.clone()).await?));
     for (block, name) in encoder.blocks.iter().zip(["window block", "global block"]) {
         x = block.forward(x);
-        found.push((name, values(x.clone()).await?));
+        found.push((name, read(x.clone()).await?));
     }
     let embedding = encoder.embedding(x);
-    found.push(("neck", values(embedding.clone()).await?));
-    found.push(("mask decoder", values(sam.decode(embedding)).await?));
+    found.push(("neck", read(embedding.clone()).await?));
+    found.push(("mask decoder", read(sam.decode(embedding)).await?));
     Ok(found)
 }
 
-/// A model of random weights, the same for the same seed everywhere: for tests of devices and for benchmarks.
+/// A model of random weights, the same for the same seed everywhere, as a package of `scheme` would have it: for tests of devices
+/// and for benchmarks.
 ///
 /// # Errors
 /// Those of [`Sam::load`].
-pub fn random_model(config: &SamConfig, seed: u64, device: &Device) -> Result<Sam> {
+pub fn random_model(config: &SamConfig, seed: u64, scheme: Scheme, device: &Device) -> Result<Sam> {
     let mut parameters = Parameters::new(device);
     for (name, shape) in layout::tensors(config) {
-        parameters.insert(&name, &shape, layout::random(&name, &shape, seed))?;
+        let values = layout::random(&name, &shape, seed);
+        upload::insert(&mut parameters, &name, &shape, Stored::new(scheme.of_tensor(&name, &shape), &values, &shape))?;
     }
     Sam::load(config, parameters)
 }

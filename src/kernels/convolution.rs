@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, module};
 use super::cpu;
 #[cfg(feature = "gpu")]
 use super::gpu;
-use super::{Activation, Ends, Matrix, finish, linear};
+use super::{Activation, Ends, Matrix, finish, linear, permute, reshape};
 
 /// Cuts `[b, h, w, c]` into `size` x `size` patches: `[b, h / size, w / size, c * size * size]`, the last axis in the
 /// order of a convolution's weight, `[c, size, size]`. A convolution whose stride is its kernel is then a linear layer.
@@ -26,7 +26,7 @@ pub fn patches(x: Tensor<4>, size: usize) -> Tensor<4> {
 /// `[1, h / side, w / side, n]` if there are some: `[b, h / side, w / side, n]`.
 pub fn patch_embed(image: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, positions: Option<Tensor<4>>) -> Tensor<4> {
     let [n, bands, side, _] = weight.dims();
-    let matrix = weight.reshape([n, bands * side * side]).transpose();
+    let matrix = permute(reshape(weight, [n, bands * side * side]), [1, 0]);
     #[cfg(feature = "gpu")]
     let image = match gpu::take(image) {
         Ok(image) => {
@@ -102,9 +102,11 @@ pub fn double(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, activation: Acti
 /// The weight of [`conv3x3`] as it is read fastest: the same numbers, in the order of the product's matrix.
 pub fn turned_kernel(weight: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "gpu")]
-    if gpu::take(weight.clone()).is_ok() {
-        return weight;
-    }
+    let weight = match gpu::take_as_it_lies(weight) {
+        // Turned at each call, as a matrix of its own.
+        Ok(weight) => return gpu::wrap(weight),
+        Err(weight) => weight,
+    };
     let [n, c, rows, columns] = weight.dims();
     let turned = weight.permute([2, 3, 1, 0]).reshape([rows * columns * c * n]);
     turned.reshape([rows, columns, c, n]).permute([3, 2, 0, 1])

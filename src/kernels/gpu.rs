@@ -7,11 +7,13 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Shape, Tensor, TensorData};
 use burn_wgpu::{CubeBackend, CubeDim, CubeTensor, KernelSource, SourceKernel, SourceTemplate};
+use cubecl::CubeCount;
 use cubecl::prelude::KernelId;
 use cubecl::server::{KernelArguments, MetadataBindingInfo};
-use cubecl::CubeCount;
+
+use crate::error::{Error, ErrorKind, Result};
 
 mod attention;
 mod check;
@@ -22,11 +24,11 @@ mod product;
 mod small;
 
 pub use attention::{cross_attention, window_attention};
-pub use check::{BOUNDS, Check, check};
-pub use classify::{bytes_of_words, classify};
+pub use check::{BOUNDS, Check, are_right, check};
+pub use classify::{classify, masks_of_words};
 pub use norm::layer_norm;
 pub use product::{Gather, Matrix, Product, Scatter};
-pub use small::{add, concat, dense_pe, masks, permute, resample, row};
+pub use small::{add, concat, dense_pe, expanded, masks, permute, permuted, resample, rows, stack};
 
 /// How kernels are cut: what suits hardware, with memory shared by a workgroup, is slow on a GPU that is computed by a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,21 +71,85 @@ fn is_hardware() -> bool {
 
 /// Whether these kernels are on and `device` is a GPU that they run on.
 pub fn runs_on(device: &Device) -> bool {
-    profile().is_some() && take(Tensor::<1>::from_data(TensorData::from([0.0f32]), device)).is_ok()
+    #[cfg(browser_gpu)]
+    {
+        let _ = device;
+        true
+    }
+    #[cfg(not(browser_gpu))]
+    {
+        let one = Tensor::<1>::from_data(TensorData::from([0.0f32]), device);
+        profile().is_some() && one.try_into_primitive::<CubeBackend>().is_ok_and(|one| is_ours(&one))
+    }
 }
 
-/// The tensor's primitive, row-major, if these kernels are on and it is an untracked one of a GPU; else the tensor back.
+/// The tensor's primitive, row-major, if these kernels are on and it is an untracked one of a GPU; else the tensor back. In a browser
+/// nothing else exists, and the compiler leaves out what would follow.
 #[allow(clippy::result_large_err)] // the error is the tensor itself, handed back
+#[inline(always)]
 pub fn take<const D: usize>(x: Tensor<D>) -> Result<CubeTensor, Tensor<D>> {
-    if profile().is_none() {
-        return Err(x);
-    }
-    match x.clone().try_into_primitive::<CubeBackend>() {
-        Ok(primitive) if matches!(primitive.dtype, DType::F32 | DType::F16) && primitive.client.name().contains("wgpu") => {
-            Ok(small::in_order(primitive))
+    take_as_it_lies(x).map(small::in_order)
+}
+
+/// [`take`] with the primitive's axes in whatever order.
+#[allow(clippy::result_large_err)] // as above
+#[inline(always)]
+pub fn take_as_it_lies<const D: usize>(x: Tensor<D>) -> Result<CubeTensor, Tensor<D>> {
+    #[cfg(browser_gpu)]
+    return Ok(primitive(x));
+    #[cfg(not(browser_gpu))]
+    {
+        if profile().is_none() {
+            return Err(x);
         }
-        _ => Err(x),
+        match x.clone().try_into_primitive::<CubeBackend>() {
+            Ok(primitive) if is_ours(&primitive) => Ok(primitive),
+            _ => Err(x),
+        }
     }
+}
+
+/// [`take`] of all, or all back.
+#[inline(always)]
+pub fn take_all<const D: usize>(all: Vec<Tensor<D>>) -> Result<Vec<CubeTensor>, Vec<Tensor<D>>> {
+    match all.iter().map(|x| take(x.clone())).collect() {
+        Ok(primitives) => Ok(primitives),
+        Err::<_, Tensor<D>>(_) => Err(all),
+    }
+}
+
+/// WGSL is for wgpu only; CUDA's tensors are of the same type.
+#[cfg(not(browser_gpu))]
+fn is_ours(primitive: &CubeTensor) -> bool {
+    matches!(primitive.dtype, DType::F32 | DType::F16) && primitive.client.name().contains("wgpu")
+}
+
+/// Numbers, row-major, as a tensor on `device` in its precision: as words of bits, since burn's own way to upload floats brings its
+/// kernels for quantised ones along.
+pub fn upload(values: Vec<f32>, shape: &[usize], device: &Device) -> CubeTensor {
+    assert_eq!(values.len(), shape.iter().product::<usize>(), "numbers for {shape:?}");
+    let is_half = device.settings().float_dtype == FloatDType::F16;
+    let words: Vec<i32> = if is_half {
+        let bits = |v: &f32| u32::from(half::f16::from_f32(*v).to_bits());
+        values.chunks(2).map(|pair| bits(&pair[0]) | pair.get(1).map_or(0, bits) << 16).map(u32::cast_signed).collect()
+    } else {
+        values.into_iter().map(|v| v.to_bits().cast_signed()).collect()
+    };
+    let count = words.len();
+    let words = Tensor::<1, Int>::from_data(TensorData::new(words, [count]), device);
+    let words = of_gpu(words.try_into_primitive::<CubeBackend>());
+    let dtype = if is_half { DType::F16 } else { DType::F32 };
+    CubeTensor::new_contiguous(words.client, words.device, Shape::from(shape.to_vec()), words.handle, dtype)
+}
+
+/// Reads a tensor's bytes back.
+///
+/// # Errors
+/// [`ErrorKind::Device`] if the device fails.
+pub async fn read(x: CubeTensor) -> Result<Vec<u8>> {
+    let failed = |why: String| Error::new(ErrorKind::Device, "reading a result back failed").source(why);
+    let bytes = x.client.read_async(vec![x.handle]).await.map_err(|e| failed(format!("{e:?}")))?;
+    Ok(bytes.into_iter().next().map(|bytes| bytes.to_vec()).unwrap_or_default())
 }
 
 /// What a kernel reads beside its first argument, which is on the same device.
@@ -91,15 +157,24 @@ pub fn take<const D: usize>(x: Tensor<D>) -> Result<CubeTensor, Tensor<D>> {
 /// # Panics
 /// If it is not.
 pub fn values<const D: usize>(x: Tensor<D>) -> CubeTensor {
-    small::in_order(x.try_into_primitive::<CubeBackend>().unwrap_or_else(|e| unreachable!("a tensor of the GPU: {e:?}")))
+    small::in_order(primitive(x))
 }
 
 /// The words of an integer tensor.
 ///
 /// # Panics
 /// If it is not on a GPU.
-pub fn words(x: Tensor<2, burn::tensor::Int>) -> CubeTensor {
-    x.try_into_primitive::<CubeBackend>().unwrap_or_else(|e| unreachable!("a tensor of the GPU: {e:?}"))
+pub fn words(x: Tensor<2, Int>) -> CubeTensor {
+    of_gpu(x.try_into_primitive::<CubeBackend>())
+}
+
+fn primitive<const D: usize>(x: Tensor<D>) -> CubeTensor {
+    of_gpu(x.try_into_primitive::<CubeBackend>())
+}
+
+/// A caller that mixes devices is wrong, which no data can bring about.
+fn of_gpu<E: std::fmt::Debug>(primitive: std::result::Result<CubeTensor, E>) -> CubeTensor {
+    primitive.unwrap_or_else(|error| panic!("not a tensor of the GPU: {error:?}"))
 }
 
 /// A tensor of a primitive.

@@ -94,8 +94,7 @@ impl Packed {
         let device = self.values.val().device();
         let words = |tensor: Tensor<2, Int>| -> Vec<u32> {
             let data = tensor.into_data().convert::<i32>();
-            let words = data.try_into_vec::<i32>().unwrap_or_else(|e| unreachable!("converted to i32: {e:?}"));
-            words.into_iter().map(i32::cast_unsigned).collect()
+            data.as_bytes().chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         };
         let (values, scales) = (words(self.values.val()), words(self.scales.val()));
         let (fours, mut floats) = (self.outputs / 4, Vec::with_capacity(self.inputs * self.outputs));

@@ -2,13 +2,13 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Dropout;
-use burn::tensor::{Tensor, TensorData, module};
+use burn::tensor::{Tensor, module};
 
 use super::Parameters;
 use super::parameters::Taken;
 use crate::error::Result;
 use crate::kernels::packed::Packed;
-use crate::kernels::{self, Ends, Matrix, finish, layer_norm, norm_gelu, turned};
+use crate::kernels::{self, Ends, Matrix, finish, layer_norm, norm_gelu, permute, stand_in, turned};
 
 pub use crate::kernels::Activation;
 
@@ -60,10 +60,7 @@ impl Linear {
         let (weight, packed) = match from.take_matrix(&format!("{name}.weight"), [outputs, inputs])? {
             // Lies in memory as [inputs, outputs], which products read in order; its shape stays SAM's.
             Taken::Dense(weight) => (turned(weight), None),
-            Taken::Packed(packed) => {
-                let one = Tensor::<2>::from_data(TensorData::new(vec![0.0f32], [1, 1]), from.device());
-                (one.expand([outputs, inputs]), Some(packed))
-            }
+            Taken::Packed(packed) => (stand_in([outputs, inputs], from.device()), Some(packed)),
         };
         let bias = from.take(&format!("{name}.bias"), [outputs])?;
         Ok(Self { weight: Param::from_tensor(weight), bias, adapters: Vec::new(), joined: None, packed })
@@ -75,6 +72,10 @@ impl Linear {
         if let Some(packed) = &self.packed {
             return packed.unpacked().transpose();
         }
+        self.dense()
+    }
+
+    fn dense(&self) -> Tensor<2> {
         let weight = self.weight.val();
         #[cfg(feature = "train")]
         let weight = weight.dequantize();
@@ -94,7 +95,7 @@ impl Linear {
         residual: Option<Tensor<D>>,
         activation: Activation,
     ) -> Tensor<D> {
-        if self.adapters.is_empty() {
+        if cfg!(browser_gpu) || self.adapters.is_empty() {
             return self.unadapted(x, Ends { add, bias: Some(self.bias.val()), residual, activation });
         }
         let x = match add {
@@ -129,7 +130,7 @@ impl Linear {
         }
         let matrix = match &self.packed {
             Some(packed) => Matrix::Packed(packed.clone()),
-            None => Matrix::Dense(self.matrix().transpose()),
+            None => Matrix::Dense(permute(self.dense(), [1, 0])),
         };
         kernels::linear(x, matrix, ends)
     }

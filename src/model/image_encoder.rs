@@ -9,7 +9,7 @@ use super::common::{Activation, LayerNorm, Linear, MlpBlock};
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
 use crate::kernels::convolution::{conv3x3, patch_embed, turned_kernel};
-use crate::kernels::{Ends, Matrix, WindowAttention, linear, resample};
+use crate::kernels::{Ends, Matrix, WindowAttention, linear, permute, resample, reshape};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
 #[derive(Module, Debug)]
@@ -73,7 +73,7 @@ impl ImageEncoder {
 
     /// The embedding `[b, out_chans, h, w]` of what comes out of the last block, `[b, h, w, embed_dim]`.
     pub fn embedding(&self, x: Tensor<4>) -> Tensor<4> {
-        self.neck.forward(x).permute([0, 3, 1, 2])
+        permute(self.neck.forward(x), [0, 3, 1, 2])
     }
 
     /// Absolute positions for a token grid of `h` x `w`, `[1, h, w, embed_dim]`.
@@ -83,8 +83,8 @@ impl ImageEncoder {
         if (rows, columns) == (h, w) {
             return positions;
         }
-        let by_row = resample(positions.reshape([1, rows, columns * dim]), h);
-        resample(by_row.reshape([h, columns, dim]), w).unsqueeze()
+        let by_row = resample(reshape(positions, [1, rows, columns * dim]), h);
+        reshape(resample(reshape(by_row, [h, columns, dim]), w), [1, h, w, dim])
     }
 }
 
@@ -179,7 +179,8 @@ impl Attention {
 /// Relative positions `[2 * side - 1, d]`, resampled if they are for another side (`get_rel_pos`; query and key grids are the
 /// same here).
 fn relative_positions(positions: Tensor<2>, side: usize) -> Tensor<2> {
-    resample(positions.unsqueeze(), 2 * side - 1).squeeze_dim(0)
+    let [length, dim] = positions.dims();
+    reshape(resample(reshape(positions, [1, length, dim]), 2 * side - 1), [2 * side - 1, dim])
 }
 
 /// 1x1 convolution, layer norm, 3x3 convolution, layer norm.
@@ -208,7 +209,7 @@ impl Neck {
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [out, dim, _, _] = self.conv1.dims();
-        let x = linear(x, Matrix::Dense(self.conv1.val().reshape([out, dim]).transpose()), Ends::default());
+        let x = linear(x, Matrix::Dense(permute(reshape(self.conv1.val(), [out, dim]), [1, 0])), Ends::default());
         self.norm2.forward(conv3x3(self.norm1.forward(x), self.conv2.val()))
     }
 }

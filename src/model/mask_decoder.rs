@@ -8,8 +8,8 @@ use super::common::{Activation, LayerNorm, Linear};
 use super::transformer::TwoWayTransformer;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
-use crate::kernels;
 use crate::kernels::convolution::double;
+use crate::kernels::{concat, masks, repeat, reshape, rows, stack};
 
 /// The mask decoder. Mask token i stands for class i, token 0 for background; in SAM's own checkpoints token 0 is the
 /// single mask and tokens 1 to 3 the three masks of an ambiguous prompt.
@@ -53,19 +53,18 @@ impl MaskDecoder {
         })
     }
 
-    /// The image `[b, h w, c]` with its positions `[1, h w, c]`, and prompts `[1, n, c]` if there are some, to the tokens (estimated
-    /// IoU, one of each mask, prompts) `[b, 1 + mask_tokens + n, c]` and the image after they attended to each other.
-    pub fn attend(&self, image: Tensor<3>, image_pe: Tensor<3>, sparse: Option<Tensor<3>>) -> (Tensor<3>, Tensor<3>) {
-        let [b, _, c] = image.dims();
-        let mut tokens: Tensor<3> = kernels::concat(self.iou_token.val(), self.mask_tokens.val()).unsqueeze();
-        if let Some(sparse) = sparse {
-            tokens = Tensor::cat(vec![tokens, sparse], 1);
-        }
-        let [_, count, _] = tokens.dims();
-        if b > 1 {
-            tokens = tokens.expand([b, count, c]);
-        }
-        self.transformer.forward(image, image_pe, tokens)
+    /// The tokens without prompts: of the estimated IoU and of each mask, `[1, 1 + mask_tokens, c]`.
+    pub fn tokens(&self) -> Tensor<3> {
+        let tokens = concat(self.iou_token.val(), self.mask_tokens.val());
+        let [n, c] = tokens.dims();
+        reshape(tokens, [1, n, c])
+    }
+
+    /// The image `[b, h w, c]` with its positions `[1, h w, c]`, and tokens `[1, n, c]`, to tokens `[b, n, c]` and the image after they
+    /// attended to each other.
+    pub fn attend(&self, image: Tensor<3>, image_pe: Tensor<3>, tokens: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        let [b, _, _] = image.dims();
+        self.transformer.forward(image, image_pe, repeat(tokens, b))
     }
 
     /// Logits of every mask token, `[b, mask_tokens, 4 h, 4 w]`, from what [`MaskDecoder::attend`] gave.
@@ -73,11 +72,10 @@ impl MaskDecoder {
         let [b, _, c] = image.dims();
         let [n, _] = self.mask_tokens.dims();
         // [b, 4 h, 4 w, c / 8]
-        let upscaled = self.output_upscaling.forward(image.reshape([b, h, w, c]));
-        let kernels = self.output_hypernetworks_mlps.iter().enumerate();
-        let kernels = kernels.map(|(i, mlp)| mlp.forward(kernels::rows(tokens, i + 1)));
-        let kernels = kernels::stack(kernels.collect()); // [b, n, c / 8]
-        kernels::masks(kernels, upscaled.reshape([b, 16 * h * w, c / 8])).reshape([b, n, 4 * h, 4 * w])
+        let upscaled = self.output_upscaling.forward(reshape(image, [b, h, w, c]));
+        let mlps = self.output_hypernetworks_mlps.iter().enumerate();
+        let tokens = stack(mlps.map(|(i, mlp)| mlp.forward(rows(tokens, i + 1))).collect()); // [b, n, c / 8]
+        reshape(masks(tokens, reshape(upscaled, [b, 16 * h * w, c / 8])), [b, n, 4 * h, 4 * w])
     }
 
     /// Each mask's estimated IoU, `[b, mask_tokens]`.

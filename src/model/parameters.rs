@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use burn::module::Param;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::packed::Packed;
+use crate::kernels::{reshape, upload};
 
 /// A checkpoint's tensors by SAM's names, uploaded one by one; modules take theirs out when they are built.
 ///
@@ -61,7 +62,7 @@ impl Parameters {
             return error("is given twice".into());
         }
         let count = values.len();
-        let flat = Tensor::from_data(TensorData::new(values, [count]), &self.device);
+        let flat = upload(values, [count], &self.device);
         self.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), numbers: Numbers::Flat(flat) });
         Ok(())
     }
@@ -85,8 +86,11 @@ impl Parameters {
     /// [`ErrorKind::NotFound`] if it is missing, [`ErrorKind::Format`] if its shape differs.
     pub fn take<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Param<Tensor<D>>> {
         match self.remove(name, &shape)? {
-            Numbers::Flat(flat) => Ok(Param::from_tensor(flat.reshape(shape))),
-            Numbers::Packed(packed) => Ok(Param::from_tensor(packed.unpacked().transpose().reshape(shape))),
+            Numbers::Flat(flat) => Ok(Param::from_tensor(reshape(flat, shape))),
+            Numbers::Packed(_) => {
+                let message = "is block-quantised, where only a linear layer's matrix may be";
+                Err(Error::new(ErrorKind::Format, message).at(format!("tensor {name}")))
+            }
         }
     }
 
@@ -96,7 +100,7 @@ impl Parameters {
     /// As [`Parameters::take`].
     pub fn take_matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Taken> {
         Ok(match self.remove(name, &shape)? {
-            Numbers::Flat(flat) => Taken::Dense(flat.reshape(shape)),
+            Numbers::Flat(flat) => Taken::Dense(reshape(flat, shape)),
             Numbers::Packed(packed) => Taken::Packed(packed),
         })
     }

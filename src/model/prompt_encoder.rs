@@ -10,7 +10,7 @@ use super::common::LayerNorm;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
 use crate::kernels::convolution::patches;
-use crate::kernels::{dense_pe, positional_encoding};
+use crate::kernels::{dense_pe, positional_encoding, reshape};
 
 /// A point in pixels of the input image, x to the right and y down.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,7 +74,9 @@ impl PromptEncoder {
 
     /// [`PromptEncoder::dense_pe`] with channels last, `[1, h w, out_chans]`.
     pub fn grid_pe(&self, h: usize, w: usize) -> Tensor<3> {
-        dense_pe(self.gaussian_matrix.val(), h, w).unsqueeze()
+        let pe = dense_pe(self.gaussian_matrix.val(), h, w);
+        let [n, c] = pe.dims();
+        reshape(pe, [1, n, c])
     }
 
     /// Embeddings of points and box: `[1, n, out_chans]`, n = points + 1 padding point without a box, + 2 with one;

@@ -9,7 +9,7 @@ use super::mask_decoder::MaskDecoder;
 use super::prompt_encoder::{Prompt, PromptEncoder};
 use crate::config::SamConfig;
 use crate::error::Result;
-use crate::kernels::add;
+use crate::kernels::{add, permute, reshape};
 
 /// Image encoder, prompt encoder and mask decoder.
 ///
@@ -62,10 +62,10 @@ impl Sam {
     /// Embeddings `[b, out_chans, h, w]` to logits of every mask token, `[b, mask_tokens, 4 h, 4 w]`, without prompts.
     pub fn decode(&self, embeddings: Tensor<4>) -> Tensor<4> {
         let [_, c, h, w] = embeddings.dims();
-        let no_mask = self.prompt_encoder.no_mask_embed.val().reshape([1, 1, c]);
+        let no_mask = reshape(self.prompt_encoder.no_mask_embed.val(), [1, 1, c]);
         let image = add(channels_last(embeddings), no_mask);
         let pe = self.prompt_encoder.grid_pe(h, w);
-        let (tokens, image) = self.mask_decoder.attend(image, pe, None);
+        let (tokens, image) = self.mask_decoder.attend(image, pe, self.mask_decoder.tokens());
         self.mask_decoder.masks(&tokens, image, [h, w])
     }
 
@@ -84,7 +84,10 @@ impl Sam {
         let sparse = self.prompt_encoder.sparse(prompt, height, width);
         let dense = self.prompt_encoder.dense(mask, h, w);
         let image = channels_last(embedding + dense);
-        let (tokens, image) = self.mask_decoder.attend(image, self.prompt_encoder.grid_pe(h, w), sparse);
+        let mut tokens = vec![self.mask_decoder.tokens()];
+        tokens.extend(sparse);
+        let pe = self.prompt_encoder.grid_pe(h, w);
+        let (tokens, image) = self.mask_decoder.attend(image, pe, Tensor::cat(tokens, 1));
         (self.mask_decoder.masks(&tokens, image, [h, w]), self.mask_decoder.iou(tokens))
     }
 }
@@ -92,5 +95,5 @@ impl Sam {
 /// `[b, c, h, w]` to `[b, h w, c]`.
 fn channels_last(x: Tensor<4>) -> Tensor<3> {
     let [b, c, h, w] = x.dims();
-    x.permute([0, 2, 3, 1]).reshape([b, h * w, c])
+    reshape(permute(x, [0, 2, 3, 1]), [b, h * w, c])
 }

@@ -181,6 +181,48 @@ pub async fn open_device(device: String) -> Result<(), JsValue> {
     open.await.map(drop).map_err(to_js)
 }
 
+/// Tells, before the GPU is opened, that a CPU computes it: then kernels are cut accordingly.
+#[cfg(feature = "gpu")]
+#[wasm_bindgen(js_name = tellSoftware)]
+pub fn tell_software(#[wasm_bindgen(js_name = isSoftware)] is_software: bool) {
+    engine::tell_software(is_software);
+}
+
+/// Runs every kernel of the GPU on `rounds` of random shapes besides its worst cases, cut for hardware and for software, and compares
+/// with plain loops: `{ kernel, shape, error, bound }` of each.
+///
+/// # Errors
+/// `device` if there is no such device or it fails.
+#[cfg(feature = "gpu")]
+#[wasm_bindgen(js_name = checkKernels, unchecked_return_type = "any")]
+pub async fn check_kernels(device: String, seed: u32, rounds: usize) -> Result<JsValue, JsValue> {
+    use crate::kernels::gpu::{self, Profile};
+    let run = async {
+        let choice: engine::DeviceChoice = device.parse()?;
+        let bound = gpu::BOUNDS[usize::from(choice == engine::DeviceChoice::HalfGpu)];
+        let device = engine::open_device(choice).await?;
+        let before = gpu::profile();
+        let mut found = Vec::new();
+        for profile in [Profile::Hardware, Profile::Software] {
+            gpu::set_profile(Some(profile));
+            let checks = gpu::check(&device, u64::from(seed), rounds).await;
+            gpu::set_profile(before);
+            found.extend(checks?.into_iter().map(|check| KernelCheck { check, bound }));
+        }
+        to_object(&found)
+    };
+    run.await.map_err(to_js)
+}
+
+/// A kernel's check as JavaScript sees it.
+#[cfg(feature = "gpu")]
+#[derive(serde::Serialize)]
+struct KernelCheck {
+    #[serde(flatten)]
+    check: crate::kernels::gpu::Check,
+    bound: f32,
+}
+
 /// What each stage of a small known model gives on `device`, by name: for comparison with another device.
 ///
 /// # Errors

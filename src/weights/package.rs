@@ -60,6 +60,13 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// Stores `values` of `shape` by `scheme`.
+    pub fn new(scheme: Scheme, values: &[f32], shape: &[usize]) -> Self {
+        let (rows, columns) = matrix(shape);
+        let (values, scales) = scheme.encode(values, columns);
+        Self { scheme, rows, columns, values, scales }
+    }
+
     /// Its numbers.
     ///
     /// # Errors

@@ -117,3 +117,19 @@ pub fn listing(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// The tiny base package, and adapter packages of it for `cases`.
+pub fn base_and_adapters(folder: &Path, scheme: Scheme, cases: &[(&str, usize)]) -> (PathBuf, Vec<PathBuf>) {
+    let base = base();
+    let path = folder.join("base");
+    let written = export(manifest(base.config(), Kind::Base, scheme, 224), &base, None, &path, |_, _| ()).unwrap();
+    let adapters = cases.iter().map(|(case, size)| {
+        let (adapter, out) = (adapter(case), folder.join(case));
+        let mut manifest = manifest(&adapter.config(base.config()).unwrap(), Kind::Adapter, scheme, *size);
+        manifest.origin.base_sha256 = Some(written.content_hash());
+        export(manifest, &base, Some(&adapter), &out, |_, _| ()).unwrap();
+        out
+    });
+    let adapters = adapters.collect();
+    (path, adapters)
+}

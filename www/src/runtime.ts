@@ -4,7 +4,8 @@ import { SamloraError } from "./error.ts";
 import type { Device } from "./types.ts";
 
 /** What both builds export. */
-export type Runtime = Pick<typeof import("../wasm/cpu/samlora.js"), "Segmenter" | "openDevice" | "selfTest" | "version">;
+export type Runtime = Pick<typeof import("../wasm/cpu/samlora.js"), "Segmenter" | "openDevice" | "selfTest" | "version"> &
+  Partial<Pick<typeof import("../wasm/gpu/samlora.js"), "tellSoftware">>;
 
 /** A model in wasm's memory. */
 export type WasmSegmenter = Awaited<ReturnType<Runtime["Segmenter"]["load"]>>;

@@ -4,6 +4,10 @@ declare module "*/samlora.js" {
   export default function init(): Promise<unknown>;
   export function version(): string;
   export function openDevice(device: string): Promise<void>;
+  /** In the GPU's build. */
+  export function tellSoftware(isSoftware: boolean): void;
+  /** In the GPU's build. */
+  export function checkKernels(device: string, seed: number, rounds: number): Promise<any>;
   export function selfTest(device: string): Promise<Record<string, Float32Array>>;
 
   export class Segmenter {

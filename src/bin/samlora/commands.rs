@@ -18,6 +18,7 @@ pub mod train;
 
 use std::io::Write;
 
+use samlora::engine::{Device, DeviceChoice};
 use samlora::error::{Error, ErrorKind, Result};
 
 /// Prints one JSON value on a line of stdout.
@@ -47,6 +48,18 @@ pub fn size(bytes: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
+}
+
+/// Opens a device, and says so where a GPU computes right numbers with burn's kernels only.
+pub fn open_device(choice: DeviceChoice) -> Result<Device> {
+    let device = pollster::block_on(samlora::engine::open_device(choice))?;
+    #[cfg(feature = "gpu")]
+    if choice != DeviceChoice::Cpu && samlora::kernels::gpu::profile().is_none() {
+        eprintln!(
+            "this GPU's driver computes wrong numbers with the program's own kernels; burn's, which are slower, are used"
+        );
+    }
+    Ok(device)
 }
 
 /// Uses `threads` threads for all computing on the CPU; all cores without.

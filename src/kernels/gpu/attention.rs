@@ -56,8 +56,11 @@ fn value(at: u32, i: u32) -> vec4<f32> {{
 ",
         outside = if is_padded { "  if (row >= p[H] || column >= p[W]) { return NOWHERE; }" } else { "" },
         // A padded token is zero before the product with the weight, and so the bias alone after it.
-        beyond_key =
-            if is_padded { "  if (at == NOWHERE) { return vec4<f32>(bias[(p[HEADS] + head) * D4 + i]); }\n" } else { "" },
+        beyond_key = if is_padded {
+            "  if (at == NOWHERE) { return vec4<f32>(bias[(p[HEADS] + head) * D4 + i]); }\n"
+        } else {
+            ""
+        },
         beyond_value = if is_padded {
             "  if (at == NOWHERE) { return vec4<f32>(bias[(2u * p[HEADS] + head) * D4 + i]); }\n"
         } else {
@@ -235,7 +238,9 @@ impl Text {
         }
         let scores: Vec<String> = (0..CHUNK).map(|c| format!("s{c}")).collect();
         let peak = scores.iter().skip(1).fold(scores[0].clone(), |peak, s| format!("max({peak}, {s})"));
-        text += &format!("let peak = {peak};\nif (peak > most) {{\nlet fade = exp(most - peak);\ntotal *= fade;\nmost = peak;\n");
+        text += &format!(
+            "let peak = {peak};\nif (peak > most) {{\nlet fade = exp(most - peak);\ntotal *= fade;\nmost = peak;\n"
+        );
         text += &self.each(|i| format!("o{i} *= fade;"));
         text += "}\n";
         // A thread may have seen no key that counts yet: then all its scores are LOWEST, and their differences 0.
@@ -256,8 +261,7 @@ impl Text {
     }
 
     fn direct(&self) -> String {
-        let places: String =
-            (0..CHUNK).map(|c| format!("let a{c} = key_at(min(t + {c}u, keys - 1u));\n")).collect();
+        let places: String = (0..CHUNK).map(|c| format!("let a{c} = key_at(min(t + {c}u, keys - 1u));\n")).collect();
         let chunk = self.chunk(
             |c, i| format!("key(a{c}, {i}u)"),
             |c, i| format!("value(a{c}, {i}u)"),

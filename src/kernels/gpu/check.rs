@@ -4,11 +4,11 @@
 //! Before each launch memory is filled with numbers that are none and given back, so that what a kernel reads beyond its inputs or
 //! leaves out of its result shows.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
+use super::super as kernels;
 use super::super::packed::{BLOCK, Packed};
 use super::super::{Activation, Ends, Matrix, WindowAttention, convolution};
-use super::super as kernels;
 use super::host;
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::SplitMix;
@@ -28,11 +28,27 @@ pub struct Check {
 /// round inputs and results to 11 binary digits.
 pub const BOUNDS: [f32; 2] = [2e-5, 4e-3];
 
+/// Whether the kernels that a network spends its time in are right on one shape each: some milliseconds on hardware.
+///
+/// # Errors
+/// [`ErrorKind::Device`] if the device fails.
+pub async fn are_right(device: &Device) -> Result<bool> {
+    let mut checker = Checker { device, random: SplitMix(1), found: Vec::new() };
+    checker.product(0, [65, 64, 68]).await?;
+    checker.packed_product(8, [65, 40, 12]).await?;
+    checker.window([1, 5, 6, 4, 4, 2, 4]).await?;
+    checker.norm(0, [9, 64]).await?;
+    Ok(checker.found.iter().all(|check| check.error <= BOUNDS[usize::from(checker.is_half())]))
+}
+
 /// Runs every kernel on its worst cases and on `rounds` of random shapes.
 ///
 /// # Errors
 /// [`ErrorKind::Device`] if the device fails.
 pub async fn check(device: &Device, seed: u64, rounds: usize) -> Result<Vec<Check>> {
+    if !super::runs_on(device) {
+        return Err(Error::new(ErrorKind::Device, "the kernels for GPUs are off, or the device is none"));
+    }
     let mut checker = Checker { device, random: SplitMix(seed), found: Vec::new() };
     checker.products(rounds).await?;
     checker.packed(rounds).await?;
@@ -57,19 +73,23 @@ impl Checker<'_> {
         1 + (self.random.next_u64() % end as u64) as usize
     }
 
+    fn is_half(&self) -> bool {
+        self.device.settings().float_dtype == burn::tensor::FloatDType::F16
+    }
+
     /// Numbers of -1 to 1 that 16 bits hold too.
     fn numbers(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| half::f16::from_f32(self.random.uniform()).to_f32()).collect()
     }
 
     fn tensor<const D: usize>(&self, values: &[f32], shape: [usize; D]) -> Tensor<D> {
-        Tensor::from_data(TensorData::new(values.to_vec(), shape), self.device)
+        kernels::upload(values.to_vec(), shape, self.device)
     }
 
     /// Leaves memory without numbers where a result of so many may come to lie.
     fn poison(&self, numbers: usize) {
         for count in [numbers, numbers, 2 * numbers] {
-            drop(Tensor::<1>::from_data(TensorData::new(vec![f32::NAN; count], [count]), self.device));
+            drop(kernels::upload(vec![f32::NAN; count], [count], self.device));
         }
     }
 
@@ -80,9 +100,7 @@ impl Checker<'_> {
         found: Tensor<D>,
         expected: &[f32],
     ) -> Result<()> {
-        let failed = |why: String| Error::new(ErrorKind::Device, "reading a kernel's result back failed").source(why);
-        let data = found.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
-        let values = data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+        let values = kernels::read(found).await?;
         let peak = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
         let mut error = if values.len() == expected.len() { 0.0f32 } else { f32::INFINITY };
         for (a, b) in values.iter().zip(expected) {
@@ -96,46 +114,54 @@ impl Checker<'_> {
     async fn products(&mut self, rounds: usize) -> Result<()> {
         let mut shapes = vec![[1, 4, 4], [1, 256, 32], [7, 8, 4], [65, 768, 192], [17, 36, 68], [130, 64, 132]];
         shapes.extend((0..rounds).map(|_| [self.upto(150), 4 * self.upto(60), 4 * self.upto(60)]));
-        for (case, [m, k, n]) in shapes.into_iter().enumerate() {
-            let (x, w) = (self.numbers(m * k), self.numbers(k * n));
-            let (add, bias, residual) = (self.numbers(m * k), self.numbers(n), self.numbers(m * n));
-            let activation = [Activation::None, Activation::Relu, Activation::Gelu][case % 3];
-            let (adds, biased, resumes) = (case % 2 == 0, case % 4 < 3, case % 5 > 1);
-            let sum: Vec<f32> = if adds { x.iter().zip(&add).map(|(a, b)| a + b).collect() } else { x.clone() };
-            let mut expected = host::product(&sum, &w, [m, k, n]);
-            host::finish(&mut expected, biased.then_some(&bias), resumes.then_some(&residual), activation);
-            self.poison(m * n);
-            let ends = Ends {
-                add: adds.then(|| self.tensor(&add, [1, m, k])),
-                bias: biased.then(|| self.tensor(&bias, [n])),
-                residual: resumes.then(|| self.tensor(&residual, [1, m, n])),
-                activation,
-            };
-            let matrix = Matrix::Dense(self.tensor(&w, [k, n]));
-            let found = kernels::linear(self.tensor(&x, [1, m, k]), matrix, ends);
-            self.compare("product", format!("{m} x {k} x {n}, {activation:?}"), found, &expected).await?;
+        for (case, shape) in shapes.into_iter().enumerate() {
+            self.product(case, shape).await?;
         }
         Ok(())
+    }
+
+    /// What is around the product depends on `case`.
+    async fn product(&mut self, case: usize, [m, k, n]: [usize; 3]) -> Result<()> {
+        let (x, w) = (self.numbers(m * k), self.numbers(k * n));
+        let (add, bias, residual) = (self.numbers(m * k), self.numbers(n), self.numbers(m * n));
+        let activation = [Activation::None, Activation::Relu, Activation::Gelu][case % 3];
+        let (adds, biased, resumes) = (case % 2 == 0, case % 4 < 3, case % 5 > 1);
+        let sum: Vec<f32> = if adds { x.iter().zip(&add).map(|(a, b)| a + b).collect() } else { x.clone() };
+        let mut expected = host::product(&sum, &w, [m, k, n]);
+        host::finish(&mut expected, biased.then_some(&bias), resumes.then_some(&residual), activation);
+        self.poison(m * n);
+        let ends = Ends {
+            add: adds.then(|| self.tensor(&add, [1, m, k])),
+            bias: biased.then(|| self.tensor(&bias, [n])),
+            residual: resumes.then(|| self.tensor(&residual, [1, m, n])),
+            activation,
+        };
+        let matrix = Matrix::Dense(self.tensor(&w, [k, n]));
+        let found = kernels::linear(self.tensor(&x, [1, m, k]), matrix, ends);
+        self.compare("product", format!("{m} x {k} x {n}, {activation:?}"), found, &expected).await
     }
 
     async fn packed(&mut self, rounds: usize) -> Result<()> {
         let mut shapes = vec![[1, 32, 8], [9, 40, 12], [64, 768, 64]];
         shapes.extend((0..rounds).map(|_| [self.upto(100), 8 * self.upto(40), 4 * self.upto(40)]));
-        for (case, [m, k, n]) in shapes.into_iter().enumerate() {
-            let bits = if case % 2 == 0 { 8 } else { 4 };
-            let blocks = k.div_ceil(BLOCK);
-            let bytes: Vec<u8> = (0..n * k * bits / 8).map(|_| self.random.next_u64() as u8).collect();
-            let scales: Vec<u8> = (0..n * blocks)
-                .flat_map(|_| half::f16::from_f32(0.01 * (2.0 + self.random.uniform())).to_le_bytes())
-                .collect();
-            let packed = Packed::upload(bits, &bytes, &scales, [n, k], self.device);
-            let (x, w) = (self.numbers(m * k), host::unpack(bits, &bytes, &scales, [n, k]));
-            self.poison(m * n);
-            let found = kernels::linear(self.tensor(&x, [m, k]), Matrix::Packed(packed), Ends::default());
-            let name = if bits == 8 { "product q8" } else { "product q4" };
-            self.compare(name, format!("{m} x {k} x {n}"), found, &host::product(&x, &w, [m, k, n])).await?;
+        for (case, shape) in shapes.into_iter().enumerate() {
+            self.packed_product(if case % 2 == 0 { 8 } else { 4 }, shape).await?;
         }
         Ok(())
+    }
+
+    async fn packed_product(&mut self, bits: usize, [m, k, n]: [usize; 3]) -> Result<()> {
+        let blocks = k.div_ceil(BLOCK);
+        let bytes: Vec<u8> = (0..n * k * bits / 8).map(|_| self.random.next_u64() as u8).collect();
+        let scales: Vec<u8> = (0..n * blocks)
+            .flat_map(|_| half::f16::from_f32(0.01 * (2.0 + self.random.uniform())).to_le_bytes())
+            .collect();
+        let packed = Packed::upload(bits, &bytes, &scales, [n, k], self.device);
+        let (x, w) = (self.numbers(m * k), host::unpack(bits, &bytes, &scales, [n, k]));
+        self.poison(m * n);
+        let found = kernels::linear(self.tensor(&x, [m, k]), Matrix::Packed(packed), Ends::default());
+        let name = if bits == 8 { "product q8" } else { "product q4" };
+        self.compare(name, format!("{m} x {k} x {n}"), found, &host::product(&x, &w, [m, k, n])).await
     }
 
     async fn convolutions(&mut self, rounds: usize) -> Result<()> {
@@ -149,7 +175,8 @@ impl Checker<'_> {
             let x = self.tensor(&image, [b, bands, h * side, w * side]);
             let kernel = self.tensor(&weight, [n, bands, side, side]);
             let found = convolution::patch_embed(x, kernel, self.tensor(&bias, [n]), None);
-            self.compare("patch embedding", format!("{b} x {bands} x {h} x {w}, {side} to {n}"), found, &expected).await?;
+            self.compare("patch embedding", format!("{b} x {bands} x {h} x {w}, {side} to {n}"), found, &expected)
+                .await?;
 
             let c = 4 * self.upto(6);
             let (x, weight) = (self.numbers(b * h * w * c), self.numbers(n * c * 9));
@@ -183,26 +210,29 @@ impl Checker<'_> {
             let window = if self.upto(2) == 1 { [h, w] } else { [self.upto(8), self.upto(8)] };
             shapes.push([self.upto(2), h, w, window[0], window[1], self.upto(3), self.upto(20)]);
         }
-        for [b, h, w, rows, columns, heads, d4] in shapes {
-            let dim = 4 * d4;
-            let c = heads * dim;
-            let (qkv, bias) = (self.numbers(b * h * w * 3 * c), self.numbers(3 * c));
-            let (by_row, by_column) = (self.numbers((2 * rows - 1) * dim), self.numbers((2 * columns - 1) * dim));
-            let expected =
-                host::window_attention(&qkv, &bias, [&by_row, &by_column], [b, h, w, c], [rows, columns, heads]);
-            self.poison(b * h * w * c);
-            let attention = WindowAttention {
-                rows,
-                columns,
-                heads,
-                rel_pos_h: self.tensor(&by_row, [2 * rows - 1, dim]),
-                rel_pos_w: self.tensor(&by_column, [2 * columns - 1, dim]),
-            };
-            let found = attention.forward_with_bias(self.tensor(&qkv, [b, h, w, 3 * c]), self.tensor(&bias, [3 * c]));
-            let shape = format!("{b} x {h} x {w} in {rows} x {columns}, {heads} x {dim}");
-            self.compare("window attention", shape, found, &expected).await?;
+        for shape in shapes {
+            self.window(shape).await?;
         }
         Ok(())
+    }
+
+    async fn window(&mut self, [b, h, w, rows, columns, heads, d4]: [usize; 7]) -> Result<()> {
+        let dim = 4 * d4;
+        let c = heads * dim;
+        let (qkv, bias) = (self.numbers(b * h * w * 3 * c), self.numbers(3 * c));
+        let (by_row, by_column) = (self.numbers((2 * rows - 1) * dim), self.numbers((2 * columns - 1) * dim));
+        let expected = host::window_attention(&qkv, &bias, [&by_row, &by_column], [b, h, w, c], [rows, columns, heads]);
+        self.poison(b * h * w * c);
+        let attention = WindowAttention {
+            rows,
+            columns,
+            heads,
+            rel_pos_h: self.tensor(&by_row, [2 * rows - 1, dim]),
+            rel_pos_w: self.tensor(&by_column, [2 * columns - 1, dim]),
+        };
+        let found = attention.forward_with_bias(self.tensor(&qkv, [b, h, w, 3 * c]), self.tensor(&bias, [3 * c]));
+        let shape = format!("{b} x {h} x {w} in {rows} x {columns}, {heads} x {dim}");
+        self.compare("window attention", shape, found, &expected).await
     }
 
     async fn crossings(&mut self, rounds: usize) -> Result<()> {
@@ -212,8 +242,7 @@ impl Checker<'_> {
             let c = heads * 4 * d4;
             let (q, k, v) = (self.numbers(b * n * c), self.numbers(b * m * c), self.numbers(b * m * c));
             self.poison(b * n * c);
-            let (q3, k3, v3) =
-                (self.tensor(&q, [b, n, c]), self.tensor(&k, [b, m, c]), self.tensor(&v, [b, m, c]));
+            let (q3, k3, v3) = (self.tensor(&q, [b, n, c]), self.tensor(&k, [b, m, c]), self.tensor(&v, [b, m, c]));
             let found = kernels::cross_attention(q3, k3, v3, heads);
             let expected = host::cross_attention(&q, &k, &v, [b, n, m, c, heads]);
             self.compare("attention", format!("{b} x {n} to {m}, {heads} x {}", 4 * d4), found, &expected).await?;
@@ -223,20 +252,24 @@ impl Checker<'_> {
 
     async fn norms(&mut self, rounds: usize) -> Result<()> {
         for case in 0..3 + rounds {
-            let (m, n) = (self.upto(70), 4 * self.upto(if case == 0 { 320 } else { 70 }));
-            // Far from zero, where a careless variance loses its digits.
-            let x: Vec<f32> = self.numbers(m * n).iter().map(|v| 8.0 + v).collect();
-            let (weight, bias) = (self.numbers(n), self.numbers(n));
-            let (x2, w1, b1) = (self.tensor(&x, [m, n]), self.tensor(&weight, [n]), self.tensor(&bias, [n]));
-            self.poison(m * n);
-            let (found, gelu) = match case % 2 {
-                0 => (kernels::layer_norm(x2, w1, b1, 1e-6), Activation::None),
-                _ => (kernels::norm_gelu(x2, w1, b1, 1e-6), Activation::Gelu),
-            };
-            let expected = host::layer_norm(&x, &weight, &bias, 1e-6, gelu);
-            self.compare("layer norm", format!("{m} x {n}"), found, &expected).await?;
+            let shape = [self.upto(70), 4 * self.upto(if case == 0 { 320 } else { 70 })];
+            self.norm(case, shape).await?;
         }
         Ok(())
+    }
+
+    async fn norm(&mut self, case: usize, [m, n]: [usize; 2]) -> Result<()> {
+        // Far from zero, where a careless variance loses its digits.
+        let x: Vec<f32> = self.numbers(m * n).iter().map(|v| 8.0 + v).collect();
+        let (weight, bias) = (self.numbers(n), self.numbers(n));
+        let (x2, w1, b1) = (self.tensor(&x, [m, n]), self.tensor(&weight, [n]), self.tensor(&bias, [n]));
+        self.poison(m * n);
+        let (found, gelu) = match case % 2 {
+            0 => (kernels::layer_norm(x2, w1, b1, 1e-6), Activation::None),
+            _ => (kernels::norm_gelu(x2, w1, b1, 1e-6), Activation::Gelu),
+        };
+        let expected = host::layer_norm(&x, &weight, &bias, 1e-6, gelu);
+        self.compare("layer norm", format!("{m} x {n}"), found, &expected).await
     }
 
     async fn rest(&mut self, rounds: usize) -> Result<()> {
@@ -262,13 +295,14 @@ impl Checker<'_> {
             let found = kernels::add(self.tensor(&b, [n, c]), self.tensor(&a[..c], [1, c]));
             self.compare("sum", format!("{n} x {c}"), found, &sums).await?;
 
-            let found = kernels::turned(self.tensor(&b, [n, c])) * 1.0;
+            let found = kernels::turned(self.tensor(&b, [n, c]));
             self.compare("turning", format!("{n} x {c}"), found, &b).await?;
 
             let gaussian = self.numbers(2 * c);
             let (h, w) = (self.upto(9), self.upto(9));
             let found = kernels::dense_pe(self.tensor(&gaussian, [2, c]), h, w);
-            self.compare("positions", format!("{h} x {w} x {}", 2 * c), found, &host::dense_pe(&gaussian, h, w)).await?;
+            self.compare("positions", format!("{h} x {w} x {}", 2 * c), found, &host::dense_pe(&gaussian, h, w))
+                .await?;
         }
         Ok(())
     }
@@ -286,9 +320,10 @@ impl Checker<'_> {
             let (found, confidence) = kernels::classify(logits, side, part.0, part.1).await?;
             let expected = host::classify(&values, [classes, h, w], side, part.0, part.1);
             // Two classes may be as likely but for the last digit; a confidence is rounded.
-            let wrong = found.iter().zip(&confidence).zip(&expected).filter(|((class, sure), (likely, probability))| {
-                !likely.contains(*class) || (f32::from(**sure) - 255.0 * probability).abs() > 0.6
-            });
+            let wrong =
+                found.iter().zip(&confidence).zip(&expected).filter(|((class, sure), (likely, probability))| {
+                    !likely.contains(*class) || (f32::from(**sure) - 255.0 * probability).abs() > 0.6
+                });
             let missing = found.len() != expected.len() || confidence.len() != expected.len();
             let error = if missing { f32::INFINITY } else { wrong.count() as f32 };
             let shape = format!("{classes} x {h} x {w} to {rows} x {columns} of {side}");

@@ -23,10 +23,10 @@ pub fn classify(logits: CubeTensor, side: usize, [top, left]: [usize; 2], [rows,
     y
 }
 
-/// Confidences and classes, `[rows, columns]` each, from the bytes that [`classify`] gave.
-pub fn bytes_of_words(bytes: &[u8], rows: usize, columns: usize) -> (Vec<u8>, Vec<u8>) {
+/// Classes and confidences, `[rows, columns]` each, from the bytes that [`classify`] gave.
+pub fn masks_of_words(bytes: &[u8], rows: usize, columns: usize) -> (Vec<u8>, Vec<u8>) {
     let line = columns.next_multiple_of(4);
     let (classes, confidence) = bytes.split_at((rows * line).min(bytes.len()));
     let cut = |bytes: &[u8]| bytes.chunks(line).flat_map(|row| &row[..columns.min(row.len())]).copied().collect();
-    (cut(confidence), cut(classes))
+    (cut(classes), cut(confidence))
 }

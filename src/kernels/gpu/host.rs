@@ -2,8 +2,8 @@
 
 use half::f16;
 
-use super::super::packed::BLOCK;
 use super::super::Activation;
+use super::super::packed::BLOCK;
 
 /// `[m, k]` times `[k, n]`.
 pub fn product(x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
@@ -55,12 +55,7 @@ pub fn unpack(bits: usize, bytes: &[u8], scales: &[u8], [n, k]: [usize; 2]) -> V
 }
 
 /// Image `[b, bands, h side, w side]`, weight `[n, bands, side, side]`: `[b, h, w, n]`.
-pub fn patch_embed(
-    image: &[f32],
-    weight: &[f32],
-    bias: &[f32],
-    [b, bands, h, w, side, n]: [usize; 6],
-) -> Vec<f32> {
+pub fn patch_embed(image: &[f32], weight: &[f32], bias: &[f32], [b, bands, h, w, side, n]: [usize; 6]) -> Vec<f32> {
     let mut y = Vec::new();
     for (image_index, place, out) in (0..b * h * w * n).map(|at| (at / (h * w * n), at / n % (h * w), at % n)) {
         let mut sum = f64::from(bias[out]);
@@ -77,7 +72,9 @@ pub fn patch_embed(
 /// `[b, h, w, c]` and `[n, c, 3, 3]`: `[b, h, w, n]`.
 pub fn conv3x3(x: &[f32], weight: &[f32], [b, h, w, c, n]: [usize; 5]) -> Vec<f32> {
     let mut y = Vec::new();
-    for (image, row, column, out) in (0..b * h * w * n).map(|at| (at / (h * w * n), at / (w * n) % h, at / n % w, at % n)) {
+    for (image, row, column, out) in
+        (0..b * h * w * n).map(|at| (at / (h * w * n), at / (w * n) % h, at / n % w, at % n))
+    {
         let mut sum = 0.0f64;
         for (i, j) in (0..9).map(|tap| (row + tap / 3, column + tap % 3)) {
             if (1..=h).contains(&i) && (1..=w).contains(&j) {
@@ -154,7 +151,8 @@ pub fn cross_attention(q: &[f32], k: &[f32], v: &[f32], [b, n, m, c, heads]: [us
         let place = |token: usize, i: usize| token * c + head * dim + i;
         let scores: Vec<f64> = (0..m)
             .map(|key| {
-                let product = |i: usize| f64::from(q[place(image * n + query, i)]) * f64::from(k[place(image * m + key, i)]);
+                let product =
+                    |i: usize| f64::from(q[place(image * n + query, i)]) * f64::from(k[place(image * m + key, i)]);
                 (0..dim).map(product).sum::<f64>() / (dim as f64).sqrt()
             })
             .collect();

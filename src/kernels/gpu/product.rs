@@ -197,8 +197,9 @@ impl Product {
         match self.gather {
             Gather::Rows => match self.add {
                 None => "  return vec4<f32>(x[row * p[K4] + k4]);".into(),
-                Some(_) => "  return vec4<f32>(x[row * p[K4] + k4]) + vec4<f32>(add[row % p[ADD_ROWS] * p[K4] + k4]);"
-                    .into(),
+                Some(_) => {
+                    "  return vec4<f32>(x[row * p[K4] + k4]) + vec4<f32>(add[row % p[ADD_ROWS] * p[K4] + k4]);".into()
+                }
             },
             Gather::Patches(side) => format!(
                 "  let k = 4u * k4;
@@ -310,7 +311,8 @@ impl Cut {
 
     fn direct_text(&self, is_packed: bool) -> String {
         let rows = self.rows;
-        let weights = each(4, |i| format!("let w{i} = load_w(4u * k4 + {i}u, n4){};", if is_packed { " * scale" } else { "" }));
+        let weights =
+            each(4, |i| format!("let w{i} = load_w(4u * k4 + {i}u, n4){};", if is_packed { " * scale" } else { "" }));
         let mut text = format!(
             "  let n4 = group.x * {}u + local.x;
   let first = (group.y * {}u + local.y) * {rows}u;

@@ -1,8 +1,9 @@
 //! One thread a number: sums, copies, resampling, positions, and the product of mask tokens with the upscaled image.
 
 use burn_wgpu::CubeTensor;
+use cubecl::zspace::metadata::Metadata;
 
-use super::{Launch, dims, empty, plane};
+use super::{Launch, dims, empty, plane, reshape};
 
 /// Computes the numbers `at` of a tensor of `shape` by `body`, which reads `inputs` by name, as `T`s, and sizes from `p[1]` on.
 fn map(name: &'static str, inputs: &[(&str, &CubeTensor)], shape: &[usize], sizes: &[usize], body: &str) -> CubeTensor {
@@ -38,9 +39,40 @@ pub fn concat(a: &CubeTensor, b: &CubeTensor) -> CubeTensor {
     map("concat", &[("a", a), ("b", b)], &[m + n, c], &[m * c], body)
 }
 
-/// Row `i` of `[.., c]`: `[1, 1, c]`.
-pub fn row(x: CubeTensor, i: usize, c: usize) -> CubeTensor {
-    map("row", &[("x", &x)], &[1, 1, c], &[i * c], "  y[at] = x[p[1] + at];")
+/// Row `i` of each of `[b, n, c]`: `[b, 1, c]`.
+pub fn rows(x: &CubeTensor, i: usize) -> CubeTensor {
+    let [b, n, c] = dims(x);
+    map("rows", &[("x", x)], &[b, 1, c], &[n, c, i], "  y[at] = x[(at / p[2] * p[1] + p[3]) * p[2] + at % p[2]];")
+}
+
+/// `[b, 1, c]` each, next to each other: `[b, n, c]`.
+///
+/// # Panics
+/// If there is none.
+pub fn stack(rows: Vec<CubeTensor>) -> CubeTensor {
+    let (n, [b, _, c]) = (rows.len(), dims(&rows[0]));
+    let flat = |row: &CubeTensor| reshape(row.clone(), &[b, c]);
+    let joined = rows[1..].iter().fold(flat(&rows[0]), |all, row| concat(&all, &flat(row)));
+    permute(reshape(joined, &[n, b, c]), &[1, 0, 2])
+}
+
+/// The same buffer with its axes in another order.
+pub fn permuted(mut x: CubeTensor, axes: &[usize]) -> CubeTensor {
+    let (shape, strides) = (x.meta.shape().clone(), x.meta.strides().clone());
+    x.meta = Box::new(Metadata::new(
+        axes.iter().map(|&axis| shape[axis]).collect::<Vec<_>>(),
+        axes.iter().map(|&axis| strides[axis]).collect::<Vec<_>>(),
+    ));
+    x
+}
+
+/// The same buffer, axes of length 1 made longer.
+pub fn expanded(mut x: CubeTensor, shape: &[usize]) -> CubeTensor {
+    let (old, strides) = (x.meta.shape().clone(), x.meta.strides().clone());
+    let strides = shape.iter().enumerate().map(|(axis, &length)| if old[axis] == length { strides[axis] } else { 0 });
+    let strides: Vec<usize> = strides.collect();
+    x.meta = Box::new(Metadata::new(shape.to_vec(), strides));
+    x
 }
 
 /// The tensor with its numbers in row-major order.
@@ -101,15 +133,15 @@ pub fn dense_pe(gaussian: &CubeTensor, h: usize, w: usize) -> CubeTensor {
     map("positions", &[("gaussian", gaussian)], &[h * w, 2 * half], &[h, w, half], body)
 }
 
-/// Products of mask tokens `[n, c]` with places `[m, c]`: `[n, m]`.
+/// Products of mask tokens `[b, n, c]` with places `[b, m, c]`: `[b, n, m]`.
 pub fn masks(tokens: &CubeTensor, places: &CubeTensor) -> CubeTensor {
-    let ([n, c], [m, _]) = (dims(tokens), dims(places));
+    let ([b, n, c], [_, m, _]) = (dims(tokens), dims(places));
     let body = "  let token = at / p[1] * p[2];
-  let place = at % p[1] * p[2];
+  let place = (at / (p[1] * p[3]) * p[1] + at % p[1]) * p[2];
   var sum = 0.0;
   for (var i = 0u; i < p[2]; i++) {
     sum += f32(tokens[token + i]) * f32(places[place + i]);
   }
   y[at] = T(sum);";
-    map("masks", &[("tokens", tokens), ("places", places)], &[n, m], &[m, c], body)
+    map("masks", &[("tokens", tokens), ("places", places)], &[b, n, m], &[m, c, n], body)
 }

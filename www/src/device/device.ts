@@ -1,7 +1,7 @@
 // Which device a model runs on: what the adapter really offers and computes, not whether `navigator.gpu` exists.
 
 import { SamloraError } from "../error.ts";
-import { watchGpu, type GpuWatch, type Precision } from "./gpu.ts";
+import { isSoftware, watchGpu, type GpuWatch, type Precision } from "./gpu.ts";
 import { passed, recallTest, testGpu, worstStage } from "./selftest.ts";
 import type { AdapterInfo, Device } from "../types.ts";
 
@@ -94,7 +94,7 @@ export async function describeAdapter(own?: GPUDevice): Promise<AdapterInfo | un
       vendor,
       architecture,
       description,
-      isFallback: info?.isFallbackAdapter ?? architecture === "swiftshader",
+      isFallback: isSoftware(info),
       maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
       maxBufferSize: adapter.limits.maxBufferSize,
       shaderF16: adapter.features.has("shader-f16"),

@@ -35,7 +35,7 @@ export function watchGpu(precision: Precision, own?: GPUDevice): Promise<GpuWatc
 
 async function open(precision: Precision, own?: GPUDevice): Promise<GpuWatch> {
   const runtime = await loadRuntime("gpu");
-  const requested = listen(own);
+  const requested = listen(runtime.tellSoftware, own);
   try {
     await runtime.openDevice(wasmName(precision));
     return watch(await requested.device, precision);
@@ -45,7 +45,7 @@ async function open(precision: Precision, own?: GPUDevice): Promise<GpuWatch> {
 }
 
 /** Gives whoever asks for an adapter one whose device we know: the page's own, or the one that it really gives. */
-function listen(own?: GPUDevice): { device: Promise<GPUDevice>; stop: () => void } {
+function listen(tellSoftware?: (isSoftware: boolean) => void, own?: GPUDevice): { device: Promise<GPUDevice>; stop: () => void } {
   const { gpu } = navigator;
   if (!gpu) throw new SamloraError("device", "this browser has no WebGPU", 'use the CPU device (device: "cpu" or "auto")');
   let resolve: (device: GPUDevice) => void;
@@ -53,6 +53,7 @@ function listen(own?: GPUDevice): { device: Promise<GPUDevice>; stop: () => void
   const requestAdapter = async (options?: GPURequestAdapterOptions): Promise<GPUAdapter | null> => {
     const adapter = await GPU.prototype.requestAdapter.call(gpu, options);
     if (!adapter) return null;
+    tellSoftware?.(isSoftware(own?.adapterInfo ?? adapter.info));
     const requestDevice = async (descriptor?: GPUDeviceDescriptor): Promise<GPUDevice> => {
       const given = own ?? (await GPUAdapter.prototype.requestDevice.call(adapter, descriptor));
       resolve(given);
@@ -64,6 +65,9 @@ function listen(own?: GPUDevice): { device: Promise<GPUDevice>; stop: () => void
   Object.defineProperty(gpu, "requestAdapter", { configurable: true, value: requestAdapter });
   return { device, stop: () => void delete (gpu as { requestAdapter?: unknown }).requestAdapter };
 }
+
+/** Whether a CPU computes what is asked of the adapter: Chromium's SwiftShader says so by its name where the flag is missing. */
+export const isSoftware = (info?: GPUAdapterInfo): boolean => info?.isFallbackAdapter ?? info?.architecture === "swiftshader";
 
 function watch(device: GPUDevice, precision: Precision): GpuWatch {
   const failure = new Promise<never>((_, reject) => {

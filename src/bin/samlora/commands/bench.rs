@@ -1,5 +1,6 @@
 //! `samlora bench`: medians of encoder, decoder and whole tile, and peak memory.
 
+mod kernels;
 #[cfg(feature = "train")]
 mod train;
 
@@ -8,12 +9,15 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor};
 use clap::Args;
 use samlora::config::{Backbone, Normalization, SamConfig};
-use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, open_device, random_model, read_back};
+use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, random_model, read_back};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::image::RgbImage;
+#[cfg(feature = "gpu")]
+use samlora::kernels::gpu::{self, Profile};
 use samlora::model::Sam;
 use samlora::preprocess;
 use samlora::weights::checkpoint::{Checkpoint, load};
+use samlora::weights::quantize::Scheme;
 use serde_json::json;
 
 use super::export::plain_manifest;
@@ -40,6 +44,16 @@ pub struct BenchArgs {
     /// Weights to use instead of random ones
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<std::path::PathBuf>,
+    /// How random weights are stored: f32, f16, q8 or q4; a GPU keeps the last two packed
+    #[arg(long, default_value = "f32", conflicts_with = "checkpoint")]
+    scheme: Scheme,
+    /// What a GPU computes with: this program's kernels, cut for hardware or for software GPUs, or burn's
+    #[cfg(feature = "gpu")]
+    #[arg(long, value_name = "own|hardware|software|burn", default_value = "own")]
+    kernels: Kernels,
+    /// Measure each kind of layer by itself: GFLOP/s, GB/s and share of the device's peak
+    #[arg(long, conflicts_with = "checkpoint")]
+    table: bool,
     /// Measure a training step of LoRA and decoder instead
     #[cfg(feature = "train")]
     #[arg(long, conflicts_with = "checkpoint")]
@@ -61,6 +75,31 @@ pub struct BenchArgs {
     json: bool,
 }
 
+/// What a GPU computes with.
+#[cfg(feature = "gpu")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernels {
+    Own,
+    Cut(Profile),
+    Burn,
+}
+
+#[cfg(feature = "gpu")]
+impl std::str::FromStr for Kernels {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "own" => Ok(Self::Own),
+            "hardware" => Ok(Self::Cut(Profile::Hardware)),
+            "software" => Ok(Self::Cut(Profile::Software)),
+            "burn" => Ok(Self::Burn),
+            _ => Err(Error::new(ErrorKind::Invalid, format!("there are no kernels {name:?}"))
+                .remedy("use own, hardware, software or burn")),
+        }
+    }
+}
+
 struct Times {
     cold: f64,
     median: f64,
@@ -76,10 +115,19 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         ));
     }
     set_threads(args.threads)?;
-    let device = pollster::block_on(open_device(args.device))?;
+    let device = super::open_device(args.device)?;
+    #[cfg(feature = "gpu")]
+    match args.kernels {
+        Kernels::Own => {}
+        Kernels::Cut(profile) => gpu::set_profile(Some(profile)),
+        Kernels::Burn => gpu::set_profile(None),
+    }
     #[cfg(feature = "train")]
     if args.train {
         return train::run(args, &device);
+    }
+    if args.table {
+        return kernels::run(args, &device);
     }
     let watch = Instant::now();
     let (config, sam) = model(args, &device)?;
@@ -109,13 +157,14 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     })?;
 
     let memory = peak_memory();
+    let gpu_memory = device.memory_pool_usage().map(|usage| usage.bytes_reserved);
     if args.json {
         let times = |t: &Times| json!({ "cold": t.cold, "median": t.median, "min": t.min });
         print_json(&json!({
             "backbone": backbone, "size": side, "device": args.device.name(),
             "threads": rayon::current_num_threads(), "runs": args.runs, "load_ms": load_ms,
             "encoder_ms": times(&encoder), "decoder_ms": times(&decoder), "tile_ms": times(&tile),
-            "peak_memory_bytes": memory,
+            "peak_memory_bytes": memory, "gpu_memory_bytes": gpu_memory, "scheme": args.scheme.name(),
         }))?;
         return Ok(());
     }
@@ -126,6 +175,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         say(format_args!("{name:<10} {:>10.1} {:>10.1} {:>10.1}", t.cold, t.median, t.min))?;
     }
     say(format_args!("peak memory {}", memory.map_or("unknown".into(), size)))?;
+    if let Some(bytes) = gpu_memory {
+        say(format_args!("taken from the GPU {}", size(bytes)))?;
+    }
     Ok(())
 }
 
@@ -134,7 +186,7 @@ fn model(args: &BenchArgs, device: &Device) -> Result<(SamConfig, Sam)> {
         return load(&Checkpoint::open(file)?, None, device);
     }
     let config = Backbone::named(&args.backbone)?.config(4);
-    let sam = random_model(&config, 7, device)?;
+    let sam = random_model(&config, 7, args.scheme, device)?;
     Ok((config, sam))
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use samlora::engine::{DeviceChoice, Segmenter, open_device};
+use samlora::engine::{DeviceChoice, Segmenter};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::source::write::atomic;
 use samlora::train::dataset::Dataset;
@@ -57,7 +57,7 @@ pub struct EvaluateArgs {
 /// Runs the command.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
     set_threads(args.threads)?;
-    let device = pollster::block_on(open_device(args.device))?;
+    let device = super::open_device(args.device)?;
     let load = |path: &Path| pollster::block_on(Segmenter::load(&Folder::open(path)?, &device, |_| ()));
     let segmenter = match &args.base {
         Some(base) => pollster::block_on(load(base)?.load_adapter(&Folder::open(&args.model)?, |_| ()))?,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use samlora::config::Normalization;
-use samlora::engine::{DeviceChoice, SegmentOptions, Segmentation, Segmenter, open_device};
+use samlora::engine::{DeviceChoice, SegmentOptions, Segmentation, Segmenter};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson;
 use samlora::image::check_size;
@@ -100,7 +100,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
 }
 
 fn load(args: &SegmentArgs) -> Result<Segmenter> {
-    let device = pollster::block_on(open_device(args.device))?;
+    let device = super::open_device(args.device)?;
     let loading = bar(0, "loading", "bytes");
     let show = |p: LoadProgress| {
         loading.set_length(p.total_bytes);

@@ -10,6 +10,7 @@ use samlora::lora::{self, LoraConfig};
 use samlora::random::SplitMix;
 use samlora::train::learner::{Learner, OptimizerOptions, Trained};
 use samlora::train::loss::{DiceOver, LossOptions, Target};
+use samlora::weights::quantize::Scheme;
 use serde_json::json;
 
 use super::{BenchArgs, milliseconds, sync};
@@ -21,7 +22,7 @@ const CLASSES: usize = 2;
 /// Measures forward, loss, backward and AdamW.
 pub fn run(args: &BenchArgs, device: &Device) -> Result<()> {
     let config = Backbone::named(&args.backbone)?.config(CLASSES);
-    let mut sam = random_model(&config, 7, device)?;
+    let mut sam = random_model(&config, 7, Scheme::F32, device)?;
     lora::attach(&mut sam, &config, &LoraConfig::default().init(&config, 7)?, 0.0, device)?;
     if args.qlora {
         lora::quantize_base(&mut sam);

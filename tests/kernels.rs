@@ -1,9 +1,11 @@
 //! The CPU's fused kernels against the same operations in burn's own, on odd shapes.
 
-use burn::tensor::activation::gelu;
+use burn::tensor::activation::{gelu, relu};
+use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, TensorData};
 use samlora::engine::{Device, DeviceChoice, open_device};
-use samlora::kernels::{WindowAttention, bias_gelu};
+use samlora::kernels::convolution::{conv3x3, patch_embed, patches, turned_kernel};
+use samlora::kernels::{Activation, Ends, Matrix, WindowAttention, bias_gelu, layer_norm, linear};
 use samlora::random::SplitMix;
 
 /// f32 sums in another order, over at most a few hundred terms.
@@ -19,7 +21,7 @@ fn assert_close<const D: usize>(what: &str, fused: Tensor<D>, plain: Tensor<D>) 
     assert_eq!(fused.dims(), plain.dims(), "{what}");
     let fused = fused.into_data().try_into_vec::<f32>().expect("f32");
     let plain = plain.into_data().try_into_vec::<f32>().expect("f32");
-    let peak = plain.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let peak = plain.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
     let worst = fused.iter().zip(&plain).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max) / peak;
     assert!(worst <= TOLERANCE, "{what}: {worst:.1e}");
 }
@@ -66,5 +68,90 @@ fn bias_gelu_equals_its_plain_form() {
         assert_close(&format!("{rows} x {columns}"), bias_gelu(x.clone(), bias.clone()), plain.clone());
         // A view that is not in row-major order.
         assert_close("transposed", bias_gelu(x.transpose().transpose() * 1.0, bias), plain);
+    }
+}
+
+#[test]
+fn linear_equals_its_plain_form() {
+    let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
+    // batch, rows, inputs, outputs: one tile, none whole, several panels and depths, no rows
+    for (case, [b, m, k, n]) in [
+        [1, 1, 1, 1],
+        [1, 5, 3, 7],
+        [2, 13, 65, 50],
+        [1, 256, 192, 576],
+        [3, 31, 1025, 97],
+        [1, 70, 2304, 256],
+        [2, 0, 4, 8],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let seed = 100 + 10 * case as u64;
+        let (x, add) = (random([b, m, k], seed, &device), random([1, m, k], seed + 1, &device));
+        let (matrix, bias) = (random([k, n], seed + 2, &device), random([n], seed + 3, &device));
+        for (images, activation) in [(b, Activation::None), (1, Activation::Relu), (1, Activation::Gelu)] {
+            let residual = random([images, m, n], seed + 4, &device);
+            let sum = (x.clone() + add.clone()).matmul(matrix.clone().unsqueeze()) + bias.clone().unsqueeze();
+            let sum = sum + residual.clone();
+            let plain = match activation {
+                Activation::None => sum,
+                Activation::Relu => relu(sum),
+                Activation::Gelu => gelu(sum),
+            };
+            let turned = matrix.clone().transpose().reshape([k * n]).reshape([n, k]).transpose();
+            for (order, matrix) in [("rows", matrix.clone()), ("columns", turned)] {
+                let ends = Ends {
+                    add: Some(add.clone()),
+                    bias: Some(bias.clone()),
+                    residual: Some(residual.clone()),
+                    activation,
+                };
+                let fused = linear(x.clone(), Matrix::Dense(matrix), ends);
+                if m > 0 {
+                    assert_close(&format!("{b} x {m} x {k} x {n} by {order}, {activation:?}"), fused, plain.clone());
+                } else {
+                    assert_eq!(fused.dims(), plain.dims());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn layer_norm_equals_its_plain_form() {
+    let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
+    for (rows, n) in [(1, 1), (3, 7), (17, 100), (256, 768)] {
+        let (weight, bias) = (random([n], 8, &device), random([n], 9, &device));
+        let x = random([rows, n], 7, &device) * 3.0 + 5.0;
+        let centred = x.clone() - x.clone().mean_dim(1);
+        let variance = (centred.clone() * centred.clone()).mean_dim(1);
+        let plain = centred / (variance + 1e-5).sqrt() * weight.clone().unsqueeze() + bias.clone().unsqueeze();
+        assert_close(&format!("{rows} x {n}"), layer_norm(x, weight, bias, 1e-5), plain);
+    }
+}
+
+#[test]
+fn convolutions_equal_their_plain_form() {
+    let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
+    for (case, [b, h, w, c, n]) in
+        [[1, 1, 1, 1, 1], [2, 3, 5, 7, 9], [1, 16, 16, 64, 32], [1, 4, 2, 130, 20]].into_iter().enumerate()
+    {
+        let (x, weight) = (random([b, h, w, c], case as u64, &device), random([n, c, 3, 3], 50 + case as u64, &device));
+        let padded = x.clone().pad([(1, 1), (1, 1), (0, 0)], PadMode::Constant(0.0));
+        let shifts = (0..9).map(|i| padded.clone().slice([0..b, i / 3..i / 3 + h, i % 3..i % 3 + w, 0..c])).collect();
+        let matrix = weight.clone().permute([2, 3, 1, 0]).reshape([9 * c, n]);
+        let plain = Tensor::cat(shifts, 3).matmul(matrix.unsqueeze());
+        assert_close("3 x 3", conv3x3(x.clone(), weight.clone()), plain.clone());
+        assert_close("3 x 3, turned", conv3x3(x, turned_kernel(weight)), plain);
+    }
+    for [b, bands, rows, columns, side, n] in [[1, 1, 1, 1, 1, 1], [2, 3, 2, 3, 4, 5], [1, 4, 3, 2, 16, 48]] {
+        let image = random([b, bands, rows * side, columns * side], 60, &device);
+        let (weight, bias) = (random([n, bands, side, side], 61, &device), random([n], 62, &device));
+        let positions = random([1, rows, columns, n], 63, &device);
+        let matrix = weight.clone().reshape([n, bands * side * side]).transpose();
+        let parts = patches(image.clone().permute([0, 2, 3, 1]), side);
+        let plain = parts.matmul(matrix.unsqueeze()) + bias.clone().unsqueeze() + positions.clone();
+        assert_close("patches", patch_embed(image, weight, bias, Some(positions)), plain);
     }
 }

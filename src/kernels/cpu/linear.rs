@@ -116,11 +116,11 @@ impl<L: Rows> Product<'_, L> {
     }
 }
 
-/// The first `W` values of every run of `row` values.
+/// `W` values from the start and from every `row` further: a single line's `row` may be less than its width.
 #[inline(always)]
 fn copy_lines<const W: usize>(panel: &mut [f32], from: &[f32], row: usize) {
-    for (line, from) in panel.as_chunks_mut::<W>().0.iter_mut().zip(from.chunks(row)) {
-        if let Some(from) = from.first_chunk::<W>() {
+    for (i, line) in panel.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+        if let Some(from) = from[i * row..].first_chunk::<W>() {
             *line = *from;
         }
     }
@@ -150,8 +150,8 @@ fn pack(
             (true, 12) => copy_lines::<12>(panel, from, row),
             (true, 8) => copy_lines::<8>(panel, from, row),
             _ => {
-                for (line, from) in panel.chunks_exact_mut(width).zip(from.chunks(row)) {
-                    line[..columns.len()].copy_from_slice(&from[..columns.len()]);
+                for (i, line) in panel.chunks_exact_mut(width).enumerate() {
+                    line[..columns.len()].copy_from_slice(&from[i * row..][..columns.len()]);
                 }
             }
         }

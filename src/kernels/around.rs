@@ -40,13 +40,13 @@ pub fn concat(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
 /// Resamples the middle axis of `[outer, length, inner]` to `to`, bilinearly and without aligning corners:
 /// `F.interpolate(mode="linear", align_corners=False)` of PyTorch.
 pub fn resample(x: Tensor<3>, to: usize) -> Tensor<3> {
-    let [outer, length, inner] = x.dims();
+    let [outer, length, _] = x.dims();
     if length == to {
         return x;
     }
     #[cfg(feature = "gpu")]
     let x = match gpu::take(x) {
-        Ok(x) => return gpu::wrap(gpu::resample(&x, [outer, length, inner], to)),
+        Ok(x) => return gpu::wrap(gpu::resample(&x, to)),
         Err(x) => x,
     };
     let matrix = resample_matrix(length, to, &x.device());

@@ -154,9 +154,11 @@ mod wasm {
 }
 
 /// Four values in plain code, for machines without any of the above.
+#[cfg(not(any(target_arch = "aarch64", target_arch = "wasm32")))]
 #[derive(Clone, Copy)]
 pub struct Plain([f32; 4]);
 
+#[cfg(not(any(target_arch = "aarch64", target_arch = "wasm32")))]
 impl Vector for Plain {
     const LANES: usize = 4;
     #[inline(always)]

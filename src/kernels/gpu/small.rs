@@ -107,7 +107,8 @@ fn strided(x: &CubeTensor, shape: &[usize], strides: &[usize]) -> CubeTensor {
 }
 
 /// `[outer, from, inner]` to `[outer, to, inner]`, bilinearly and without aligning corners.
-pub fn resample(x: &CubeTensor, [outer, from, inner]: [usize; 3], to: usize) -> CubeTensor {
+pub fn resample(x: &CubeTensor, to: usize) -> CubeTensor {
+    let [outer, from, inner] = dims(x);
     let body = "  let place = at / p[3] % p[2];
   let line = max((f32(place) + 0.5) * f32(p[1]) / f32(p[2]) - 0.5, 0.0);
   let low = min(u32(line), p[1] - 1u);

@@ -6,6 +6,7 @@ mod common;
 
 use common::{CASES, cpu, merged, reference, relative};
 use samlora::engine::{Device, DeviceChoice, SegmentOptions, Segmenter, open_device, self_test};
+use samlora::kernels::gpu;
 use samlora::weights::folder::Folder;
 use samlora::weights::quantize::Scheme;
 
@@ -56,4 +57,17 @@ fn masks_differ_only_where_classes_tie() {
         println!("{case}: {:.3} % of pixels equal", 100.0 * same as f64 / (size * size) as f64);
         assert!(same * 1000 >= size * size * 990, "{case}: {same} of {}", size * size);
     }
+}
+
+#[test]
+fn every_kernel_equals_plain_loops_in_16_bits() {
+    let Some(device) = half_gpu("16-bit kernels") else { return };
+    let checks = pollster::block_on(gpu::check(&device, 9, 2)).unwrap();
+    let wrong: Vec<_> = checks.iter().filter(|check| check.error.is_nan() || check.error > gpu::BOUNDS[1]).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // Equal numbers would mean that it did not compute in 16 bits.
+    let products = checks.iter().filter(|check| check.kernel == "product").map(|check| check.error);
+    let worst = products.fold(0.0, f32::max);
+    println!("products: largest error {worst:.1e}");
+    assert!(worst > 1e-5, "{worst}");
 }

@@ -12,10 +12,12 @@ test("kernels", { timeout: 900_000 }, async (t) => {
   const chrome = await browser(t);
 
   for (const device of ["gpu", "gpu-f16"]) {
-    await t.test(`every kernel equals plain loops on ${device}`, async () => {
+    await t.test(`every kernel equals plain loops on ${device}`, async (inner) => {
       const context = await chrome.newContext();
       t.after(() => context.close());
       const page = await blank(context, url);
+      const half = await page.evaluate(async () => (await navigator.gpu.requestAdapter()).features.has("shader-f16"));
+      if (device === "gpu-f16" && !half) return inner.skip("left out: this Chromium's adapter has no 16 bits; tests/half.rs and Firefox have");
       const { checks, bindings } = await page.evaluate(
         async ([device, rounds]) => {
           // The largest part of a buffer that a kernel was given.

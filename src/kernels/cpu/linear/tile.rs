@@ -111,7 +111,7 @@ unsafe fn avx2<L: Rows>(block: &Block<L>, narrow: bool) {
     }
 }
 
-/// Rows of the base level's tiles: 24 sums for 32 registers, 12 for 16. In wasm by measurement (V8, x86-64): six rows are 1.05
+/// Rows of the base level's tiles: 24 sums for 32 registers, 12 for 16. In wasm by measurement (V8, x86-64): six rows are 1.1
 /// times as fast as four, and with relaxed SIMD three are twice as fast as four.
 const BASE: [usize; 2] = if cfg!(target_arch = "aarch64") {
     [8, 12]

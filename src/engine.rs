@@ -259,6 +259,7 @@ impl Segmenter {
         let mut x = encoder.embed(input);
         for (layer, block) in encoder.blocks.iter().enumerate() {
             x = block.forward(x);
+            kernels::flush(&x);
             pause((layer + 1) as f64 / layers).await?;
         }
         let embedding = encoder.embedding(x);

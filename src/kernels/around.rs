@@ -196,6 +196,18 @@ pub async fn read<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
     }
 }
 
+/// Gives the GPU what it has been told to do so far to compute `x`; else several layers wait to be handed over together, and an abort
+/// comes too late for them.
+pub fn flush<const D: usize>(x: &Tensor<D>) {
+    #[cfg(feature = "gpu")]
+    if let Ok(x) = gpu::take_as_it_lies(x.clone()) {
+        // What fails here fails again, and is reported, when the result is read.
+        let _ = x.client.flush();
+    }
+    #[cfg(not(feature = "gpu"))]
+    let _ = x;
+}
+
 /// Whether [`classify`] can do it for `logits`.
 pub fn classifies(logits: &Tensor<4>) -> bool {
     #[cfg(feature = "gpu")]

@@ -10,13 +10,13 @@ export const www = fileURLToPath(new URL("..", import.meta.url));
 export const root = join(www, "..");
 export const dist = join(www, "dist");
 
-/** The crate's builds: a feature of cargo each, and a folder below `wasm/`. */
-export const DEVICES = ["gpu", "cpu"];
+/** The crate's builds, each a folder below `wasm/`; the last is the CPU's for browsers that have relaxed SIMD. */
+export const DEVICES = ["gpu", "cpu", "cpu-relaxed"];
 
 export const TARGET = "wasm32-unknown-unknown";
 
 /** Which code of the crate a build has. */
-export const features = (device) => ["--no-default-features", `--features=${device}`];
+export const features = (device) => ["--no-default-features", `--features=${device === "cpu-relaxed" ? "relaxed-simd" : device}`];
 
 /** Runs a program to its end; its standard output, or an error that names it. */
 export function run(command, args, { capture = false } = {}) {

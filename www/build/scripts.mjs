@@ -1,7 +1,7 @@
 // dist/lib: the package's scripts with source maps, its declarations, and the wasm beside them.
 
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import * as esbuild from "esbuild";
 import { DEVICES, dist, root, run, www } from "./common.mjs";
 
@@ -50,10 +50,10 @@ const glueInside = {
   name: "glue inside",
   setup(build) {
     build.onResolve({ filter: /^\.\.\/wasm\// }, ({ path }) => ({ path: join(www, path.slice(3)) }));
-    build.onLoad({ filter: /[\\/]wasm[\\/](gpu|cpu)[\\/]samlora\.js$/ }, ({ path }) => {
+    build.onLoad({ filter: /[\\/]wasm[\\/](gpu|cpu|cpu-relaxed)[\\/]samlora\.js$/ }, ({ path }) => {
       const parts = readFileSync(path, "utf8").split('new URL("samlora_bg.wasm",import.meta.url)');
       if (parts.length !== 2) throw new Error(`${path} does not look for its .wasm as wasm-bindgen used to`);
-      const device = dirname(path).slice(-3);
+      const device = basename(dirname(path));
       return { contents: parts.join(`new URL("./wasm/${device}/samlora_bg.wasm",import.meta.url)`), loader: "js" };
     });
   },

@@ -1,4 +1,4 @@
-// The crate to wasm/{gpu,cpu}: cargo, wasm-bindgen, wasm-opt, and a record of what made it (wasm/{gpu,cpu}/build.json).
+// The crate to wasm/{gpu,cpu,cpu-relaxed}: cargo, wasm-bindgen, wasm-opt, and a record of what made it (build.json beside it).
 
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -22,14 +22,18 @@ const WASM_OPT = [
 ];
 
 /** Cargo's settings beside the profile: the CPU build's loops are worth more than their size. */
-const settings = (device) => (device === "cpu" ? ["--config", `profile.${PROFILE}.package.samlora.opt-level=3`] : []);
+const settings = (device) => (device !== "gpu" ? ["--config", `profile.${PROFILE}.package.samlora.opt-level=3`] : []);
 
 /** wasm-opt's arguments: the GPU build is mostly a shader compiler, of which size counts; the CPU build computes. */
-const optimisation = (device) => [device === "cpu" ? "-O3" : "-Oz", ...WASM_OPT];
+const optimisation = (device) => [
+  device === "gpu" ? "-Oz" : "-O3",
+  ...WASM_OPT,
+  ...(device === "cpu-relaxed" ? ["--enable-relaxed-simd"] : []),
+];
 
 const wasmOpt = join(www, "node_modules/binaryen/bin/wasm-opt");
 
-/** Builds both wasm modules; `quick` leaves wasm-opt out. */
+/** Builds the wasm modules; `quick` leaves wasm-opt out. */
 export async function buildWasm({ quick }) {
   const target = await targetDirectory();
   const finishing = [];
@@ -112,7 +116,7 @@ async function describeBuild(device, bindgenVersion, quick) {
     cargoLockSha256: sha256(readFileSync(join(root, "Cargo.lock"))),
     target: TARGET,
     profile: PROFILE,
-    features: [device],
+    features: [features(device)[1].replace("--features=", "")],
     rustc: await ask("rustc", "--version"),
     wasmBindgen: bindgenVersion,
     wasmOpt: quick ? null : await ask(process.execPath, wasmOpt, "--version"),

@@ -1,4 +1,4 @@
-// Loads the one wasm build that the device needs. Each has its own glue code, which finds its .wasm beside itself.
+// Loads the one wasm build that the device needs, of the CPU's two the one that the engine can run. Each has its own glue code, which finds its .wasm beside itself.
 
 import { SamloraError } from "./error.ts";
 import type { Device } from "./types.ts";
@@ -23,9 +23,22 @@ export function loadRuntime(device: Device): Promise<Runtime> {
   return runtime;
 }
 
+/** A module of one function that multiplies and adds in one step; engines without relaxed SIMD refuse it. */
+// prettier-ignore
+const RELAXED = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, // magic number and version
+  1, 8, 1, 96, 3, 123, 123, 123, 1, 123, // a type: three v128 to one
+  3, 2, 1, 0, // a function of it
+  10, 13, 1, 11, 0, 32, 0, 32, 1, 32, 2, 253, 133, 2, 11, // f32x4.relaxed_madd of its arguments
+]);
+
+/** The CPU's build that this engine runs fastest. */
+const loadCpu = () =>
+  WebAssembly.validate(RELAXED) ? import("../wasm/cpu-relaxed/samlora.js") : import("../wasm/cpu/samlora.js");
+
 async function start(device: Device): Promise<Runtime> {
   try {
-    const runtime = await (device === "gpu" ? import("../wasm/gpu/samlora.js") : import("../wasm/cpu/samlora.js"));
+    const runtime = await (device === "gpu" ? import("../wasm/gpu/samlora.js") : loadCpu());
     await runtime.default();
     return runtime;
   } catch (cause) {

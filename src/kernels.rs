@@ -38,6 +38,7 @@ pub enum Activation {
 
 /// The right factor of a product.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one at a time, handed over once
 pub enum Matrix {
     /// `[inputs, outputs]`.
     Dense(Tensor<2>),

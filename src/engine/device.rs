@@ -163,7 +163,7 @@ mod gpu {
         let is_software = setup.adapter.get_info().device_type == wgpu::DeviceType::Cpu;
         gpu::set_profile(Some(if is_software { Profile::Software } else { Profile::Hardware }));
         // burn's kernels are slower, but another chance where a driver gets these wrong.
-        if !gpu::are_right(&opened.0).await? {
+        if !pollster::block_on(gpu::are_right(&opened.0))? {
             gpu::set_profile(None);
         }
         *shared = Some(opened.clone());

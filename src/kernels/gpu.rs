@@ -110,6 +110,7 @@ pub fn take_as_it_lies<const D: usize>(x: Tensor<D>) -> Result<CubeTensor, Tenso
 }
 
 /// [`take`] of all, or all back.
+#[allow(clippy::result_large_err)] // as above
 #[inline(always)]
 pub fn take_all<const D: usize>(all: Vec<Tensor<D>>) -> std::result::Result<Vec<CubeTensor>, Vec<Tensor<D>>> {
     #[cfg(browser_gpu)]

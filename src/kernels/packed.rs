@@ -29,7 +29,7 @@ pub struct Packed {
 impl Packed {
     /// Whether a matrix of this shape can be packed: outputs in fours, inputs in pairs of words.
     pub fn fits(inputs: usize, outputs: usize) -> bool {
-        inputs % 8 == 0 && outputs % 4 == 0
+        inputs.is_multiple_of(8) && outputs.is_multiple_of(4)
     }
 
     /// Uploads integers of `bits` (8 or 4) in rows of an output each, as a package stores them, little-endian f16 scales likewise.

@@ -22,12 +22,14 @@ struct Stored {
     numbers: Numbers,
 }
 
+#[allow(clippy::large_enum_variant)] // a few hundred of them, for as long as a model is loaded
 enum Numbers {
     Flat(Tensor<1>),
     Packed(Packed),
 }
 
 /// A matrix as it was given: [`Parameters::insert`] or [`Parameters::insert_packed`].
+#[allow(clippy::large_enum_variant)] // taken apart at once
 pub enum Taken {
     /// `[outputs, inputs]`.
     Dense(Tensor<2>),

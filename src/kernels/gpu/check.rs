@@ -125,7 +125,7 @@ impl Checker<'_> {
         let (x, w) = (self.numbers(m * k), self.numbers(k * n));
         let (add, bias, residual) = (self.numbers(m * k), self.numbers(n), self.numbers(m * n));
         let activation = [Activation::None, Activation::Relu, Activation::Gelu][case % 3];
-        let (adds, biased, resumes) = (case % 2 == 0, case % 4 < 3, case % 5 > 1);
+        let (adds, biased, resumes) = (case.is_multiple_of(2), case % 4 < 3, case % 5 > 1);
         let sum: Vec<f32> = if adds { x.iter().zip(&add).map(|(a, b)| a + b).collect() } else { x.clone() };
         let mut expected = host::product(&sum, &w, [m, k, n]);
         host::finish(&mut expected, biased.then_some(&bias), resumes.then_some(&residual), activation);

@@ -30,6 +30,7 @@ pub enum Scatter {
 
 /// The right factor.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // one at a time, handed over once
 pub enum Matrix {
     /// `[k, n]`, in the device's precision.
     Dense(CubeTensor),

@@ -57,13 +57,13 @@ test("source maps have their sources", () => {
 test("provenance names what the wasm was made with, and its hashes are right", () => {
   const { version, wasm } = json("dist/lib/wasm/provenance.json");
   assert.equal(version, json("package.json").version);
-  for (const device of ["gpu", "cpu"]) {
+  for (const [device, feature] of [["gpu", "gpu"], ["cpu", "cpu"], ["cpu-relaxed", "relaxed-simd"]]) {
     const { rustc, wasmBindgen, cargoLockSha256, profile, features, files } = wasm[device];
     assert.match(rustc, /^rustc \d/);
     assert.match(wasmBindgen, /^\d/);
     assert.match(cargoLockSha256, /^[0-9a-f]{64}$/);
     assert.equal(profile, "wasm");
-    assert.deepEqual(features, [device]);
+    assert.deepEqual(features, [feature]);
     assert.deepEqual(Object.keys(files).sort(), ["samlora.js", "samlora_bg.wasm"]);
     for (const [file, { bytes, sha256 }] of Object.entries(files)) {
       const content = readFileSync(join(inside, "dist/lib/wasm", device, file));

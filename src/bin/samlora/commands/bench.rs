@@ -38,7 +38,7 @@ pub struct BenchArgs {
     /// Threads on the CPU [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-    /// Runs after the first
+    /// Runs after the first; with 0 only the first is timed, and the tile is left out
     #[arg(long, default_value_t = 10)]
     runs: usize,
     /// Weights to use instead of random ones
@@ -108,10 +108,14 @@ struct Times {
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<()> {
-    if args.size == 0 || !args.size.is_multiple_of(16) || args.size > 4096 || args.runs == 0 {
+    if args.size == 0
+        || !args.size.is_multiple_of(16)
+        || args.size > 4096
+        || (args.runs == 0 && has_table_or_steps(args))
+    {
         return Err(Error::new(
             ErrorKind::Invalid,
-            "needs a --size that is a multiple of 16 up to 4096, and --runs of 1 or more",
+            "needs a --size that is a multiple of 16 up to 4096, and with --table or --train --runs of 1 or more",
         ));
     }
     set_threads(args.threads)?;
@@ -150,11 +154,12 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let mut manifest = plain_manifest(&config);
     (manifest.input_size, manifest.tile_size) = (side, side);
     let segmenter = Segmenter::new(manifest, sam, &device);
-    let tile = measure(args.runs, || {
+    let whole = || {
         let found = pollster::block_on(segmenter.segment(&picture, &SegmentOptions::default()))?;
         // A measurement of nothing is no measurement.
         if found.mask.classes.len() == side * side { Ok(()) } else { Err(Error::new(ErrorKind::Device, "no mask")) }
-    })?;
+    };
+    let tile = if args.runs > 0 { Some(measure(args.runs, whole)?) } else { None };
 
     let memory = peak_memory();
     let gpu_memory = device.memory_pool_usage().map(|usage| usage.bytes_reserved);
@@ -163,7 +168,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         print_json(&json!({
             "backbone": backbone, "size": side, "device": args.device.name(),
             "threads": rayon::current_num_threads(), "runs": args.runs, "load_ms": load_ms,
-            "encoder_ms": times(&encoder), "decoder_ms": times(&decoder), "tile_ms": times(&tile),
+            "encoder_ms": times(&encoder), "decoder_ms": times(&decoder), "tile_ms": tile.as_ref().map(times),
             "peak_memory_bytes": memory, "gpu_memory_bytes": gpu_memory, "scheme": args.scheme.name(),
         }))?;
         return Ok(());
@@ -171,7 +176,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let threads = rayon::current_num_threads();
     say(format_args!("{} at {side} px on {} ({threads} threads), load {load_ms:.0} ms", backbone, args.device.name()))?;
     say(format_args!("{:<10} {:>10} {:>10} {:>10}", "ms", "first", "median", "fastest"))?;
-    for (name, t) in [("encoder", encoder), ("decoder", decoder), ("tile", tile)] {
+    for (name, t) in [("encoder", Some(encoder)), ("decoder", Some(decoder)), ("tile", tile)] {
+        let Some(t) = t else { continue };
         say(format_args!("{name:<10} {:>10.1} {:>10.1} {:>10.1}", t.cold, t.median, t.min))?;
     }
     say(format_args!("peak memory {}", memory.map_or("unknown".into(), size)))?;
@@ -197,8 +203,19 @@ fn measure(runs: usize, mut run: impl FnMut() -> Result<()>) -> Result<Times> {
     };
     let cold = timed()?;
     let mut warm = (0..runs).map(|_| timed()).collect::<Result<Vec<_>>>()?;
+    if warm.is_empty() {
+        warm.push(cold);
+    }
     warm.sort_by(f64::total_cmp);
     Ok(Times { cold, median: warm[warm.len() / 2], min: warm[0] })
+}
+
+fn has_table_or_steps(args: &BenchArgs) -> bool {
+    #[cfg(feature = "train")]
+    let trains = args.train;
+    #[cfg(not(feature = "train"))]
+    let trains = false;
+    args.table || trains
 }
 
 fn sync(device: &Device) -> Result<()> {

@@ -226,6 +226,18 @@ impl SamConfig {
             .map(|b| b.name)
     }
 
+    /// Whether every width is a multiple of 4, as the kernels for GPUs have it. All published models are.
+    pub fn is_in_fours(&self) -> bool {
+        let (out, inner) = (self.out_chans, self.out_chans / self.attention_downsample.max(1));
+        let heads = [
+            self.embed_dim / self.num_heads.max(1),
+            inner / self.decoder_heads.max(1),
+            out / self.decoder_heads.max(1),
+        ];
+        let widths = [self.embed_dim, self.mlp_dim, self.patch_size, out / 8, inner, self.decoder_mlp];
+        heads.iter().chain(&widths).all(|width| width.is_multiple_of(4))
+    }
+
     /// Checks that the numbers fit together and stay within what any real model needs, so that a hostile manifest
     /// cannot ask for absurd amounts of memory.
     ///

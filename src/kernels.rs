@@ -78,6 +78,18 @@ impl<const D: usize> Default for Ends<D> {
 
 /// `activation((x + add) matrix + bias + residual)`: x `[.., inputs]` to `[.., outputs]`.
 pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, ends: Ends<D>) -> Tensor<D> {
+    // A checkpoint's head of as many outputs as it has masks may have any number; a browser asks for none.
+    #[cfg(all(feature = "gpu", not(browser_gpu)))]
+    if let Matrix::Dense(matrix) = &matrix
+        && matrix.dims().iter().any(|side| !side.is_multiple_of(4))
+        && gpu::runs_on(&x.device())
+    {
+        let x = match ends.add {
+            Some(add) => x + add,
+            None => x,
+        };
+        return finish(module::linear(x, matrix.clone(), None), ends.bias, ends.residual, ends.activation);
+    }
     #[cfg(feature = "gpu")]
     let x = match gpu::take(x) {
         Ok(x) => {

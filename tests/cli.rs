@@ -396,7 +396,9 @@ fn wrong_arguments_say_so() {
         &["segment"][..],
         &["export", "--scheme", "q3"],
         &["bench", "--size", "100"],
-        &["bench", "--runs", "0"],
+        &["bench", "--table", "--runs", "0"],
+        &["bench", "--kernels", "mine"],
+        &["bench", "--backbone", "vit_x"],
         &["nonsense"],
     ] {
         let output = samlora(args);

@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use samlora::engine::{Device, DeviceChoice, SegmentOptions, Segmenter, open_device};
+use samlora::config::Backbone;
+use samlora::engine::{Device, DeviceChoice, SegmentOptions, Segmenter, open_device, random_model};
 use samlora::image::RgbImage;
 use samlora::kernels::gpu::{self, BOUNDS, Profile, check};
+use samlora::kernels::{self, Activation, Ends, Matrix};
 use samlora::weights::folder::Folder;
 use samlora::weights::quantize::Scheme;
 
@@ -131,4 +133,24 @@ fn adapters_on_a_packed_base_are_two_small_products() {
     let qkv = &on_gpu.model().image_encoder.blocks[0].attn.qkv;
     assert!(qkv.packed.is_some() && qkv.joined.is_some() && qkv.adapters.is_empty());
     assert_like("base and adapter", &logits(&on_gpu), &logits(&on_cpu));
+}
+
+#[test]
+fn odd_widths_take_burns_kernels_and_odd_architectures_are_refused() {
+    let Some((device, _guard)) = gpu("odd widths on a GPU") else { return };
+    let values = |count: usize| (0..count).map(|i| (i * 37 % 11) as f32 - 5.0).collect::<Vec<_>>();
+    let [found, expected] = [device.clone(), common::cpu()].map(|device| {
+        let [x, w, bias] =
+            [[5, 12], [12, 7], [1, 7]].map(|shape| kernels::upload(values(shape[0] * shape[1]), shape, &device));
+        let ends = Ends { bias: Some(bias.reshape([7])), activation: Activation::Relu, ..Ends::default() };
+        let y = kernels::linear(x, Matrix::Dense(w), ends);
+        y.into_data().convert::<f32>().try_into_vec::<f32>().unwrap()
+    });
+    assert_like("7 columns", &found, &expected);
+
+    let mut config = Backbone::named("tiny").unwrap().config(3);
+    assert!(config.is_in_fours());
+    (config.embed_dim, config.num_heads) = (42, 3);
+    let refused = random_model(&config, 1, Scheme::F32, &device).map(|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("multiples of 4"), "{refused}");
 }

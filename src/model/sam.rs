@@ -8,8 +8,8 @@ use super::image_encoder::ImageEncoder;
 use super::mask_decoder::MaskDecoder;
 use super::prompt_encoder::{Prompt, PromptEncoder};
 use crate::config::SamConfig;
-use crate::error::Result;
-use crate::kernels::{add, permute, reshape};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::{add, multiplies_packed, permute, reshape};
 
 /// Image encoder, prompt encoder and mask decoder.
 ///
@@ -32,6 +32,10 @@ impl Sam {
     /// Naming the tensor that is missing, misshapen or left over, or the number of `config` that cannot be.
     pub fn load(config: &SamConfig, mut from: Parameters) -> Result<Self> {
         config.check()?;
+        if multiplies_packed(from.device()) && !config.is_in_fours() {
+            let message = "this architecture has widths that are no multiples of 4, which the kernels for GPUs need";
+            return Err(Error::new(ErrorKind::Unsupported, message).remedy("use the CPU device"));
+        }
         let sam = Self {
             image_encoder: ImageEncoder::load(&mut from, config)?,
             prompt_encoder: PromptEncoder::load(&mut from, config)?,

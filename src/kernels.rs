@@ -46,8 +46,19 @@ pub enum Matrix {
     Packed(Packed),
 }
 
-/// Whether a model on `device` may have [`Matrix::Packed`].
-pub fn multiplies_packed(device: &Device) -> bool {
+#[cfg(feature = "gpu")]
+impl Matrix {
+    /// Whether the GPU's kernels take it: both sides are multiples of 4.
+    fn is_in_fours(&self) -> bool {
+        match self {
+            Self::Dense(matrix) => matrix.dims().iter().all(|side| side.is_multiple_of(4)),
+            Self::Packed(_) => true,
+        }
+    }
+}
+
+/// Whether the kernels for GPUs run on `device`: then a model there may have [`Matrix::Packed`].
+pub fn has_gpu_kernels(device: &Device) -> bool {
     #[cfg(feature = "gpu")]
     return gpu::runs_on(device);
     #[cfg(not(feature = "gpu"))]
@@ -77,21 +88,10 @@ impl<const D: usize> Default for Ends<D> {
 }
 
 /// `activation((x + add) matrix + bias + residual)`: x `[.., inputs]` to `[.., outputs]`.
-pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, ends: Ends<D>) -> Tensor<D> {
+pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, mut ends: Ends<D>) -> Tensor<D> {
     // A checkpoint's head of as many outputs as it has masks may have any number; a browser asks for none.
-    #[cfg(all(feature = "gpu", not(browser_gpu)))]
-    if let Matrix::Dense(matrix) = &matrix
-        && matrix.dims().iter().any(|side| !side.is_multiple_of(4))
-        && gpu::runs_on(&x.device())
-    {
-        let x = match ends.add {
-            Some(add) => x + add,
-            None => x,
-        };
-        return finish(module::linear(x, matrix.clone(), None), ends.bias, ends.residual, ends.activation);
-    }
     #[cfg(feature = "gpu")]
-    let x = match gpu::take(x) {
+    let x = match if cfg!(browser_gpu) || matrix.is_in_fours() { gpu::take(x) } else { Err(x) } {
         Ok(x) => {
             let matrix = match matrix {
                 Matrix::Dense(matrix) => gpu::Matrix::Dense(gpu::values(matrix)),
@@ -106,7 +106,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, ends: Ends<D>) -> Te
         }
         Err(x) => x,
     };
-    let x = match ends.add {
+    let x = match ends.add.take() {
         Some(add) => x + add,
         None => x,
     };
@@ -116,8 +116,6 @@ pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, ends: Ends<D>) -> Te
     };
     #[cfg(feature = "cpu")]
     if x.dims()[D - 1] == matrix.dims()[0] {
-        let ends =
-            cpu::TensorEnds { bias: ends.bias.clone(), residual: ends.residual.clone(), activation: ends.activation };
         if let Some(y) = cpu::fused(&x, &matrix, &ends, cpu::linear) {
             return y;
         }
@@ -183,11 +181,29 @@ pub fn bias_gelu<const D: usize>(x: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
 
 /// Layer norm over the last axis: x `[.., n]`, weight and bias `[n]`.
 pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    norm(x, weight, bias, epsilon, Activation::None)
+}
+
+/// GELU of [`layer_norm`].
+pub fn norm_gelu<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    norm(x, weight, bias, epsilon, Activation::Gelu)
+}
+
+fn norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64, then: Activation) -> Tensor<D> {
     #[cfg(feature = "gpu")]
     let x = match gpu::take(x) {
-        Ok(x) => return gpu::wrap(gpu::layer_norm(x, gpu::values(weight), gpu::values(bias), epsilon, false)),
+        Ok(x) => return gpu::wrap(gpu::layer_norm(x, [weight, bias].map(gpu::values), epsilon, then)),
         Err(x) => x,
     };
+    #[cfg(feature = "cpu")]
+    if let (Some(x), Some(weight), Some(bias)) = (cpu::view(&x), cpu::view(&weight), cpu::view(&bias)) {
+        let parameters = [&weight.to_contiguous(), &bias.to_contiguous()];
+        return cpu::wrap(cpu::layer_norm(&x.to_contiguous(), parameters, epsilon, then));
+    }
+    finish(plain_norm(x, weight, bias, epsilon), None, None, then)
+}
+
+fn plain_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
     #[cfg(all(feature = "cpu", feature = "train"))]
     if tracked::is_tracked(&x) || tracked::is_tracked(&weight) || tracked::is_tracked(&bias) {
         return tracked::layer_norm(x, weight, bias, epsilon);
@@ -198,25 +214,5 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<
         let norm = module::layer_norm(x.cast(FloatDType::F32), wide(weight), Some(wide(bias)), epsilon);
         return norm.cast(FloatDType::F16);
     }
-    #[cfg(feature = "cpu")]
-    if let (Some(x), Some(weight), Some(bias)) = (cpu::view(&x), cpu::view(&weight), cpu::view(&bias)) {
-        let parameters = [&weight.to_contiguous(), &bias.to_contiguous()];
-        return cpu::wrap(cpu::layer_norm(&x.to_contiguous(), parameters, epsilon, Activation::None));
-    }
     module::layer_norm(x, weight, Some(bias), epsilon)
-}
-
-/// GELU of [`layer_norm`].
-pub fn norm_gelu<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
-    #[cfg(feature = "gpu")]
-    let x = match gpu::take(x) {
-        Ok(x) => return gpu::wrap(gpu::layer_norm(x, gpu::values(weight), gpu::values(bias), epsilon, true)),
-        Err(x) => x,
-    };
-    #[cfg(feature = "cpu")]
-    if let (Some(x), Some(weight), Some(bias)) = (cpu::view(&x), cpu::view(&weight), cpu::view(&bias)) {
-        let parameters = [&weight.to_contiguous(), &bias.to_contiguous()];
-        return cpu::wrap(cpu::layer_norm(&x.to_contiguous(), parameters, epsilon, Activation::Gelu));
-    }
-    finish(layer_norm(x, weight, bias, epsilon), None, None, Activation::Gelu)
 }

@@ -253,7 +253,7 @@ pub fn attach(sam: &mut Sam, config: &SamConfig, factors: &[Factor], dropout: f6
 /// # Errors
 /// As [`Factor::check`].
 pub fn attach_for_inference(sam: &mut Sam, config: &SamConfig, factors: &[Factor], device: &Device) -> Result<()> {
-    if !crate::kernels::multiplies_packed(device) {
+    if !crate::kernels::has_gpu_kernels(device) {
         return attach(sam, config, factors, 0.0, device);
     }
     let mut layers: BTreeMap<String, Vec<&Factor>> = BTreeMap::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use samlora::config::Backbone;
-use samlora::engine::{Device, DeviceChoice, SegmentOptions, Segmenter, open_device, random_model};
+use samlora::engine::{Device, DeviceChoice, SegmentOptions, Segmenter, random_model};
 use samlora::image::RgbImage;
 use samlora::kernels::gpu::{self, BOUNDS, Profile, check};
 use samlora::kernels::{self, Activation, Ends, Matrix};
@@ -24,17 +24,9 @@ const LOGITS_TOLERANCE: f32 = 1e-3;
 fn gpu(test: &str) -> Option<(Device, MutexGuard<'static, ()>)> {
     static ONE: Mutex<()> = Mutex::new(());
     let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    match pollster::block_on(open_device(DeviceChoice::Gpu)) {
-        Ok(device) => {
-            assert!(gpu::profile().is_some(), "a GPU that is open has its kernels");
-            Some((device, guard))
-        }
-        Err(error) => {
-            assert!(std::env::var_os("SAMLORA_REQUIRE_GPU").is_none(), "{error}");
-            println!("left out: {test}, {error}");
-            None
-        }
-    }
+    let device = common::gpu(test, DeviceChoice::Gpu)?;
+    assert!(gpu::profile().is_some(), "a GPU that is open has its kernels");
+    Some((device, guard))
 }
 
 /// The largest errors by kernel.

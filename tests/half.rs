@@ -14,14 +14,7 @@ use samlora::weights::quantize::Scheme;
 const TOLERANCE: f32 = 2e-2;
 
 fn half_gpu(test: &str) -> Option<Device> {
-    match pollster::block_on(open_device(DeviceChoice::HalfGpu)) {
-        Ok(device) => Some(device),
-        Err(e) if std::env::var_os("SAMLORA_REQUIRE_GPU").is_some() => panic!("no GPU in 16 bits: {e}"),
-        Err(e) => {
-            println!("left out: {test}, {e}");
-            None
-        }
-    }
+    common::gpu(test, DeviceChoice::HalfGpu)
 }
 
 #[test]

@@ -190,10 +190,14 @@ pub async fn read<const D: usize>(x: Tensor<D>) -> Result<Vec<f32>> {
             Ok(x) => return gpu::read_floats(x).await,
             Err(x) => x,
         };
-        let failed = |why: String| Error::new(ErrorKind::Device, "reading a result back failed").source(why);
-        let data = x.into_data_async().await.map_err(|e| failed(format!("{e:?}")))?;
-        data.convert::<f32>().try_into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
+        let data = x.into_data_async().await.map_err(unread)?;
+        data.convert::<f32>().try_into_vec::<f32>().map_err(unread)
     }
+}
+
+/// The error of a device that does not give a result.
+pub(super) fn unread(why: impl std::fmt::Debug) -> Error {
+    Error::new(ErrorKind::Device, "reading a result back failed").source(format!("{why:?}"))
 }
 
 /// Gives the GPU what it has been told to do so far to compute `x`; else several layers wait to be handed over together, and an abort
@@ -211,7 +215,7 @@ pub fn flush<const D: usize>(x: &Tensor<D>) {
 /// Whether [`classify`] can do it for `logits`.
 pub fn classifies(logits: &Tensor<4>) -> bool {
     #[cfg(feature = "gpu")]
-    return logits.dims()[1] < 256 && gpu::runs_on(&logits.device());
+    return logits.dims()[1] < 256 && gpu::take_as_it_lies(logits.clone()).is_ok();
     #[cfg(not(feature = "gpu"))]
     {
         let _ = logits;

@@ -75,7 +75,7 @@ impl WindowAttention {
     /// Whether [`WindowAttention::forward_with_bias`] is the faster one for `x`.
     pub fn takes_bias(&self, x: &Tensor<4>) -> bool {
         #[cfg(feature = "gpu")]
-        return gpu::take(x.clone()).is_ok();
+        return gpu::take_as_it_lies(x.clone()).is_ok();
         #[cfg(not(feature = "gpu"))]
         {
             let _ = x;

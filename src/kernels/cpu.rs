@@ -42,25 +42,15 @@ pub fn view<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
     x.clone().try_into_primitive::<Flex>().ok().filter(|flex| flex.dtype() == burn::tensor::DType::F32)
 }
 
-/// What follows a product, of tensors: [`super::Ends`] without what comes before it.
-#[derive(Clone, Default)]
-pub struct TensorEnds<const D: usize> {
-    /// `[outputs]`.
-    pub bias: Option<Tensor<1>>,
-    /// Of the result's shape, or with 1 in place of its first axis.
-    pub residual: Option<Tensor<D>>,
-    /// Last of all.
-    pub activation: Activation,
-}
-
-/// `activation(x matrix + bias + residual)` by `layer`, which gets all of them as primitives; none where one of them is another
+/// `activation(x matrix + bias + residual)` by `layer`, which gets all of them as primitives; nothing is to be added to x; none where one of them is another
 /// device's, or is tracked, or does not fit to the others.
 pub fn fused<const D: usize>(
     x: &Tensor<D>,
     matrix: &Tensor<2>,
-    ends: &TensorEnds<D>,
+    ends: &super::Ends<D>,
     layer: impl FnOnce(&FlexTensor, &FlexTensor, &Ends) -> FlexTensor,
 ) -> Option<Tensor<D>> {
+    debug_assert!(ends.add.is_none());
     let matrix = view(matrix).filter(is_plane)?;
     let flat = |x: FlexTensor| x.to_contiguous();
     let bias = match &ends.bias {

@@ -13,7 +13,9 @@ use cubecl::CubeCount;
 use cubecl::prelude::KernelId;
 use cubecl::server::{KernelArguments, MetadataBindingInfo};
 
-use crate::error::{Error, ErrorKind, Result};
+use super::Activation;
+use super::around::unread;
+use crate::error::Result;
 
 mod attention;
 mod check;
@@ -78,8 +80,8 @@ pub fn runs_on(device: &Device) -> bool {
     }
     #[cfg(not(browser_gpu))]
     {
-        let one = Tensor::<1>::from_data(TensorData::from([0.0f32]), device);
-        profile().is_some() && one.try_into_primitive::<CubeBackend>().is_ok_and(|one| is_ours(&one))
+        // A device tells by its tensors only; programs that never open a GPU are spared that.
+        profile().is_some() && take_as_it_lies(Tensor::<1>::from_data(TensorData::from([0.0f32]), device)).is_ok()
     }
 }
 
@@ -149,17 +151,16 @@ pub fn upload(values: Vec<f32>, shape: &[usize], device: &Device) -> CubeTensor 
 /// Reads a tensor's bytes back.
 ///
 /// # Errors
-/// [`ErrorKind::Device`] if the device fails.
+/// [`crate::error::ErrorKind::Device`] if the device fails.
 pub async fn read(x: CubeTensor) -> Result<Vec<u8>> {
-    let failed = |why: String| Error::new(ErrorKind::Device, "reading a result back failed").source(why);
-    let bytes = x.client.read_async(vec![x.handle]).await.map_err(|e| failed(format!("{e:?}")))?;
+    let bytes = x.client.read_async(vec![x.handle]).await.map_err(unread)?;
     Ok(bytes.into_iter().next().map(|bytes| bytes.to_vec()).unwrap_or_default())
 }
 
 /// Reads a tensor's numbers back.
 ///
 /// # Errors
-/// [`ErrorKind::Device`] if the device fails.
+/// [`crate::error::ErrorKind::Device`] if the device fails.
 pub async fn read_floats(x: CubeTensor) -> Result<Vec<f32>> {
     let is_half = x.dtype == DType::F16;
     let bytes = read(x).await?;
@@ -221,6 +222,8 @@ fn dims<const D: usize>(x: &CubeTensor) -> [usize; D] {
 /// A kernel's text, with everything that is written into it.
 struct Text {
     name: &'static str,
+    /// Precision and bindings; no placeholders.
+    head: String,
     template: &'static str,
     /// Placeholders and what stands in their place.
     slots: Vec<(&'static str, String)>,
@@ -228,12 +231,13 @@ struct Text {
 
 impl KernelSource for Text {
     fn source(&self) -> SourceTemplate {
-        let template = SourceTemplate::new(self.template);
+        let gelu = include_str!("gpu/gelu.wgsl");
+        let template = SourceTemplate::new(format!("{}\n{gelu}\n{}", self.head, self.template));
         self.slots.iter().fold(template, |template, (name, value)| template.register(*name, value.as_str()))
     }
 
     fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info((self.name, self.slots.clone()))
+        KernelId::new::<Self>().info((self.name, self.head.clone(), self.slots.clone()))
     }
 
     fn lang(&self) -> &'static str {
@@ -241,7 +245,8 @@ impl KernelSource for Text {
     }
 }
 
-/// A launch: a text, its buffers in the order of their bindings, and its sizes.
+/// A launch: a text, its buffers in the order of their bindings, and its sizes. The text finds them by name, the sizes as `p`, and
+/// the numbers of its tensors as `T`.
 struct Launch {
     text: Text,
     buffers: Vec<CubeTensor>,
@@ -249,8 +254,11 @@ struct Launch {
 }
 
 impl Launch {
-    fn new(name: &'static str, template: &'static str) -> Self {
-        Self { text: Text { name, template, slots: Vec::new() }, buffers: Vec::new(), sizes: Vec::new() }
+    /// Of a kernel in the precision of `like`.
+    fn new(name: &'static str, template: &'static str, like: &CubeTensor) -> Self {
+        let head = if like.dtype == DType::F16 { "enable f16;\nalias T = f16;\n" } else { "alias T = f32;\n" };
+        let text = Text { name, head: head.into(), template, slots: Vec::new() };
+        Self { text, buffers: Vec::new(), sizes: Vec::new() }
     }
 
     fn slot(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -258,15 +266,16 @@ impl Launch {
         self
     }
 
-    /// The type that tensors of `like`'s kind hold, for the slots `enable` and `t`.
-    fn precision(self, like: &CubeTensor) -> Self {
-        let half = like.dtype == DType::F16;
-        self.slot("enable", if half { "enable f16;" } else { "" }).slot("t", if half { "f16" } else { "f32" })
+    /// Binds `tensor` as the array `name` of numbers of the type `of`.
+    fn bind(mut self, name: &str, of: &str, tensor: &CubeTensor) -> Self {
+        self.declare("read_write", name, of);
+        self.buffers.push(tensor.clone());
+        self
     }
 
-    fn buffer(mut self, buffer: &CubeTensor) -> Self {
-        self.buffers.push(buffer.clone());
-        self
+    fn declare(&mut self, access: &str, name: &str, of: &str) {
+        let number = self.buffers.len();
+        self.text.head += &format!("@group(0) @binding({number}) var<storage, {access}> {name}: array<{of}>;\n");
     }
 
     fn sizes(mut self, sizes: &[usize]) -> Self {
@@ -280,6 +289,7 @@ impl Launch {
             return;
         }
         let Some(client) = self.buffers.first().map(|buffer| buffer.client.clone()) else { return };
+        self.declare("read", "p", "u32");
         self.sizes.resize(self.sizes.len().next_multiple_of(2), 0);
         let words = self.sizes.chunks_exact(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32).collect();
         let bindings = self.buffers.into_iter().map(|buffer| buffer.handle.binding()).collect();
@@ -287,6 +297,17 @@ impl Launch {
         let [x, y, z] = count.map(|n| n as u32);
         let kernel = SourceKernel::new(self.text, CubeDim::new_single());
         client.launch(Box::new(kernel), CubeCount::Static(x, y, z), arguments);
+    }
+}
+
+impl Activation {
+    /// As a statement on a `vec4<f32>` called `v`.
+    fn text(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Relu => "v = max(v, vec4<f32>(0.0));",
+            Self::Gelu => "v = gelu(v);",
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::mask_decoder::MaskDecoder;
 use super::prompt_encoder::{Prompt, PromptEncoder};
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::{add, multiplies_packed, permute, reshape};
+use crate::kernels::{add, has_gpu_kernels, permute, reshape};
 
 /// Image encoder, prompt encoder and mask decoder.
 ///
@@ -32,7 +32,7 @@ impl Sam {
     /// Naming the tensor that is missing, misshapen or left over, or the number of `config` that cannot be.
     pub fn load(config: &SamConfig, mut from: Parameters) -> Result<Self> {
         config.check()?;
-        if multiplies_packed(from.device()) && !config.is_in_fours() {
+        if has_gpu_kernels(from.device()) && !config.is_in_fours() {
             let message = "this architecture has widths that are no multiples of 4, which the kernels for GPUs need";
             return Err(Error::new(ErrorKind::Unsupported, message).remedy("use the CPU device"));
         }

@@ -43,6 +43,18 @@ pub fn cpu() -> Device {
     pollster::block_on(open_device(DeviceChoice::Cpu)).unwrap()
 }
 
+/// A GPU; without one says that `test` is left out, or fails where `SAMLORA_REQUIRE_GPU` is set.
+pub fn gpu(test: &str, choice: DeviceChoice) -> Option<Device> {
+    match pollster::block_on(open_device(choice)) {
+        Ok(device) => Some(device),
+        Err(e) if std::env::var_os("SAMLORA_REQUIRE_GPU").is_some() => panic!("no GPU for {test}: {e}"),
+        Err(e) => {
+            println!("left out: {test}, {e}");
+            None
+        }
+    }
+}
+
 pub fn base() -> Checkpoint {
     Checkpoint::open(fixtures().join("tiny_sam.safetensors")).unwrap()
 }

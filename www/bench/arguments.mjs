@@ -1,11 +1,11 @@
 // The command's options.
 
-import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { availableParallelism, homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { dist, root } from "../build/common.mjs";
+import { findChromium } from "./browser.mjs";
 
 const HELP = `This package beside onnxruntime-web on the same weights, in one browser and one page load
 
@@ -79,7 +79,7 @@ export function parse(args) {
     lib: resolve(given.lib),
     work: resolve(given.work),
     samlora: given.samlora ?? process.env.SAMLORA_BIN ?? cargoBinary(),
-    chromium: given.chromium ?? process.env.CHROMIUM ?? onPath(),
+    chromium: given.chromium ?? findChromium(),
   };
   if (!existsSync(join(result.lib, "index.js"))) fail(`${result.lib} has no index.js: run "node www/build.mjs" first, or give --lib`);
   if (!existsSync(result.samlora)) fail(`${result.samlora} is missing: run "cargo build" first, or give --samlora`);
@@ -89,12 +89,4 @@ export function parse(args) {
 
 function cargoBinary() {
   return join(process.env.CARGO_TARGET_DIR ?? join(homedir(), ".samlora-target"), "debug/samlora");
-}
-
-function onPath() {
-  try {
-    return execFileSync("sh", ["-c", "command -v chromium || command -v google-chrome"]).toString().trim();
-  } catch {
-    return undefined;
-  }
 }

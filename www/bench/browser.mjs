@@ -11,7 +11,15 @@ export const GPU = {
   software: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
 };
 
-const onPath = () => execFileSync("sh", ["-c", "command -v chromium || command -v google-chrome"], { encoding: "utf8" }).trim();
+/** The Chromium of this machine, if there is one. */
+export function findChromium() {
+  if (process.env.CHROMIUM) return process.env.CHROMIUM;
+  try {
+    return execFileSync("sh", ["-c", "command -v chromium || command -v google-chrome"]).toString().trim();
+  } catch {
+    return undefined;
+  }
+}
 
 /** What playwright's launch takes. */
-export const browserOf = (gpu = [], executablePath = process.env.CHROMIUM ?? onPath()) => ({ executablePath, args: [...QUIET, ...gpu] });
+export const browserOf = (gpu = [], executablePath = findChromium()) => ({ executablePath, args: [...QUIET, ...gpu] });

@@ -138,15 +138,14 @@ fn relative(
         y.dtype = burn::tensor::DType::F32;
         y.handle = qkv.client.empty(4 * count);
     }
-    Launch::new("relative", include_str!("relative.wgsl"))
-        .precision(qkv)
+    Launch::new("relative", include_str!("relative.wgsl"), qkv)
         .slot("d4", c / 3 / heads / 4)
         .slot("rows", rows)
         .slot("columns", columns)
-        .buffer(qkv)
-        .buffer(&by_row)
-        .buffer(&by_column)
-        .buffer(&y)
+        .bind("qkv", "vec4<T>", qkv)
+        .bind("by_row", "vec4<T>", &by_row)
+        .bind("by_column", "vec4<T>", &by_column)
+        .bind("y", "f32", &y)
         .sizes(&[count, h, w, heads])
         .run(plane(count.div_ceil(64)));
     y
@@ -173,14 +172,8 @@ impl Text {
     ) {
         let hardware = is_hardware();
         let (group, splits) = if hardware { (QUERIES, SPLITS) } else { (SOFTWARE_QUERIES, 1) };
-        let mut bindings = String::new();
-        let mut launch = Launch::new("attention", include_str!("attention.wgsl")).precision(y);
-        for (name, of, tensor) in buffers.iter().chain([&("y", "vec4<T>", y.clone())]) {
-            let number = launch.buffers.len();
-            bindings += &format!("@group(0) @binding({number}) var<storage, read_write> {name}: array<{of}>;\n");
-            launch = launch.buffer(tensor);
-        }
-        bindings += &format!("@group(0) @binding({}) var<storage, read> p: array<u32>;\n", launch.buffers.len());
+        let launch = Launch::new("attention", include_str!("attention.wgsl"), y);
+        let launch = buffers.iter().fold(launch, |launch, (name, of, tensor)| launch.bind(name, of, tensor));
         let shared = if hardware {
             format!(
                 "var<workgroup> tile: array<vec4<f32>, {}>;\nvar<workgroup> joined: array<vec2<f32>, {QUERIES}>;",
@@ -191,7 +184,7 @@ impl Text {
         };
         let setup = self.setup.replace("{queries}", &group.to_string());
         launch
-            .slot("bindings", bindings)
+            .bind("y", "vec4<T>", y)
             .slot("d4", self.d4)
             .slot("rows", self.rows)
             .slot("columns", self.columns)

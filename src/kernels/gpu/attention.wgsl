@@ -1,8 +1,3 @@
-{{enable}}
-alias T = {{t}};
-
-{{bindings}}
-
 // Sizes: rows and columns of the image, queries and keys of a head (without windows), heads.
 const H = 0u;
 const W = 1u;

@@ -14,10 +14,9 @@ pub fn classify(logits: CubeTensor, side: usize, [top, left]: [usize; 2], [rows,
     let handle = logits.client.empty(8 * words);
     let shape = Shape::from(vec![2, words]);
     let y = CubeTensor::new_contiguous(logits.client.clone(), logits.device.clone(), shape, handle, DType::I32);
-    Launch::new("classify", include_str!("classify.wgsl"))
-        .precision(&logits)
-        .buffer(&logits)
-        .buffer(&y)
+    Launch::new("classify", include_str!("classify.wgsl"), &logits)
+        .bind("x", "T", &logits)
+        .bind("y", "u32", &y)
         .sizes(&[classes, h, w, side, top, left, rows, columns])
         .run(plane(words.div_ceil(64)));
     y

@@ -1,10 +1,3 @@
-{{enable}}
-alias T = {{t}};
-
-@group(0) @binding(0) var<storage, read_write> x: array<T>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
-@group(0) @binding(2) var<storage, read> p: array<u32>;
-
 // Classes, rows and columns of the logits; the side that they are resampled to; the part of it that is wanted: first row and
 // column, rows and columns.
 const CLASSES = 0u;

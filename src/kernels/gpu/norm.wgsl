@@ -1,12 +1,3 @@
-{{enable}}
-alias T = {{t}};
-
-@group(0) @binding(0) var<storage, read_write> x: array<vec4<T>>;
-@group(0) @binding(1) var<storage, read_write> weight: array<vec4<T>>;
-@group(0) @binding(2) var<storage, read_write> bias: array<vec4<T>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<T>>;
-@group(0) @binding(4) var<storage, read> p: array<u32>;
-
 // Rows, and their length in fours.
 const M = 0u;
 const N4 = 1u;
@@ -29,14 +20,6 @@ fn sum_of_row(lane: u32, row: u32, value: f32) -> f32 {
   }
   workgroupBarrier();
   return sum;
-}
-
-// Abramowitz and Stegun 7.1.26: an absolute error of at most 1.5e-7.
-fn erf(v: vec4<f32>) -> vec4<f32> {
-  let z = abs(v);
-  let t = 1.0 / (1.0 + 0.3275911 * z);
-  let p = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
-  return sign(v) * (1.0 - p * exp(-z * z));
 }
 
 @compute @workgroup_size(LANES, ROWS, 1)

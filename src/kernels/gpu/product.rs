@@ -148,39 +148,30 @@ impl Product {
         let mut sizes = vec![rows, n / 4, k / 4, rows_of(&self.add, k), rows_of(&self.residual, n)];
         sizes.extend(image);
 
-        let mut launch = Launch::new("product", include_str!("product.wgsl")).precision(&self.x).buffer(&self.x);
-        let mut bindings = String::new();
-        let mut bind = |launch: Launch, name: &str, of: &str, tensor: &CubeTensor| {
-            let number = launch.buffers.len();
-            bindings += &format!("@group(0) @binding({number}) var<storage, read_write> {name}: array<{of}>;\n");
-            launch.buffer(tensor)
-        };
+        let mut launch = Launch::new("product", include_str!("product.wgsl"), &self.x).bind("x", "vec4<T>", &self.x);
         if let Some(add) = &self.add {
-            launch = bind(launch, "add", "vec4<T>", add);
+            launch = launch.bind("add", "vec4<T>", add);
         }
         let packed = match &self.matrix {
             Matrix::Dense(matrix) => {
-                launch = bind(launch, "w", "vec4<T>", matrix);
+                launch = launch.bind("w", "vec4<T>", matrix);
                 None
             }
             Matrix::Packed { values, scales, bits, .. } => {
-                launch = bind(launch, "w", "u32", values);
-                launch = bind(launch, "scales", "vec2<u32>", scales);
+                launch = launch.bind("w", "u32", values).bind("scales", "vec2<u32>", scales);
                 Some(*bits)
             }
         };
         if let Some(bias) = &self.bias {
-            launch = bind(launch, "bias", "vec4<T>", bias);
+            launch = launch.bind("bias", "vec4<T>", bias);
         }
         if let Some(residual) = &self.residual {
-            launch = bind(launch, "residual", "vec4<T>", residual);
+            launch = launch.bind("residual", "vec4<T>", residual);
         }
-        launch = bind(launch, "y", "vec4<T>", y);
-        bindings += &format!("@group(0) @binding({}) var<storage, read> p: array<u32>;\n", launch.buffers.len());
 
         let count = [(n / 4).div_ceil(cut.wx), rows.div_ceil(cut.rows * cut.wy), 1];
         launch
-            .slot("bindings", bindings)
+            .bind("y", "vec4<T>", y)
             .slot("gather", self.gather_text())
             .slot("weight", weight_text(packed))
             .slot("scale", scale_text(packed))
@@ -239,11 +230,7 @@ impl Product {
         if self.residual.is_some() {
             text += "  v += vec4<f32>(residual[row % p[RESIDUAL_ROWS] * p[N4] + n4]);\n";
         }
-        text += match self.activation {
-            Activation::None => "",
-            Activation::Relu => "  v = max(v, vec4<f32>(0.0));\n",
-            Activation::Gelu => "  v = 0.5 * v * (1.0 + erf(v * 0.70710678118654752));\n",
-        };
+        text += self.activation.text();
         text
     }
 

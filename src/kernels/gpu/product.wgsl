@@ -1,9 +1,3 @@
-{{enable}}
-alias T = {{t}};
-
-@group(0) @binding(0) var<storage, read_write> x: array<vec4<T>>;
-{{bindings}}
-
 // Rows and columns of the result (columns in fours) and terms of a sum (in fours).
 const M = 0u;
 const N4 = 1u;
@@ -28,14 +22,6 @@ fn load_w(k: u32, n4: u32) -> vec4<f32> {
 
 fn scale_of(k: u32, n4: u32) -> vec4<f32> {
 {{scale}}
-}
-
-// Abramowitz and Stegun 7.1.26: an absolute error of at most 1.5e-7.
-fn erf(v: vec4<f32>) -> vec4<f32> {
-  let z = abs(v);
-  let t = 1.0 / (1.0 + 0.3275911 * z);
-  let p = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
-  return sign(v) * (1.0 - p * exp(-z * z));
 }
 
 fn store(row: u32, n4: u32, sum: vec4<f32>) {

@@ -1,12 +1,3 @@
-{{enable}}
-alias T = {{t}};
-
-@group(0) @binding(0) var<storage, read_write> qkv: array<vec4<T>>;
-@group(0) @binding(1) var<storage, read_write> by_row: array<vec4<T>>;
-@group(0) @binding(2) var<storage, read_write> by_column: array<vec4<T>>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<storage, read> p: array<u32>;
-
 // Numbers of y, rows and columns of the image, heads.
 const COUNT = 0u;
 const H = 1u;

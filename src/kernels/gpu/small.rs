@@ -9,19 +9,10 @@ use super::{Launch, dims, empty, plane, reshape};
 fn map(name: &'static str, inputs: &[(&str, &CubeTensor)], shape: &[usize], sizes: &[usize], body: &str) -> CubeTensor {
     let y = empty(inputs[0].1, shape);
     let count = shape.iter().product::<usize>();
-    let mut bindings = String::new();
-    let mut launch = Launch::new(name, include_str!("small.wgsl")).precision(&y);
-    for (number, (name, tensor)) in inputs.iter().chain([&("y", &y)]).enumerate() {
-        bindings += &format!("@group(0) @binding({number}) var<storage, read_write> {name}: array<T>;\n");
-        launch = launch.buffer(tensor);
-    }
-    launch
-        .slot("bindings", bindings)
-        .slot("last", inputs.len() + 1)
-        .slot("body", body)
-        .sizes(&[count])
-        .sizes(sizes)
-        .run(plane(count.div_ceil(64)));
+    let launch = Launch::new(name, include_str!("small.wgsl"), &y);
+    let launch = inputs.iter().fold(launch, |launch, (name, tensor)| launch.bind(name, "T", tensor));
+    let launch = launch.bind("y", "T", &y).slot("body", body).sizes(&[count]).sizes(sizes);
+    launch.run(plane(count.div_ceil(64)));
     y
 }
 
@@ -77,24 +68,12 @@ pub fn expanded(mut x: CubeTensor, shape: &[usize]) -> CubeTensor {
 
 /// The tensor with its numbers in row-major order.
 pub fn in_order(x: CubeTensor) -> CubeTensor {
-    if x.is_contiguous() { x } else { copied(x) }
-}
-
-/// The axes of `x` in another order, in row-major order of that.
-pub fn permute(x: CubeTensor, axes: &[usize]) -> CubeTensor {
-    let shape: Vec<usize> = axes.iter().map(|&axis| x.meta.shape()[axis]).collect();
-    let strides: Vec<usize> = axes.iter().map(|&axis| x.meta.strides()[axis]).collect();
-    strided(&x, &shape, &strides)
-}
-
-fn copied(x: CubeTensor) -> CubeTensor {
-    let shape: Vec<usize> = x.meta.shape().iter().copied().collect();
-    let strides: Vec<usize> = x.meta.strides().iter().copied().collect();
-    strided(&x, &shape, &strides)
-}
-
-fn strided(x: &CubeTensor, shape: &[usize], strides: &[usize]) -> CubeTensor {
-    let sizes: Vec<usize> = [&[shape.len()][..], shape, strides].concat();
+    if x.is_contiguous() {
+        return x;
+    }
+    let [shape, strides] =
+        [x.meta.shape().iter(), x.meta.strides().iter()].map(|axes| axes.copied().collect::<Vec<_>>());
+    let sizes: Vec<usize> = [&[shape.len()][..], &shape, &strides].concat();
     let body = "  let axes = p[1];
   var rest = at;
   var source = 0u;
@@ -103,7 +82,12 @@ fn strided(x: &CubeTensor, shape: &[usize], strides: &[usize]) -> CubeTensor {
     rest /= p[1u + i];
   }
   y[at] = x[source];";
-    map("strided", &[("x", x)], shape, &sizes, body)
+    map("strided", &[("x", &x)], &shape, &sizes, body)
+}
+
+/// The axes of `x` in another order, in row-major order of that.
+pub fn permute(x: CubeTensor, axes: &[usize]) -> CubeTensor {
+    in_order(permuted(x, axes))
 }
 
 /// `[outer, from, inner]` to `[outer, to, inner]`, bilinearly and without aligning corners.

@@ -1,9 +1,3 @@
-{{enable}}
-alias T = {{t}};
-
-{{bindings}}
-@group(0) @binding({{last}}) var<storage, read> p: array<u32>;
-
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let at = (group.y * 65535u + group.x) * 64u + local;

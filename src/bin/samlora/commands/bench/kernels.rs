@@ -42,11 +42,9 @@ impl Maker<'_> {
         let bits = match self.scheme {
             Scheme::Q8 => 8,
             Scheme::Q4 => 4,
-            Scheme::F32 | Scheme::F16 => {
-                return (Matrix::Dense(self.random([inputs, outputs])), 4.0 * (inputs * outputs) as f64);
-            }
+            Scheme::F32 | Scheme::F16 => 0,
         };
-        if !kernels::multiplies_packed(self.device) {
+        if bits == 0 || !kernels::has_gpu_kernels(self.device) {
             return (Matrix::Dense(self.random([inputs, outputs])), 4.0 * (inputs * outputs) as f64);
         }
         let mut random = SplitMix(1);

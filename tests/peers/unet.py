@@ -56,7 +56,12 @@ def one_cycle(progress, peak):
     return cosine(peak / 25, peak, progress / 0.3) if progress < 0.3 else cosine(peak, peak / 25e4, (progress - 0.3) / 0.7)
 
 
-def train(model, crops, batch_size, images, seconds, peak, evaluate, evaluations):
+def mixed(bf16):
+    """The context of a forward pass: convolutions in bfloat16 with sums, losses and weights in f32, or all in f32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+
+
+def train(model, crops, batch_size, images, seconds, peak, evaluate, evaluations, bf16=False):
     """Trains until `images` crops were seen or, if given, `seconds` of training have passed. `evaluate(model)` gives a
     score, `evaluations` times and not counted as time; the weights of the best score are kept. Returns what was done."""
     model.to(memory_format=torch.channels_last)
@@ -78,7 +83,9 @@ def train(model, crops, batch_size, images, seconds, peak, evaluate, evaluations
             for group in optimizer.param_groups:
                 group["lr"] = one_cycle(progress, peak)
             optimizer.zero_grad()
-            value = loss(model(x), y)
+            with mixed(bf16):
+                logits = model(x)
+            value = loss(logits.float(), y)
             value.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -106,7 +113,7 @@ def positions(length, size, overlap):
 
 
 @torch.inference_mode()
-def predict(model, image, size, overlap):
+def predict(model, image, size, overlap, bf16=False):
     """Class indices of an 8-bit RGB image of any size, in windows whose logits are blended with weights that fall linearly
     to the edges over `overlap` pixels (at most half of `size`); an image smaller than a window is mirrored."""
     height, width = image.shape[:2]
@@ -117,7 +124,8 @@ def predict(model, image, size, overlap):
     weight, total = ramp[:, None] * ramp, 0.0
     for top in positions(padded.shape[0], size, overlap):
         for left in positions(padded.shape[1], size, overlap):
-            logits = model(x[..., top:top + size, left:left + size])[0]
+            with mixed(bf16):
+                logits = model(x[..., top:top + size, left:left + size])[0].float()
             if isinstance(total, float):
                 total = torch.zeros(len(logits), *padded.shape[:2])
             total[:, top:top + size, left:left + size] += logits * weight

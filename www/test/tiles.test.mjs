@@ -112,7 +112,7 @@ test("tiles", { timeout: 300_000 }, async (t) => {
       leave.abort(); // One of two callers: the work goes on.
       await Promise.all([first, left, ...[1, 5, 3].map((x) => masks.get(tile(x), never).then(() => order.push(x)))]);
       const shared = calls;
-      const kept = [1, 2, 3, 5].map((x) => masks.peek(tile(x)) !== undefined);
+      const gone = [1, 2, 3, 5].filter((x) => masks.peek(tile(x)) === undefined);
       const same = (await masks.get(tile(1), never)) === masks.peek(tile(1));
       const again = calls;
 
@@ -121,7 +121,7 @@ test("tiles", { timeout: 300_000 }, async (t) => {
       alone.abort();
       const { name } = await dropped;
       model.dispose();
-      return { after, failure, failed, shared, kept, same, again, order, name, counts: masks.counts() };
+      return { after, failure, failed, shared, gone, same, again, order, name, counts: masks.counts() };
     }, origin);
     assert.equal(found.after, 64);
     assert.equal(asked.get("/shaky/3/0/0"), 3);
@@ -129,8 +129,10 @@ test("tiles", { timeout: 300_000 }, async (t) => {
     assert.equal(found.failed, 1);
     assert.equal(asked.get("/broken/3/1/0"), 2);
     assert.equal(found.shared, 4, "a tile was computed twice");
-    assert.deepEqual(found.order, [5, 3, 1]);
-    assert.deepEqual(found.kept, [true, true, true, false], "the first that was finished goes first");
+    // The two first of the queue are downloaded at once, and either may arrive first; the others wait.
+    assert.deepEqual(found.order.slice(0, 2).sort(), [3, 5]);
+    assert.equal(found.order[2], 1);
+    assert.deepEqual(found.gone, found.order.slice(0, 1), "the first that was finished goes first");
     assert.ok(found.same);
     assert.equal(found.again, 4);
     assert.equal(found.name, "AbortError");

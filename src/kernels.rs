@@ -42,7 +42,7 @@ pub enum Activation {
 pub enum Matrix {
     /// `[inputs, outputs]`.
     Dense(Tensor<2>),
-    /// Block-quantised, on a GPU.
+    /// Block-quantised.
     Packed(Packed),
 }
 
@@ -57,7 +57,16 @@ impl Matrix {
     }
 }
 
-/// Whether the kernels for GPUs run on `device`: then a model there may have [`Matrix::Packed`].
+/// Whether `device` multiplies by [`Matrix::Packed`] as it is: GPUs that have kernels of our own, and the CPU.
+pub fn has_packed(device: &Device) -> bool {
+    #[cfg(feature = "cpu")]
+    if cpu::runs_on(device) {
+        return true;
+    }
+    has_gpu_kernels(device)
+}
+
+/// Whether the kernels for GPUs run on `device`.
 pub fn has_gpu_kernels(device: &Device) -> bool {
     #[cfg(feature = "gpu")]
     return gpu::runs_on(device);
@@ -112,11 +121,17 @@ pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, mut ends: Ends<D>) -
     };
     let matrix = match matrix {
         Matrix::Dense(matrix) => matrix,
-        Matrix::Packed(packed) => packed.unpacked(),
+        Matrix::Packed(packed) => {
+            #[cfg(feature = "cpu")]
+            if let Some(y) = cpu::fused(&x, packed.on_cpu(), &ends, cpu::linear) {
+                return y;
+            }
+            packed.unpacked()
+        }
     };
     #[cfg(feature = "cpu")]
     if x.dims()[D - 1] == matrix.dims()[0] {
-        if let Some(y) = cpu::fused(&x, &matrix, &ends, cpu::linear) {
+        if let Some(y) = cpu::fused(&x, cpu::dense(&matrix), &ends, cpu::linear) {
             return y;
         }
         #[cfg(feature = "train")]

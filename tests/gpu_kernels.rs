@@ -92,12 +92,12 @@ fn packages_stay_packed_and_give_the_same_masks() {
         let package = Folder::open(&out).unwrap();
         let [on_gpu, on_cpu] = [device.clone(), common::cpu()]
             .map(|device| pollster::block_on(Segmenter::load(&package, &device, |_| ())).unwrap());
-        let block = &on_gpu.model().image_encoder.blocks[0];
         let packs = matches!(scheme, Scheme::Q8 | Scheme::Q4);
-        assert!(
-            [&block.attn.qkv, &block.attn.proj, &block.mlp.lin1].iter().all(|layer| layer.packed.is_some() == packs)
-        );
-        assert!(on_cpu.model().image_encoder.blocks[0].attn.qkv.packed.is_none());
+        for segmenter in [&on_gpu, &on_cpu] {
+            let block = &segmenter.model().image_encoder.blocks[0];
+            let layers = [&block.attn.qkv, &block.attn.proj, &block.mlp.lin1];
+            assert!(layers.iter().all(|layer| layer.packed.is_some() == packs));
+        }
         assert_like(scheme.name(), &logits(&on_gpu), &logits(&on_cpu));
         // Class and confidence from the GPU itself, of a picture that fills the input and of one that does not.
         for (width, height) in [(224, 224), (150, 201)] {

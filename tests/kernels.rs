@@ -3,8 +3,10 @@
 use burn::tensor::activation::{gelu, relu};
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, TensorData};
+use half::f16;
 use samlora::engine::{Device, DeviceChoice, open_device};
 use samlora::kernels::convolution::{conv3x3, patch_embed, patches, turned_kernel};
+use samlora::kernels::packed::{BLOCK, Packed};
 use samlora::kernels::{Activation, Ends, Matrix, WindowAttention, bias_gelu, layer_norm, linear};
 use samlora::random::SplitMix;
 
@@ -12,18 +14,76 @@ use samlora::random::SplitMix;
 const TOLERANCE: f32 = 2e-5;
 
 fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
-    let mut random = SplitMix(seed);
+    random_tensor(shape, &mut SplitMix(seed), device)
+}
+
+fn random_tensor<const D: usize>(shape: [usize; D], random: &mut SplitMix, device: &Device) -> Tensor<D> {
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| 2.0 * random.uniform()).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
+fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().try_into_vec::<f32>().expect("f32")
+}
+
 fn assert_close<const D: usize>(what: &str, fused: Tensor<D>, plain: Tensor<D>) {
     assert_eq!(fused.dims(), plain.dims(), "{what}");
-    let fused = fused.into_data().try_into_vec::<f32>().expect("f32");
-    let plain = plain.into_data().try_into_vec::<f32>().expect("f32");
+    let (fused, plain) = (values(fused), values(plain));
     let peak = plain.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
     let worst = fused.iter().zip(&plain).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max) / peak;
     assert!(worst <= TOLERANCE, "{what}: {worst:.1e}");
+}
+
+#[test]
+fn products_with_packed_matrices_are_those_with_their_floats() {
+    let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
+    // rows, inputs, outputs: one token, panels that end early, more inputs than a panel holds
+    for (case, [m, k, n]) in [
+        [1usize, 8, 4],
+        [1, 32, 8],
+        [7, 256, 2048],
+        [9, 40, 12],
+        [70, 160, 480],
+        [33, 96, 100],
+        [130, 2056, 52],
+        [64, 768, 64],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for bits in [8, 4] {
+            let mut random = SplitMix(case as u64);
+            let bytes: Vec<u8> = (0..n * k * bits / 8).map(|_| random.next_u64() as u8).collect();
+            let blocks = k.div_ceil(BLOCK);
+            let steps: Vec<f16> = (0..n * blocks).map(|_| f16::from_f32(0.01 * (2.0 + random.uniform()))).collect();
+            let scales: Vec<u8> = steps.iter().flat_map(|step| step.to_le_bytes()).collect();
+            let packed = Packed::upload(bits, &bytes, &scales, [n, k], &device);
+
+            // As the package's format says, and not as the words lie.
+            let mut floats = vec![0.0f32; k * n];
+            for (at, value) in floats.iter_mut().enumerate() {
+                let (input, output) = (at / n, at % n);
+                let place = output * k + input;
+                let integer = match bits {
+                    8 => f32::from(bytes[place] as i8),
+                    _ => f32::from(bytes[place / 2] >> (4 * (place % 2)) & 15) - 8.0,
+                };
+                *value = integer * steps[output * blocks + input / BLOCK].to_f32();
+            }
+            let floats = Tensor::<2>::from_data(TensorData::new(floats, [k, n]), &device);
+            assert_eq!(values(packed.unpacked()), values(floats.clone()), "{bits} bits, {k} x {n}");
+
+            let x: Tensor<3> = random_tensor([1, m, k], &mut random, &device);
+            let ends = || Ends { bias: Some(floats.clone().slice([0..1]).reshape([n])), ..Ends::default() };
+            let found = linear(x.clone(), Matrix::Packed(packed), ends());
+            // Bit for bit: the same numbers, added in the same order.
+            assert_eq!(
+                values(found),
+                values(linear(x, Matrix::Dense(floats.clone()), ends())),
+                "{bits} bits, {m} x {k} x {n}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub fn patch_embed(image: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, positio
     #[cfg(feature = "cpu")]
     {
         let ends = Ends { bias: Some(bias.clone()), residual: positions.clone(), ..Ends::default() };
-        if let Some(x) = cpu::fused(&image, &matrix, &ends, |x, m, e| cpu::patch_embed(x, side, m, e)) {
+        if let Some(x) = cpu::fused(&image, cpu::dense(&matrix), &ends, |x, m, e| cpu::patch_embed(x, side, m, e)) {
             return x;
         }
     }
@@ -68,7 +68,7 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
     };
     let weight = weight.permute([2, 3, 1, 0]).reshape([9 * c, n]);
     #[cfg(feature = "cpu")]
-    if let Some(y) = cpu::fused(&x, &weight, &Ends::default(), cpu::conv3x3) {
+    if let Some(y) = cpu::fused(&x, cpu::dense(&weight), &Ends::default(), cpu::conv3x3) {
         return y;
     }
     let padded = x.pad([(1, 1), (1, 1), (0, 0)], PadMode::Constant(0.0));

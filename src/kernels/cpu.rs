@@ -1,6 +1,6 @@
 //! The same on the CPU: one pass over memory, SIMD, all cores (natively; a browser's worker has one).
 
-use burn::tensor::{Shape, Tensor, TensorData};
+use burn::tensor::{Device, Int, Shape, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
 use pulp::Arch;
 
@@ -19,7 +19,7 @@ mod vector;
 #[cfg(feature = "train")]
 pub use attention::window_attention_gradients;
 pub use attention::{AttentionShape, Positions, window_attention};
-pub use layers::{Ends, conv3x3, is_plane, layer_norm, linear, patch_embed};
+pub use layers::{Ends, Matrix, conv3x3, layer_norm, linear, patch_embed};
 #[cfg(feature = "train")]
 pub use layers::{product_of_transposed, transposed};
 #[cfg(feature = "train")]
@@ -42,16 +42,16 @@ pub fn view<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
     x.clone().try_into_primitive::<Flex>().ok().filter(|flex| flex.dtype() == burn::tensor::DType::F32)
 }
 
-/// `activation(x matrix + bias + residual)` by `layer`, which gets all of them as primitives; nothing is to be added to x; none where one of them is another
-/// device's, or is tracked, or does not fit to the others.
+/// `activation(x matrix + bias + residual)` by `layer`, which gets all of them as primitives; nothing is to be added to x. None where
+/// one of them is another device's, or is tracked, or does not fit to the others.
 pub fn fused<const D: usize>(
     x: &Tensor<D>,
-    matrix: &Tensor<2>,
+    matrix: Option<Matrix>,
     ends: &super::Ends<D>,
-    layer: impl FnOnce(&FlexTensor, &FlexTensor, &Ends) -> FlexTensor,
+    layer: impl FnOnce(&FlexTensor, &Matrix, &Ends) -> FlexTensor,
 ) -> Option<Tensor<D>> {
     debug_assert!(ends.add.is_none());
-    let matrix = view(matrix).filter(is_plane)?;
+    let matrix = matrix?;
     let flat = |x: FlexTensor| x.to_contiguous();
     let bias = match &ends.bias {
         Some(bias) => Some(view(bias).map(flat)?),
@@ -63,6 +63,22 @@ pub fn fused<const D: usize>(
     };
     let ends = Ends { bias: bias.as_ref(), residual: residual.as_ref(), activation: ends.activation };
     Some(wrap(layer(&view(x).map(flat)?, &matrix, &ends)))
+}
+
+/// A matrix of floats for [`fused`], as it lies in memory.
+pub fn dense(matrix: &Tensor<2>) -> Option<Matrix> {
+    Matrix::dense(view(matrix)?)
+}
+
+/// The words of a matrix in `bits`, for [`fused`].
+pub fn packed(values: Tensor<2, Int>, scales: Tensor<2, Int>, bits: usize, sides: [usize; 2]) -> Option<Matrix> {
+    let [values, scales] = [values, scales].map(|words| words.try_into_primitive::<Flex>().ok());
+    Some(Matrix::Packed { values: values?, scales: scales?, bits, sides })
+}
+
+/// Whether `device` is this one, and keeps words in the order that a matrix of few bits is read in.
+pub fn runs_on(device: &Device) -> bool {
+    cfg!(target_endian = "little") && Tensor::<1>::empty([1], device).try_into_primitive::<Flex>().is_ok()
 }
 
 /// What a kernel reads beside its first argument, which is on the same device.

@@ -1,4 +1,4 @@
-//! Block-quantised matrices that stay packed on a GPU: integers of 8 or 4 bits, and an f16 scale for each 32 inputs of an output.
+//! Block-quantised matrices that stay packed on a device: integers of 8 or 4 bits, and an f16 scale for each 32 inputs of an output.
 //!
 //! A package stores a row of integers for each output; here four neighbouring outputs share a word, as a thread multiplies them:
 //!
@@ -10,7 +10,7 @@
 //! Scales are `[ceil(inputs / 32), outputs / 2]` words, the even output's in the lower half.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use half::f16;
 
 /// Inputs that share a scale.
@@ -43,15 +43,16 @@ impl Packed {
         let fours = outputs / 4;
         let row = inputs * bits / 8;
         let mut words = vec![0u32; inputs * bits / 8 * fours];
-        for (output, line) in values.chunks_exact(row).enumerate() {
-            for (at, &byte) in line.iter().enumerate() {
-                // A byte holds one input, or two: the even one in its lower half, which is how a word has them.
-                if bits == 8 {
-                    words[at * fours + output / 4] |= u32::from(byte) << (8 * (output % 4));
-                } else {
-                    let word = &mut words[at * fours + output / 4];
-                    *word |= u32::from(byte & 15) << (4 * (output % 4));
-                    *word |= u32::from(byte >> 4) << (16 + 4 * (output % 4));
+        // A cache line of words and of bytes at a time: the one has outputs side by side, the other inputs.
+        for start in (0..row).step_by(64) {
+            for (four, lines) in values.chunks_exact(4 * row).enumerate() {
+                for at in start..(start + 64).min(row) {
+                    let bytes = [0, 1, 2, 3].map(|output| u32::from(lines[output * row + at]));
+                    // A byte holds one input, or two: the even one in its lower half, which is how a word has them.
+                    words[at * fours + four] = bytes.iter().enumerate().fold(0, |word, (output, byte)| match bits {
+                        8 => word | byte << (8 * output),
+                        _ => word | (byte & 15) << (4 * output) | (byte >> 4) << (16 + 4 * output),
+                    });
                 }
             }
         }
@@ -65,7 +66,8 @@ impl Packed {
         let upload = |words: Vec<u32>, columns: usize| {
             let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
             let rows = words.len() / columns;
-            Param::initialized(ParamId::new(), Tensor::from_data(TensorData::new(words, [rows, columns]), device))
+            let words = Tensor::from_data(TensorData::new(words, [rows, columns]), (device, DType::I32));
+            Param::initialized(ParamId::new(), words)
         };
         Self { values: upload(words, fours), scales: upload(pairs, outputs / 2), bits, inputs, outputs }
     }
@@ -84,6 +86,12 @@ impl Packed {
             bits: self.bits as u32,
             columns: self.outputs,
         }
+    }
+
+    /// For a product on the CPU; none on another device.
+    #[cfg(feature = "cpu")]
+    pub fn on_cpu(&self) -> Option<super::cpu::Matrix> {
+        super::cpu::packed(self.values.val(), self.scales.val(), self.bits, [self.inputs, self.outputs])
     }
 
     /// `[inputs, outputs]` as floats, by way of the host: for devices and tests without a kernel.

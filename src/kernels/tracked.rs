@@ -81,7 +81,8 @@ struct Linear {
 impl Gradient<4> for Linear {
     fn gradients(&self, output: FlexTensor, [x, matrix, bias, residual]: [bool; 4]) -> [Option<FlexTensor>; 4] {
         let outputs = self.matrix.layout().shape()[1];
-        let dx = x.then(|| cpu::linear(&output, &cpu::transposed(&self.matrix), &cpu::Ends::default()));
+        let dx =
+            x.then(|| cpu::linear(&output, &cpu::Matrix::of(&cpu::transposed(&self.matrix)), &cpu::Ends::default()));
         let dmatrix = self.x.as_ref().filter(|_| matrix).map(|x| cpu::product_of_transposed(x, &output));
         let dbias = bias.then(|| cpu::column_sums(&output, outputs));
         [dx, dmatrix, dbias, residual.then_some(output)]
@@ -103,14 +104,11 @@ pub fn linear<const D: usize>(
         residual.map_or_else(|| Some(absent()), known)?,
     ];
     let flat = plain(&inputs[0]);
-    let matrix = match inputs[1].primitive() {
-        matrix if cpu::is_plane(matrix) => matrix.clone(),
-        matrix => matrix.to_contiguous(),
-    };
+    let matrix = inputs[1].primitive().clone();
     let [bias, residual] = [(bias.is_some(), &inputs[2]), (residual.is_some(), &inputs[3])]
         .map(|(is_there, input)| is_there.then(|| plain(input)));
     let ends = cpu::Ends { bias: bias.as_ref(), residual: residual.as_ref(), ..Default::default() };
-    let output = cpu::linear(&flat, &matrix, &ends);
+    let output = cpu::linear(&flat, &cpu::Matrix::of(&matrix), &ends);
     let x = inputs[1].is_tracked().then_some(flat);
     Some(record(inputs, output, Linear { x, matrix }))
 }

@@ -23,7 +23,7 @@ pub struct Linear {
     pub adapters: Vec<LowRank>,
     /// All adapters as two matrices, for inference on a GPU; `adapters` is empty then.
     pub joined: Option<Joined>,
-    /// The matrix in 8 or 4 bits, on a GPU that multiplies by it as it is.
+    /// The matrix in 8 or 4 bits, on a device that multiplies by it as it is.
     pub packed: Option<Packed>,
 }
 

@@ -19,7 +19,7 @@ pub fn insert(parameters: &mut Parameters, name: &str, shape: &[usize], stored: 
     };
     // Only linear layers have quantised tensors of two axes; convolutions and positions have four.
     if let (Some(bits), &[outputs, inputs]) = (bits, shape)
-        && kernels::has_gpu_kernels(parameters.device())
+        && kernels::has_packed(parameters.device())
         && Packed::fits(inputs, outputs)
     {
         let packed = Packed::upload(bits, &stored.values, &stored.scales, [outputs, inputs], parameters.device());

@@ -4,7 +4,7 @@ use burn_flex::FlexTensor;
 use pulp::Arch;
 
 use super::super::math;
-use super::linear::{Packed, Shared, threads};
+use super::linear::{Panels, Shared, threads};
 use super::{for_tasks, primitive};
 
 #[cfg(feature = "train")]
@@ -37,14 +37,14 @@ pub fn window_attention(
     let task = Task::new(shape, qkv, bias);
     let ([b, h, w, c], heads) = (shape.image, shape.heads);
     let all = b * task.down * task.across * heads;
-    let packed = positions.packed();
+    let positions = positions.panels();
     let mut out = Vec::with_capacity(b * h * w * c);
     let to = Shared::new(&mut out);
     // Few heads and windows are cut into runs of queries, so that every core has work.
     let runs = (4 * threads()).div_ceil(all.max(1)).min(task.rows * task.columns / QUERIES).max(1);
     for_tasks(all * runs, |i| {
         let (i, run) = (i / runs, i % runs);
-        task.one_head([i / heads, i % heads], [run, runs], &packed, &to);
+        task.one_head([i / heads, i % heads], [run, runs], &positions, &to);
     });
     // SAFETY: each token lies in one window, whose heads' runs have written all of its channels.
     unsafe { out.set_len(b * h * w * c) };
@@ -87,7 +87,7 @@ impl<'a> Task<'a> {
     }
 
     /// Attention of one head in one window, for run `run` of `runs` of its queries, into the result, `[b, h, w, c]`.
-    fn one_head(&self, [window, head]: [usize; 2], [run, runs]: [usize; 2], positions: &Packed, to: &Shared) {
+    fn one_head(&self, [window, head]: [usize; 2], [run, runs]: [usize; 2], positions: &Panels, to: &Shared) {
         let (rows, columns, dim, tokens) = (self.rows, self.columns, self.dim, self.rows * self.columns);
         let (batch, [top, left], [inside_rows, inside_columns]) = self.place(window);
         let inside = inside_rows * inside_columns;
@@ -96,8 +96,8 @@ impl<'a> Task<'a> {
         let relative = positions.times(&q[from * dim..end * dim]);
         let scale = (dim as f32).powf(-0.5);
         q[from * dim..end * dim].iter_mut().for_each(|x| *x *= scale);
-        let k = Packed::new(&k, [1, dim], [dim, tokens]);
-        let v = Packed::new(&v, [dim, 1], [tokens, dim]);
+        let k = Panels::new(&k, [1, dim], [dim, tokens]);
+        let v = Panels::new(&v, [dim, 1], [tokens, dim]);
         let width = 2 * (rows + columns) - 2;
         let mut scores = Vec::new();
         let mut values = Vec::new();

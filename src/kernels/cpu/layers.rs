@@ -4,7 +4,7 @@ use burn_flex::FlexTensor;
 use pulp::Arch;
 
 use super::super::Activation;
-use super::linear::{Plane, Product, Rows};
+use super::linear::{Blocks, Plane, Product, Right, Rows};
 use super::{ROWS, for_chunks, primitive};
 
 /// What follows a product: `activation(product + bias + residual)`.
@@ -19,12 +19,11 @@ pub struct Ends<'a> {
 }
 
 impl<'a> Ends<'a> {
-    fn product<L: Rows>(&self, left: L, matrix: &'a FlexTensor, rows: usize) -> Product<'a, L> {
-        let (right, strides, [inputs, outputs]) = plane(matrix);
+    fn product<L: Rows>(&self, left: L, matrix: &'a Matrix, rows: usize) -> Product<'a, L> {
+        let [inputs, outputs] = matrix.sides();
         Product {
             left,
-            right,
-            strides,
+            right: matrix.right(),
             sides: [rows, outputs, inputs],
             bias: self.bias.map(FlexTensor::storage),
             residual: self.residual.map(FlexTensor::storage),
@@ -33,28 +32,67 @@ impl<'a> Ends<'a> {
     }
 }
 
-/// Values of a matrix that may be transposed, its strides and its sides.
-fn plane(matrix: &FlexTensor) -> (&[f32], [usize; 2], [usize; 2]) {
-    let layout = matrix.layout();
-    let (shape, strides) = (layout.shape(), layout.strides());
-    let values: &[f32] = matrix.storage();
-    (&values[layout.start_offset()..], [strides[0] as usize, strides[1] as usize], [shape[0], shape[1]])
+/// The right factor of a product.
+pub enum Matrix {
+    /// `[inputs, outputs]` floats that [`Matrix::dense`] took.
+    Dense(FlexTensor),
+    /// The words of a [`crate::kernels::packed::Packed`].
+    Packed {
+        /// Its integers.
+        values: FlexTensor,
+        /// Their scales.
+        scales: FlexTensor,
+        /// 8 or 4.
+        bits: usize,
+        /// `inputs` and `outputs`.
+        sides: [usize; 2],
+    },
 }
 
-/// Whether `matrix` can be read as it lies, row by row or column by column.
-pub fn is_plane(matrix: &FlexTensor) -> bool {
-    let layout = matrix.layout();
-    let (shape, strides) = (layout.shape(), layout.strides());
-    let ordered = |inner: usize, outer: usize| {
-        strides[inner] == 1 && usize::try_from(strides[outer]).is_ok_and(|stride| stride >= shape[inner])
-    };
-    shape.len() == 2 && shape[0] > 0 && shape[1] > 0 && (ordered(1, 0) || ordered(0, 1))
+impl Matrix {
+    /// A matrix that can be read as it lies, row by row or column by column; none where it cannot.
+    pub fn dense(matrix: FlexTensor) -> Option<Self> {
+        let layout = matrix.layout();
+        let (shape, strides) = (layout.shape(), layout.strides());
+        let ordered = |inner: usize, outer: usize| {
+            strides[inner] == 1 && usize::try_from(strides[outer]).is_ok_and(|stride| stride >= shape[inner])
+        };
+        let is_plane = shape.len() == 2 && shape[0] > 0 && shape[1] > 0 && (ordered(1, 0) || ordered(0, 1));
+        is_plane.then_some(Self::Dense(matrix))
+    }
+
+    /// [`Matrix::dense`] of it or of a copy.
+    #[cfg(feature = "train")]
+    pub fn of(matrix: &FlexTensor) -> Self {
+        Self::dense(matrix.clone()).unwrap_or_else(|| Self::Dense(matrix.to_contiguous()))
+    }
+
+    /// Inputs and outputs.
+    pub fn sides(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(matrix) => [matrix.layout().shape()[0], matrix.layout().shape()[1]],
+            Self::Packed { sides, .. } => *sides,
+        }
+    }
+
+    fn right(&self) -> Right<'_> {
+        match self {
+            Self::Dense(matrix) => {
+                let strides = matrix.layout().strides();
+                let values = &matrix.storage::<f32>()[matrix.layout().start_offset()..];
+                Right::Floats { values, strides: [strides[0] as usize, strides[1] as usize] }
+            }
+            Self::Packed { values, scales, bits, sides } => {
+                Right::Blocks(Blocks { bits: *bits, values: values.bytes(), scales: scales.bytes(), outputs: sides[1] })
+            }
+        }
+    }
 }
 
-/// `activation(x matrix + bias + residual)`: x `[.., inputs]`, row-major; matrix `[inputs, outputs]` as [`is_plane`] asks.
-pub fn linear(x: &FlexTensor, matrix: &FlexTensor, ends: &Ends) -> FlexTensor {
+/// `activation(x matrix + bias + residual)`: x `[.., inputs]`, row-major; matrix `[inputs, outputs]`.
+pub fn linear(x: &FlexTensor, matrix: &Matrix, ends: &Ends) -> FlexTensor {
     let mut shape = x.layout().shape().to_vec();
-    let [inputs, outputs] = plane(matrix).2;
+    let [inputs, outputs] = matrix.sides();
     let rows = x.layout().num_elements() / inputs;
     let left = Plane { values: x.storage(), inputs };
     let out = ends.product(left, matrix, rows).compute();
@@ -76,18 +114,18 @@ pub fn product_of_transposed(left: &FlexTensor, right: &FlexTensor) -> FlexTenso
         let columns = x.layout().shape().last().copied().unwrap_or(1);
         x.reshape([x.layout().num_elements() / columns.max(1), columns].into())
     };
-    linear(&transposed(&flat(left)).to_contiguous(), &flat(right), &Ends::default())
+    linear(&transposed(&flat(left)).to_contiguous(), &Matrix::of(&flat(right)), &Ends::default())
 }
 
 /// A 3x3 convolution with zero padding: x `[b, h, w, c]`, matrix `[9 c, n]` in the order of row, column and channel of the
 /// kernel; `[b, h, w, n]`.
-pub fn conv3x3(x: &FlexTensor, matrix: &FlexTensor, ends: &Ends) -> FlexTensor {
+pub fn conv3x3(x: &FlexTensor, matrix: &Matrix, ends: &Ends) -> FlexTensor {
     let shape = x.layout().shape();
     let (b, sides @ [h, w, c]) = (shape[0], [shape[1], shape[2], shape[3]]);
     let outside = vec![0.0f32; c];
     let left = Neighbours { values: x.storage(), sides, outside: &outside };
     let out = ends.product(left, matrix, b * h * w).compute();
-    primitive(out, &[b, h, w, plane(matrix).2[1]])
+    primitive(out, &[b, h, w, matrix.sides()[1]])
 }
 
 /// The nine neighbours of each pixel, side by side.
@@ -123,13 +161,13 @@ impl Rows for Neighbours<'_> {
 
 /// A convolution whose stride is its kernel: image `[b, bands, h, w]`, matrix `[bands side side, n]`;
 /// `[b, h / side, w / side, n]`.
-pub fn patch_embed(image: &FlexTensor, side: usize, matrix: &FlexTensor, ends: &Ends) -> FlexTensor {
+pub fn patch_embed(image: &FlexTensor, side: usize, matrix: &Matrix, ends: &Ends) -> FlexTensor {
     let shape = image.layout().shape();
     let (b, sides @ [_, h, w]) = (shape[0], [shape[1], shape[2], shape[3]]);
     let left = Patches { values: image.storage(), sides, side };
     let (down, across) = (h / side, w / side);
     let out = ends.product(left, matrix, b * down * across).compute();
-    primitive(out, &[b, down, across, plane(matrix).2[1]])
+    primitive(out, &[b, down, across, matrix.sides()[1]])
 }
 
 /// The pixels of each patch, band by band.

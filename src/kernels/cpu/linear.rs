@@ -12,10 +12,12 @@ use pulp::Arch;
 use super::super::Activation;
 use super::for_tasks;
 
-mod packed;
+mod panels;
+mod right;
 mod tile;
 
-pub use packed::Packed;
+pub use panels::Panels;
+pub use right::{Blocks, Right};
 use tile::Level;
 
 /// `activation(left right + bias + residual)`.
@@ -23,9 +25,7 @@ pub struct Product<'a, L> {
     /// The left matrix, `[m, k]`.
     pub left: L,
     /// The right matrix, `[k, n]`.
-    pub right: &'a [f32],
-    /// From one row and one column of `right` to the next; one of them is 1.
-    pub strides: [usize; 2],
+    pub right: Right<'a>,
     /// `m`, `n` and `k`.
     pub sides: [usize; 3],
     /// `[n]`.
@@ -76,7 +76,7 @@ impl<L: Rows> Product<'_, L> {
     /// If a slice is too short for the sides.
     pub fn compute(&self) -> Vec<f32> {
         let [m, n, k] = self.sides;
-        assert!(k == 0 || n == 0 || self.right.len() > (k - 1) * self.strides[0] + (n - 1) * self.strides[1]);
+        assert!(self.right.holds(k, n));
         assert!(
             self.bias.is_none_or(|bias| bias.len() == n)
                 && self.residual.is_none_or(|x| x.is_empty() == (m * n == 0) && x.len().is_multiple_of(n.max(1)))
@@ -99,9 +99,7 @@ impl<L: Rows> Product<'_, L> {
                     let inputs = from..(from + depth).min(k);
                     let panel = &mut panel[..inputs.len() * width];
                     let columns = first..(first + width).min(n);
-                    Arch::new().dispatch(|| {
-                        pack(self.right, self.strides, inputs.clone(), columns.clone(), width, panel);
-                    });
+                    Arch::new().dispatch(|| self.right.pack(inputs.clone(), columns.clone(), width, panel));
                     let next = if inputs.end < k { [inputs.end, first] } else { [0, first + width] };
                     let block =
                         Block { of: self, left: &self.left, rows: rows.clone(), columns, inputs, panel, next, to: &to };
@@ -113,60 +111,6 @@ impl<L: Rows> Product<'_, L> {
         // SAFETY: the tasks' rows and columns are all there are, and each has been written.
         unsafe { out.set_len(m * n) };
         out
-    }
-}
-
-/// `W` values from the start and from every `row` further: a single line's `row` may be less than its width.
-#[inline(always)]
-fn copy_lines<const W: usize>(panel: &mut [f32], from: &[f32], row: usize) {
-    for (i, line) in panel.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-        if let Some(from) = from[i * row..].first_chunk::<W>() {
-            *line = *from;
-        }
-    }
-}
-
-/// Lines of `width` columns, one for each input; those beyond the matrix are zero.
-#[inline(always)]
-fn pack(
-    right: &[f32],
-    [row, column]: [usize; 2],
-    inputs: Range<usize>,
-    columns: Range<usize>,
-    width: usize,
-    panel: &mut [f32],
-) {
-    if columns.len() < width {
-        panel.fill(0.0);
-    }
-    if column == 1 {
-        let from = &right[inputs.start * row + columns.start..];
-        // Of a width that compilers know, a line is a few vectors; of any other it is a call.
-        match (columns.len() == width, width) {
-            (true, 48) => copy_lines::<48>(panel, from, row),
-            (true, 32) => copy_lines::<32>(panel, from, row),
-            (true, 24) => copy_lines::<24>(panel, from, row),
-            (true, 16) => copy_lines::<16>(panel, from, row),
-            (true, 12) => copy_lines::<12>(panel, from, row),
-            (true, 8) => copy_lines::<8>(panel, from, row),
-            _ => {
-                for (i, line) in panel.chunks_exact_mut(width).enumerate() {
-                    line[..columns.len()].copy_from_slice(&from[i * row..][..columns.len()]);
-                }
-            }
-        }
-        return;
-    }
-    // Sixteen inputs of a column fill a cache line.
-    for start in inputs.clone().step_by(16) {
-        for (place, number) in columns.clone().enumerate() {
-            let end = (start + 16).min(inputs.end);
-            let lines = panel[(start - inputs.start) * width..].chunks_exact_mut(width);
-            let from = right[number * column + start * row..].iter().step_by(row);
-            for ((line, value), _) in lines.zip(from).zip(start..end) {
-                line[place] = *value;
-            }
-        }
     }
 }
 
@@ -187,16 +131,13 @@ impl<L: Rows> Block<'_, L> {
     /// Names cache lines of the next panel: their share before tile `i` of `tiles`. Packing would wait for each of them.
     #[inline(always)]
     fn ahead(&self, i: usize, tiles: usize, fetch: impl Fn(*const f32)) {
-        let ([row, column], [input, first]) = (self.of.strides, self.next);
-        let depth = self.inputs.len();
-        if column != 1 || first >= self.of.sides[1] {
+        let [input, first] = self.next;
+        if first >= self.of.sides[1] {
             return;
         }
+        let depth = self.inputs.len();
         for line in i * depth / tiles..(i + 1) * depth / tiles {
-            let at = (input + line) * row + first;
-            for place in (at..at + self.columns.len()).step_by(16) {
-                fetch(self.of.right.as_ptr().wrapping_add(place));
-            }
+            self.of.right.lines(input + line, first..first + self.columns.len(), &fetch);
         }
     }
 

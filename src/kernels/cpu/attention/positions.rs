@@ -2,7 +2,7 @@
 
 use burn_flex::FlexTensor;
 
-use super::super::linear::Packed;
+use super::super::linear::Panels;
 
 /// Relative positions along height and width, `[2 rows - 1, dim]` and `[2 columns - 1, dim]`, each backwards: a query's
 /// products with them are then in the order of its keys.
@@ -35,7 +35,7 @@ impl Positions {
     }
 
     /// For products with queries: `[dim, 2 (rows + columns) - 2]`.
-    pub fn packed(&self) -> Packed {
-        Packed::new(&self.values, [1, self.dim], [self.dim, self.values.len() / self.dim])
+    pub fn panels(&self) -> Panels {
+        Panels::new(&self.values, [1, self.dim], [self.dim, self.values.len() / self.dim])
     }
 }

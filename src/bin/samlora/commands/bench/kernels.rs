@@ -44,7 +44,7 @@ impl Maker<'_> {
             Scheme::Q4 => 4,
             Scheme::F32 | Scheme::F16 => 0,
         };
-        if bits == 0 || !kernels::has_gpu_kernels(self.device) {
+        if bits == 0 || !kernels::has_packed(self.device) {
             return (Matrix::Dense(self.random([inputs, outputs])), 4.0 * (inputs * outputs) as f64);
         }
         let mut random = SplitMix(1);

@@ -2,11 +2,11 @@
 
 use pulp::Arch;
 
-use super::{Block, Level, Plane, Product, Shared, pack};
+use super::{Block, Level, Plane, Product, Right, Shared};
 use crate::kernels::Activation;
 
 /// A right matrix, cut into panels as tiles read them.
-pub struct Packed {
+pub struct Panels {
     /// Panels, one after the other, from the first cache line's start.
     values: Vec<f32>,
     start: usize,
@@ -15,16 +15,17 @@ pub struct Packed {
     level: Level,
 }
 
-impl Packed {
+impl Panels {
     /// Of `right` `[k, n]` with the given strides of rows and columns.
     pub fn new(right: &[f32], strides: [usize; 2], sides: [usize; 2]) -> Self {
         const LINE: usize = 16;
+        let right = Right::Floats { values: right, strides };
         let level = Level::here();
         let ([k, n], (width, _)) = (sides, level.width_for(sides[1]));
         let mut values = vec![0.0f32; n.div_ceil(width) * width * k + LINE];
         let start = values.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
         for (panel, first) in values[start..].chunks_exact_mut((width * k).max(1)).zip((0..n).step_by(width)) {
-            Arch::new().dispatch(|| pack(right, strides, 0..k, first..(first + width).min(n), width, panel));
+            Arch::new().dispatch(|| right.pack(0..k, first..(first + width).min(n), width, panel));
         }
         Self { values, start, sides, level }
     }
@@ -36,7 +37,7 @@ impl Packed {
         out
     }
 
-    /// [`Packed::times`] into memory that is used again.
+    /// [`Panels::times`] into memory that is used again.
     pub fn times_into(&self, left: &[f32], out: &mut Vec<f32>) {
         let [k, n] = self.sides;
         let m = left.len() / k.max(1);
@@ -45,8 +46,7 @@ impl Packed {
         let to = Shared::new(out);
         let of = Product {
             left: Plane { values: left, inputs: k },
-            right: &[],
-            strides: [0, 0],
+            right: Right::Floats { values: &[], strides: [0, 0] },
             sides: [m, n, k],
             bias: None,
             residual: None,

@@ -53,6 +53,8 @@ interface Job {
 const MOST_WORKERS = 4;
 /** Memory that these copies may take together, in bytes. */
 const MOST_MEMORY = 1 << 30;
+/** Bytes that a parameter takes on the CPU: matrices stay packed, all else becomes floats. Measured of ViT-B, rounded up. */
+const PARAMETER_BYTES: Record<string, number> = { q8: 1.2, q4: 0.7 };
 
 export class Pool implements Engine {
   #options: PoolOptions;
@@ -271,9 +273,10 @@ function isFailure(error: unknown): error is SamloraError {
   return error instanceof SamloraError && (error.code === "device" || error.code === "internal");
 }
 
-function workersFor({ parameters }: SegmenterInfo): number {
+function workersFor({ parameters, scheme }: SegmenterInfo): number {
   const cores = globalThis.navigator?.hardwareConcurrency ?? 2;
-  return Math.max(1, Math.min(cores - 1, MOST_WORKERS, Math.floor(MOST_MEMORY / (4 * parameters))));
+  const bytes = (PARAMETER_BYTES[scheme] ?? 4) * parameters;
+  return Math.max(1, Math.min(cores - 1, MOST_WORKERS, Math.floor(MOST_MEMORY / bytes)));
 }
 
 function partition<T>(all: T[], test: (item: T) => boolean): [T[], T[]] {

@@ -44,7 +44,7 @@ pub struct BenchArgs {
     /// Weights to use instead of random ones
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<std::path::PathBuf>,
-    /// How random weights are stored: f32, f16, q8 or q4; a GPU keeps the last two packed
+    /// How random weights are stored: f32, f16, q8 or q4; the last two stay packed
     #[arg(long, default_value = "f32", conflicts_with = "checkpoint")]
     scheme: Scheme,
     /// What a GPU computes with: this program's kernels, cut for hardware or for software GPUs, or burn's

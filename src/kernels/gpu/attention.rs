@@ -47,22 +47,15 @@ fn key_at(t: u32) -> u32 {{
   return (((image * p[H] + row) * p[W] + column) * 3u * p[HEADS] + head) * D4;
 }}
 fn query(at: u32, i: u32) -> vec4<f32> {{ return vec4<f32>(qkv[at + i]); }}
-fn key(at: u32, i: u32) -> vec4<f32> {{
-{beyond_key}  return vec4<f32>(qkv[at + p[HEADS] * D4 + i]);
-}}
-fn value(at: u32, i: u32) -> vec4<f32> {{
-{beyond_value}  return vec4<f32>(qkv[at + 2u * p[HEADS] * D4 + i]);
-}}
+fn key(at: u32, i: u32) -> vec4<f32> {{ return vec4<f32>(qkv[at + p[HEADS] * D4 + i]); }}
+fn value(at: u32, i: u32) -> vec4<f32> {{ return vec4<f32>(qkv[at + 2u * p[HEADS] * D4 + i]); }}
+{beyond}
 ",
         outside = if is_padded { "  if (row >= p[H] || column >= p[W]) { return NOWHERE; }" } else { "" },
-        // A padded token is zero before the product with the weight, and so the bias alone after it.
-        beyond_key = if is_padded {
-            "  if (at == NOWHERE) { return vec4<f32>(bias[(p[HEADS] + head) * D4 + i]); }\n"
-        } else {
-            ""
-        },
-        beyond_value = if is_padded {
-            "  if (at == NOWHERE) { return vec4<f32>(bias[(2u * p[HEADS] + head) * D4 + i]); }\n"
+        beyond = if is_padded {
+            "// A padded token is zero before the product with the weight, and so the bias alone after it.
+fn beyond_key(i: u32) -> vec4<f32> { return vec4<f32>(bias[(p[HEADS] + head) * D4 + i]); }
+fn beyond_value(i: u32) -> vec4<f32> { return vec4<f32>(bias[(2u * p[HEADS] + head) * D4 + i]); }"
         } else {
             ""
         },
@@ -91,7 +84,7 @@ fn value(at: u32, i: u32) -> vec4<f32> {{
         buffers.push(("bias", "vec4<T>", bias));
     }
     buffers.push(("relative", "f32", relative));
-    let text = Text { d4, rows, columns, loads, setup, is_relative: true };
+    let text = Text { d4, rows, columns, loads, setup, is_relative: true, is_padded };
     let count = [rows.min(h) * columns.min(w), heads, b * down * across];
     text.launch(buffers, &y, &[h, w, 0, 0, heads], count);
     y
@@ -117,7 +110,8 @@ fn value(at: u32, i: u32) -> vec4<f32> { return vec4<f32>(v[at + i]); }
   let token = image * queries + min(query_index, queries - 1u);
 "
     .to_owned();
-    let text = Text { d4: c / heads / 4, rows: 1, columns: 1, loads, setup, is_relative: false };
+    let d4 = c / heads / 4;
+    let text = Text { d4, rows: 1, columns: 1, loads, setup, is_relative: false, is_padded: false };
     let buffers = vec![("q", "vec4<T>", q), ("k", "vec4<T>", k), ("v", "vec4<T>", v)];
     text.launch(buffers, &y, &[0, 0, n, m, heads], [n, heads, b]);
     y
@@ -160,6 +154,8 @@ struct Text {
     /// Finds the query; `{queries}` stands for those of a workgroup.
     setup: String,
     is_relative: bool,
+    /// Whether keys may lie beyond the image: `key_at` gives NOWHERE then, and `beyond_key` and `beyond_value` are there.
+    is_padded: bool,
 }
 
 impl Text {
@@ -208,20 +204,19 @@ impl Text {
         text + &self.each(|i| format!("  let q{i} = query(at, {i}u) * {scale:?};\n  var o{i} = vec4<f32>(0.0);"))
     }
 
-    /// Takes a chunk of keys: `key(c, i)` and `value(c, i)` are texts of the i-th four of its c-th, `index(c)` of its place among
-    /// all keys; those from `end` on do not count.
-    fn chunk(
-        &self,
-        key: impl Fn(usize, usize) -> String,
-        value: impl Fn(usize, usize) -> String,
-        index: impl Fn(usize) -> String,
-        end: &str,
-    ) -> String {
-        let mut text = String::new();
+    /// `beyond` where the key at `place` lies beyond the image, else `within`. One branch a key, not one a load: SwiftShader's
+    /// compiler takes minutes over dozens of them.
+    fn either(&self, place: &str, beyond: String, within: String) -> String {
+        if self.is_padded { format!("if ({place} == NOWHERE) {{\n{beyond}}} else {{\n{within}}}\n") } else { within }
+    }
+
+    /// Takes a chunk of keys: `products` writes the query's product with the c-th to `s{c}`, `sums` adds all values times their
+    /// weights `e{c}` to the sums, `index(c)` is the c-th's place among all keys; those from `end` on do not count.
+    fn chunk(&self, products: String, sums: String, index: impl Fn(usize) -> String, end: &str) -> String {
+        let mut text: String = (0..CHUNK).map(|c| format!("var s{c} = 0.0;\n")).collect();
+        text += &products;
         for c in 0..CHUNK {
-            let products = (0..self.d4).map(|i| format!("dot(q{i}, {})", key(c, i))).collect::<Vec<_>>().join(" + ");
             let at = index(c);
-            text += &format!("var s{c} = {products};\n");
             if self.is_relative {
                 text += &format!(
                     "let t{c} = min({at}, keys - 1u);\ns{c} += relative[relative_at + t{c} / COLUMNS] + relative[relative_at + ROWS + t{c} % COLUMNS];\n"
@@ -241,9 +236,20 @@ impl Text {
             text += &format!("let e{c} = select(0.0, exp(s{c} - most), {} < {end});\n", index(c));
         }
         text += &format!("total += {};\n", (0..CHUNK).map(|c| format!("e{c}")).collect::<Vec<_>>().join(" + "));
-        text + &self.each(|i| {
-            let sum = (0..CHUNK).map(|c| format!("e{c} * {}", value(c, i))).collect::<Vec<_>>().join(" + ");
-            format!("o{i} += {sum};")
+        text + &sums
+    }
+
+    /// Writes the query's product with a key, of which `key(i)` is the i-th four, to `s{c}`.
+    fn product(&self, c: usize, key: impl Fn(usize) -> String) -> String {
+        let products: Vec<String> = (0..self.d4).map(|i| format!("dot(q{i}, {})", key(i))).collect();
+        format!("s{c} = {};\n", products.join(" + "))
+    }
+
+    /// Adds the values of `keys` times their weights, of which `value(c, i)` is the i-th four of the c-th.
+    fn sums(&self, keys: std::ops::Range<usize>, value: impl Fn(usize, usize) -> String) -> String {
+        self.each(|i| {
+            let sum: Vec<String> = keys.clone().map(|c| format!("e{c} * {}", value(c, i))).collect();
+            format!("o{i} += {};", sum.join(" + "))
         })
     }
 
@@ -255,23 +261,36 @@ impl Text {
 
     fn direct(&self) -> String {
         let places: String = (0..CHUNK).map(|c| format!("let a{c} = key_at(min(t + {c}u, keys - 1u));\n")).collect();
-        let chunk = self.chunk(
-            |c, i| format!("key(a{c}, {i}u)"),
-            |c, i| format!("value(a{c}, {i}u)"),
-            |c| format!("(t + {c}u)"),
-            "keys",
-        );
+        let products = (0..CHUNK).map(|c| {
+            let beyond = self.product(c, |i| format!("beyond_key({i}u)"));
+            self.either(&format!("a{c}"), beyond, self.product(c, |i| format!("key(a{c}, {i}u)")))
+        });
+        let value = |c: usize, i: usize| format!("value(a{c}, {i}u)");
+        let sums = if self.is_padded {
+            let one = |c: usize| {
+                let beyond = self.sums(c..c + 1, |_, i| format!("beyond_value({i}u)"));
+                self.either(&format!("a{c}"), beyond, self.sums(c..c + 1, value))
+            };
+            (0..CHUNK).map(one).collect()
+        } else {
+            self.sums(0..CHUNK, value)
+        };
+        let chunk = self.chunk(products.collect(), sums, |c| format!("(t + {c}u)"), "keys");
         let text = "  if (query_index >= queries) { return; }\n".to_owned() + &self.start();
         text + &format!("  for (var t = 0u; t < keys; t += {CHUNK}u) {{\n{places}{chunk}  }}\n") + &self.finish()
     }
 
     fn tiled(&self) -> String {
         let (d4, threads, half) = (self.d4, QUERIES * SPLITS, TILE * self.d4);
-        let chunk = self.chunk(
-            |c, i| format!("tile[(mine_first + {c}u) * {d4}u + {i}u]"),
-            |c, i| format!("tile[{half}u + (mine_first + {c}u) * {d4}u + {i}u]"),
-            |c| format!("(t + mine_first + {c}u)"),
-            "keys",
+        let tile = |first: usize, c: usize, i: usize| format!("tile[{first}u + (mine_first + {c}u) * {d4}u + {i}u]");
+        let products = (0..CHUNK).map(|c| self.product(c, |i| tile(0, c, i))).collect();
+        let sums = self.sums(0..CHUNK, |c, i| tile(half, c, i));
+        let chunk = self.chunk(products, sums, |c| format!("(t + mine_first + {c}u)"), "keys");
+        let copy = |key: &str, value: &str| format!("tile[i] = {key};\ntile[{half}u + i] = {value};\n");
+        let load = self.either(
+            "place",
+            copy(&format!("beyond_key(i % {d4}u)"), &format!("beyond_value(i % {d4}u)")),
+            copy(&format!("key(place, i % {d4}u)"), &format!("value(place, i % {d4}u)")),
         );
         let mut text = format!("  let thread = local.y * {QUERIES}u + local.x;\n") + &self.start();
         text += &format!(
@@ -279,9 +298,7 @@ impl Text {
   for (var t = 0u; t < keys; t += {TILE}u) {{
     for (var i = thread; i < {half}u; i += {threads}u) {{
       let place = key_at(min(t + i / {d4}u, keys - 1u));
-      tile[i] = key(place, i % {d4}u);
-      tile[{half}u + i] = value(place, i % {d4}u);
-    }}
+{load}    }}
     workgroupBarrier();
 {chunk}
     workgroupBarrier();

@@ -116,7 +116,7 @@ impl Segmenter {
         let insert = |name: &str, shape: &[usize], stored| upload::insert(&mut parameters, name, shape, stored);
         package::read_stored(source, &manifest, insert, progress).await?;
         let sam = Sam::load(&manifest.architecture, parameters).map_err(|e| e.at(source.name()))?;
-        Ok(Self { manifest, sam, device: device.clone() })
+        Ok(Self { manifest, sam: sam.arranged(), device: device.clone() })
     }
 
     /// Puts an adapter package onto this base. The base's weights stay where they are and are shared; this segmenter
@@ -137,7 +137,7 @@ impl Segmenter {
         sam.load_heads(config, parameters).map_err(place)?;
         lora::detach(&mut sam);
         lora::attach_for_inference(&mut sam, config, &factors, &self.device).map_err(place)?;
-        Ok(Self { manifest, sam, device: self.device.clone() })
+        Ok(Self { manifest, sam: sam.arranged(), device: self.device.clone() })
     }
 
     /// A segmenter of a model that is already on `device`; the manifest tells its classes and sizes.

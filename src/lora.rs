@@ -341,6 +341,7 @@ pub fn merge(sam: &mut Sam) {
             let columns = adapter.start..adapter.start + outputs;
             let sum = weight.clone().slice([0..inputs, columns.clone()]) + delta.transpose();
             layer.weight = Param::from_tensor(weight.slice_assign([0..inputs, columns], sum).transpose());
+            layer.packed = None;
         }
     }
 }

@@ -92,8 +92,9 @@ fn packages_stay_packed_and_give_the_same_masks() {
         let package = Folder::open(&out).unwrap();
         let [on_gpu, on_cpu] = [device.clone(), common::cpu()]
             .map(|device| pollster::block_on(Segmenter::load(&package, &device, |_| ())).unwrap());
+        // The CPU lays floats out, too.
         let packs = matches!(scheme, Scheme::Q8 | Scheme::Q4);
-        for segmenter in [&on_gpu, &on_cpu] {
+        for (segmenter, packs) in [(&on_gpu, packs), (&on_cpu, true)] {
             let block = &segmenter.model().image_encoder.blocks[0];
             let layers = [&block.attn.qkv, &block.attn.proj, &block.mlp.lin1];
             assert!(layers.iter().all(|layer| layer.packed.is_some() == packs));

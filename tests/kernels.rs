@@ -73,15 +73,16 @@ fn products_with_packed_matrices_are_those_with_their_floats() {
             let floats = Tensor::<2>::from_data(TensorData::new(floats, [k, n]), &device);
             assert_eq!(values(packed.unpacked()), values(floats.clone()), "{bits} bits, {k} x {n}");
 
+            let arranged = Packed::arrange(floats.clone()).expect("a matrix of the CPU");
+            assert_eq!(values(arranged.unpacked()), values(floats.clone()), "arranged, {k} x {n}");
             let x: Tensor<3> = random_tensor([1, m, k], &mut random, &device);
             let ends = || Ends { bias: Some(floats.clone().slice([0..1]).reshape([n])), ..Ends::default() };
-            let found = linear(x.clone(), Matrix::Packed(packed), ends());
             // Bit for bit: the same numbers, added in the same order.
-            assert_eq!(
-                values(found),
-                values(linear(x, Matrix::Dense(floats.clone()), ends())),
-                "{bits} bits, {m} x {k} x {n}"
-            );
+            let expected = values(linear(x.clone(), Matrix::Dense(floats.clone()), ends()));
+            for matrix in [packed, arranged] {
+                let found = linear(x.clone(), Matrix::Packed(matrix), ends());
+                assert_eq!(values(found), expected, "{bits} bits, {m} x {k} x {n}");
+            }
         }
     }
 }

@@ -200,6 +200,16 @@ pub(super) fn unread(why: impl std::fmt::Debug) -> Error {
     Error::new(ErrorKind::Device, "reading a result back failed").source(format!("{why:?}"))
 }
 
+/// Calls `work` with `x`: on the CPU from within the threads that compute, which would have to be called for each of its kernels
+/// otherwise, a few per cent of a small network's time.
+pub fn on_cores<const D: usize, R: Send>(x: Tensor<D>, work: impl FnOnce(Tensor<D>) -> R + Send) -> R {
+    #[cfg(all(feature = "cpu", not(target_arch = "wasm32")))]
+    if super::cpu::view(&x).is_some() {
+        return rayon::scope(|_| work(x));
+    }
+    work(x)
+}
+
 /// Gives the GPU what it has been told to do so far to compute `x`; else several layers wait to be handed over together, and an abort
 /// comes too late for them.
 pub fn flush<const D: usize>(x: &Tensor<D>) {

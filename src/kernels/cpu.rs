@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Shape, Tensor, TensorData};
 use burn_flex::{Flex, FlexTensor};
-use pulp::Arch;
+use vector::widest;
 
 use super::{Activation, math};
 
@@ -22,6 +22,7 @@ pub use attention::{AttentionShape, Positions, window_attention};
 pub use layers::{Ends, Matrix, conv3x3, layer_norm, linear, patch_embed};
 #[cfg(feature = "train")]
 pub use layers::{product_of_transposed, transposed};
+pub use linear::width_for;
 #[cfg(feature = "train")]
 pub use norm::{layer_norm as layer_norm_with_moments, layer_norm_gradients};
 
@@ -140,13 +141,16 @@ impl Activation {
 pub fn bias_gelu(mut x: FlexTensor, bias: &FlexTensor) -> FlexTensor {
     let bias: &[f32] = bias.storage();
     for_chunks(x.storage_mut(), ROWS * bias.len(), |_, rows| {
-        Arch::new().dispatch(|| {
-            for row in rows.chunks_exact_mut(bias.len()) {
-                for (x, b) in row.iter_mut().zip(bias) {
-                    *x = math::gelu(*x + b);
+        widest(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact_mut(bias.len()) {
+                    for (x, b) in row.iter_mut().zip(bias) {
+                        *x = math::gelu(*x + b);
+                    }
                 }
-            }
-        });
+            },
+        );
     });
     x
 }
@@ -158,13 +162,16 @@ pub fn bias_gelu_gradient(x: &FlexTensor, bias: &FlexTensor, mut gradient: FlexT
     let length = ROWS * bias.len();
     for_chunks(gradient.storage_mut(), length, |i, rows| {
         let x = &x[i * length..][..rows.len()];
-        Arch::new().dispatch(|| {
-            for (row, x) in rows.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
-                for ((g, x), b) in row.iter_mut().zip(x).zip(bias) {
-                    *g *= math::gelu_slope(*x + b);
+        widest(
+            #[inline(always)]
+            || {
+                for (row, x) in rows.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
+                    for ((g, x), b) in row.iter_mut().zip(x).zip(bias) {
+                        *g *= math::gelu_slope(*x + b);
+                    }
                 }
-            }
-        });
+            },
+        );
     });
     gradient
 }
@@ -178,13 +185,16 @@ pub fn column_sums(x: &FlexTensor, width: usize) -> FlexTensor {
     for_chunks(&mut parts, width, |i, sums| {
         let start = (i * ROWS_A_SUM * width).min(x.len());
         let rows = &x[start..(start + ROWS_A_SUM * width).min(x.len())];
-        Arch::new().dispatch(|| {
-            for row in rows.chunks_exact(width) {
-                for (sum, x) in sums.iter_mut().zip(row) {
-                    *sum += x;
+        widest(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact(width) {
+                    for (sum, x) in sums.iter_mut().zip(row) {
+                        *sum += x;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
     primitive(add_up(&parts, width), &[width])
 }

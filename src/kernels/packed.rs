@@ -1,4 +1,4 @@
-//! Block-quantised matrices that stay packed on a device: integers of 8 or 4 bits, and an f16 scale for each 32 inputs of an output.
+//! Matrices as a device's products read them. Block-quantised ones stay packed: integers of 8 or 4 bits, and an f16 scale for each 32 inputs of an output.
 //!
 //! A package stores a row of integers for each output; here four neighbouring outputs share a word, as a thread multiplies them:
 //!
@@ -7,7 +7,9 @@
 //! | 8 | `[inputs, outputs / 4]` | bytes from the lowest on, two's complement |
 //! | 4 | `[inputs / 2, outputs / 4]` | nibbles plus 8; the even input in the lower half |
 //!
-//! Scales are `[ceil(inputs / 32), outputs / 2]` words, the even output's in the lower half.
+//! | 32 | `[panels, inputs, columns]` | floats, on the CPU alone: as its products read them, the last panel filled up with zeros |
+//!
+//! Scales are `[ceil(inputs / 32), outputs / 2]` words, the even output's in the lower half; floats have none.
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -72,9 +74,25 @@ impl Packed {
         Self { values: upload(words, fours), scales: upload(pairs, outputs / 2), bits, inputs, outputs }
     }
 
+    /// A matrix of floats, `[inputs, outputs]`, in the order of the CPU's products; none on another device.
+    #[cfg(feature = "cpu")]
+    pub fn arrange(matrix: Tensor<2>) -> Option<Self> {
+        let [inputs, outputs] = matrix.dims();
+        let device = matrix.device();
+        let words: Vec<i32> =
+            super::cpu::dense(&matrix)?.in_panels().iter().map(|x| x.to_bits().cast_signed()).collect();
+        let upload = |words: Vec<i32>| {
+            let shape = [words.len(), 1];
+            let words = Tensor::from_data(TensorData::new(words, shape), (&device, DType::I32));
+            Param::initialized(ParamId::new(), words)
+        };
+        Some(Self { values: upload(words), scales: upload(vec![0]), bits: 32, inputs, outputs })
+    }
+
     /// Bytes that it takes on the device.
     pub fn bytes(&self) -> usize {
-        self.inputs * self.outputs * self.bits / 8 + 2 * self.outputs * self.inputs.div_ceil(BLOCK)
+        let scales = if self.bits == 32 { 0 } else { 2 * self.outputs * self.inputs.div_ceil(BLOCK) };
+        self.inputs * self.outputs * self.bits / 8 + scales
     }
 
     /// For a product on a GPU.
@@ -105,6 +123,14 @@ impl Packed {
             data.as_bytes().chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         };
         let (values, scales) = (words(self.values.val()), words(self.scales.val()));
+        #[cfg(feature = "cpu")]
+        if self.bits == 32 {
+            let width = super::cpu::width_for(self.outputs);
+            let at = |input: usize, output: usize| (output / width * self.inputs + input) * width + output % width;
+            let places = (0..self.inputs).flat_map(|i| (0..self.outputs).map(move |o| (i, o)));
+            let floats: Vec<f32> = places.map(|(i, o)| f32::from_bits(values[at(i, o)])).collect();
+            return Tensor::from_data(TensorData::new(floats, [self.inputs, self.outputs]), &device);
+        }
         let (fours, mut floats) = (self.outputs / 4, Vec::with_capacity(self.inputs * self.outputs));
         for input in 0..self.inputs {
             for output in 0..self.outputs {

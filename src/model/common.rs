@@ -23,7 +23,7 @@ pub struct Linear {
     pub adapters: Vec<LowRank>,
     /// All adapters as two matrices, for inference on a GPU; `adapters` is empty then.
     pub joined: Option<Joined>,
-    /// The matrix in 8 or 4 bits, on a device that multiplies by it as it is.
+    /// The matrix in 8 or 4 bits, on a device that multiplies by it as it is, or as [`Linear::arrange`] lays it out.
     pub packed: Option<Packed>,
 }
 
@@ -73,6 +73,18 @@ impl Linear {
             return packed.unpacked().transpose();
         }
         self.dense()
+    }
+
+    /// Lays the matrix out as the CPU's products read it fastest, for inference; matrices that training changes stay as they are.
+    pub fn arrange(&mut self) {
+        #[cfg(feature = "cpu")]
+        if self.packed.is_none()
+            && let Some(packed) = Packed::arrange(permute(self.dense(), [1, 0]))
+        {
+            let weight = self.weight.val();
+            self.weight = Param::from_tensor(stand_in(weight.dims(), &weight.device()));
+            self.packed = Some(packed);
+        }
     }
 
     fn dense(&self) -> Tensor<2> {

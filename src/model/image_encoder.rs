@@ -9,7 +9,7 @@ use super::common::{Activation, LayerNorm, Linear, MlpBlock};
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
 use crate::kernels::convolution::{conv3x3, patch_embed, turned_kernel};
-use crate::kernels::{Ends, Matrix, WindowAttention, linear, permute, resample, reshape};
+use crate::kernels::{Ends, Matrix, WindowAttention, linear, on_cores, permute, resample, reshape};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
 #[derive(Module, Debug)]
@@ -68,12 +68,13 @@ impl ImageEncoder {
         let [_, _, h, w] = image.dims();
         let [_, _, patch, _] = self.patch_embed_weight.dims();
         let positions = self.position_embedding(h / patch, w / patch);
-        patch_embed(image, self.patch_embed_weight.val(), self.patch_embed_bias.val(), Some(positions))
+        let (weight, bias) = (self.patch_embed_weight.val(), self.patch_embed_bias.val());
+        on_cores(image, |image| patch_embed(image, weight, bias, Some(positions)))
     }
 
     /// The embedding `[b, out_chans, h, w]` of what comes out of the last block, `[b, h, w, embed_dim]`.
     pub fn embedding(&self, x: Tensor<4>) -> Tensor<4> {
-        permute(self.neck.forward(x), [0, 3, 1, 2])
+        on_cores(x, |x| permute(self.neck.forward(x), [0, 3, 1, 2]))
     }
 
     /// Absolute positions for a token grid of `h` x `w`, `[1, h, w, embed_dim]`.
@@ -116,8 +117,10 @@ impl Block {
 
     /// `[b, h, w, c]` to the same.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.attn.forward(self.norm1.forward(x.clone()), x);
-        self.mlp.forward(self.norm2.forward(x.clone()), x)
+        on_cores(x, |x| {
+            let x = self.attn.forward(self.norm1.forward(x.clone()), x);
+            self.mlp.forward(self.norm2.forward(x.clone()), x)
+        })
     }
 }
 

@@ -30,6 +30,12 @@ pub struct MaskDecoder {
 }
 
 impl MaskDecoder {
+    /// Every linear layer, to change it.
+    pub fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let heads = self.output_hypernetworks_mlps.iter_mut().chain([&mut self.iou_prediction_head]);
+        self.transformer.linears().chain(heads.flat_map(|mlp| &mut mlp.layers))
+    }
+
     /// Takes `mask_decoder.*`.
     ///
     /// # Errors

@@ -4,12 +4,13 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::Parameters;
+use super::common::Linear;
 use super::image_encoder::ImageEncoder;
 use super::mask_decoder::MaskDecoder;
 use super::prompt_encoder::{Prompt, PromptEncoder};
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::{add, has_gpu_kernels, permute, reshape};
+use crate::kernels::{add, has_gpu_kernels, on_cores, permute, reshape};
 
 /// Image encoder, prompt encoder and mask decoder.
 ///
@@ -58,6 +59,15 @@ impl Sam {
         from.finish()
     }
 
+    /// Lays matrices out for inference, as [`Linear::arrange`] says.
+    #[must_use]
+    pub fn arranged(mut self) -> Self {
+        let blocks = self.image_encoder.blocks.iter_mut();
+        let encoder = blocks.flat_map(|b| [&mut b.attn.qkv, &mut b.attn.proj, &mut b.mlp.lin1, &mut b.mlp.lin2]);
+        encoder.chain(self.mask_decoder.linears()).for_each(Linear::arrange);
+        self
+    }
+
     /// Normalised images `[b, bands, h, w]` (sides multiples of 16) to embeddings `[b, out_chans, h / 16, w / 16]`.
     pub fn encode(&self, images: Tensor<4>) -> Tensor<4> {
         self.image_encoder.forward(images)
@@ -65,12 +75,14 @@ impl Sam {
 
     /// Embeddings `[b, out_chans, h, w]` to logits of every mask token, `[b, mask_tokens, 4 h, 4 w]`, without prompts.
     pub fn decode(&self, embeddings: Tensor<4>) -> Tensor<4> {
-        let [_, c, h, w] = embeddings.dims();
-        let no_mask = reshape(self.prompt_encoder.no_mask_embed.val(), [1, 1, c]);
-        let image = add(channels_last(embeddings), no_mask);
-        let pe = self.prompt_encoder.grid_pe(h, w);
-        let (tokens, image) = self.mask_decoder.attend(image, pe, self.mask_decoder.tokens());
-        self.mask_decoder.masks(&tokens, image, [h, w])
+        on_cores(embeddings, |embeddings| {
+            let [_, c, h, w] = embeddings.dims();
+            let no_mask = reshape(self.prompt_encoder.no_mask_embed.val(), [1, 1, c]);
+            let image = add(channels_last(embeddings), no_mask);
+            let pe = self.prompt_encoder.grid_pe(h, w);
+            let (tokens, image) = self.mask_decoder.attend(image, pe, self.mask_decoder.tokens());
+            self.mask_decoder.masks(&tokens, image, [h, w])
+        })
     }
 
     /// One embedding `[1, out_chans, h, w]` of an image of `height` x `width` pixels, with a prompt and optionally a mask

@@ -21,6 +21,16 @@ pub struct TwoWayTransformer {
 }
 
 impl TwoWayTransformer {
+    /// Every linear layer, to change it.
+    pub fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let layers = self.layers.iter_mut().flat_map(move |layer| {
+            let attentions =
+                [&mut layer.self_attn, &mut layer.cross_attn_token_to_image, &mut layer.cross_attn_image_to_token];
+            attentions.into_iter().flat_map(DecoderAttention::linears).chain([&mut layer.mlp.lin1, &mut layer.mlp.lin2])
+        });
+        layers.chain(self.final_attn_token_to_image.linears())
+    }
+
     /// Takes `mask_decoder.transformer.*`.
     ///
     /// # Errors
@@ -158,6 +168,10 @@ pub struct DecoderAttention {
 }
 
 impl DecoderAttention {
+    fn linears(&mut self) -> [&mut Linear; 4] {
+        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.out_proj]
+    }
+
     fn load(from: &mut Parameters, config: &SamConfig, name: &str, downsample: usize) -> Result<Self> {
         let (outer, inner) = (config.out_chans, config.out_chans / downsample);
         let mut linear = |part: &str, inputs, outputs| Linear::load(from, &format!("{name}.{part}"), inputs, outputs);

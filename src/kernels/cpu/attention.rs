@@ -1,7 +1,7 @@
 //! Window attention with relative positions: some queries of one head of one window at a time.
 
+use super::vector::widest;
 use burn_flex::FlexTensor;
-use pulp::Arch;
 
 use super::super::math;
 use super::linear::{Panels, Shared, threads};
@@ -40,8 +40,7 @@ pub fn window_attention(
     let positions = positions.panels();
     let mut out = Vec::with_capacity(b * h * w * c);
     let to = Shared::new(&mut out);
-    // Few heads and windows are cut into runs of queries, so that every core has work.
-    let runs = (4 * threads()).div_ceil(all.max(1)).min(task.rows * task.columns / QUERIES).max(1);
+    let runs = runs(all, threads(), task.rows * task.columns);
     for_tasks(all * runs, |i| {
         let (i, run) = (i / runs, i % runs);
         task.one_head([i / heads, i % heads], [run, runs], &positions, &to);
@@ -49,6 +48,17 @@ pub fn window_attention(
     // SAFETY: each token lies in one window, whose heads' runs have written all of its channels.
     unsafe { out.set_len(b * h * w * c) };
     primitive(out, &shape.image)
+}
+
+/// In how many runs the queries of a head in a window of `tokens` are computed, so that every core has as much work: few, because
+/// each run arranges keys and values anew.
+fn runs(heads: usize, threads: usize, tokens: usize) -> usize {
+    let is_even = |runs: &usize| {
+        let tasks = heads * runs;
+        10 * tasks >= 9 * tasks.next_multiple_of(threads)
+    };
+    let most = (tokens / QUERIES).max(1);
+    (1..=most).find(is_even).unwrap_or(most)
 }
 
 /// Queries whose scores exist at once.
@@ -105,17 +115,23 @@ impl<'a> Task<'a> {
             let count = QUERIES.min(end - first);
             k.times_into(&q[first * dim..(first + count) * dim], &mut scores);
             let relative = &relative[(first - from) * width..];
-            let sums = Arch::new().dispatch(|| {
-                let mut sums = [0.0f32; QUERIES];
-                let lines = scores.chunks_exact_mut(tokens).zip(relative.chunks_exact(width));
-                for (i, ((line, relative), sum)) in lines.zip(&mut sums).enumerate() {
-                    let (row, column) = ((first + i) / inside_columns, (first + i) % inside_columns);
-                    let (by_row, by_column) = relative.split_at(2 * rows - 1);
-                    *sum =
-                        softmax(line, &by_row[rows - 1 - row..][..rows], &by_column[columns - 1 - column..][..columns]);
-                }
-                sums
-            });
+            let sums = widest(
+                #[inline(always)]
+                || {
+                    let mut sums = [0.0f32; QUERIES];
+                    let lines = scores.chunks_exact_mut(tokens).zip(relative.chunks_exact(width));
+                    for (i, ((line, relative), sum)) in lines.zip(&mut sums).enumerate() {
+                        let (row, column) = ((first + i) / inside_columns, (first + i) % inside_columns);
+                        let (by_row, by_column) = relative.split_at(2 * rows - 1);
+                        *sum = softmax(
+                            line,
+                            &by_row[rows - 1 - row..][..rows],
+                            &by_column[columns - 1 - column..][..columns],
+                        );
+                    }
+                    sums
+                },
+            );
             v.times_into(&scores, &mut values);
             for (i, (value, sum)) in values.chunks_exact_mut(dim).zip(sums).enumerate() {
                 let (row, column) = ((first + i) / inside_columns, (first + i) % inside_columns);
@@ -154,15 +170,37 @@ impl<'a> Task<'a> {
     }
 }
 
+/// Adds `by_row` to each row of keys and `by_column` to each column, of which there are `C`: a line of a number that compilers know is
+/// a few vectors.
+#[inline(always)]
+fn add_positions<const C: usize>(scores: &mut [f32], by_row: &[f32], by_column: &[f32]) {
+    let Some(by_column) = by_column.first_chunk::<C>() else { return };
+    for (line, row) in scores.as_chunks_mut::<C>().0.iter_mut().zip(by_row) {
+        for (score, column) in line.iter_mut().zip(by_column) {
+            *score += row + column;
+        }
+    }
+}
+
 /// Turns one query's scores into unnormalised probabilities, after adding `by_row` to each row of keys and `by_column` to
 /// each column; returns their sum.
 #[inline(always)]
 fn softmax(scores: &mut [f32], by_row: &[f32], by_column: &[f32]) -> f32 {
     const LANES: usize = 16;
     let mut peaks = [f32::NEG_INFINITY; LANES];
-    for (line, row) in scores.chunks_exact_mut(by_column.len()).zip(by_row) {
-        for (score, column) in line.iter_mut().zip(by_column) {
-            *score += row + column;
+    match by_column.len() {
+        8 => add_positions::<8>(scores, by_row, by_column),
+        14 => add_positions::<14>(scores, by_row, by_column),
+        16 => add_positions::<16>(scores, by_row, by_column),
+        28 => add_positions::<28>(scores, by_row, by_column),
+        32 => add_positions::<32>(scores, by_row, by_column),
+        64 => add_positions::<64>(scores, by_row, by_column),
+        columns => {
+            for (line, row) in scores.chunks_exact_mut(columns).zip(by_row) {
+                for (score, column) in line.iter_mut().zip(by_column) {
+                    *score += row + column;
+                }
+            }
         }
     }
     let lanes = scores.chunks_exact(LANES);

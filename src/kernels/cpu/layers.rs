@@ -1,10 +1,10 @@
 //! Layers of the network as one [`Product`] each, and layer norm in one pass.
 
+use super::vector::widest;
 use burn_flex::FlexTensor;
-use pulp::Arch;
 
 use super::super::Activation;
-use super::linear::{Blocks, Plane, Product, Right, Rows};
+use super::linear::{Blocks, Plane, Product, Right, Rows, panels, width_for};
 use super::{ROWS, for_chunks, primitive};
 
 /// What follows a product: `activation(product + bias + residual)`.
@@ -38,11 +38,11 @@ pub enum Matrix {
     Dense(FlexTensor),
     /// The words of a [`crate::kernels::packed::Packed`].
     Packed {
-        /// Its integers.
+        /// Its integers, or the bits of its floats.
         values: FlexTensor,
-        /// Their scales.
+        /// The integers' scales.
         scales: FlexTensor,
-        /// 8 or 4.
+        /// 8 or 4, or 32 for floats in [`panels`].
         bits: usize,
         /// `inputs` and `outputs`.
         sides: [usize; 2],
@@ -75,12 +75,23 @@ impl Matrix {
         }
     }
 
+    /// A dense matrix in [`panels`].
+    pub fn in_panels(&self) -> Vec<f32> {
+        panels(&self.right(), self.sides())
+    }
+
     fn right(&self) -> Right<'_> {
         match self {
             Self::Dense(matrix) => {
                 let strides = matrix.layout().strides();
                 let values = &matrix.storage::<f32>()[matrix.layout().start_offset()..];
                 Right::Floats { values, strides: [strides[0] as usize, strides[1] as usize] }
+            }
+            Self::Packed { values, bits: 32, sides, .. } => {
+                let bits = values.storage::<i32>();
+                // SAFETY: floats are as large and as aligned as these integers, and have as many patterns.
+                let values = unsafe { std::slice::from_raw_parts(bits.as_ptr().cast::<f32>(), bits.len()) };
+                Right::Panels { values, inputs: sides[0], width: width_for(sides[1]) }
             }
             Self::Packed { values, scales, bits, sides } => {
                 Right::Blocks(Blocks { bits: *bits, values: values.bytes(), scales: scales.bytes(), outputs: sides[1] })
@@ -163,37 +174,25 @@ impl Rows for Neighbours<'_> {
 /// `[b, h / side, w / side, n]`.
 pub fn patch_embed(image: &FlexTensor, side: usize, matrix: &Matrix, ends: &Ends) -> FlexTensor {
     let shape = image.layout().shape();
-    let (b, sides @ [_, h, w]) = (shape[0], [shape[1], shape[2], shape[3]]);
-    let left = Patches { values: image.storage(), sides, side };
-    let (down, across) = (h / side, w / side);
+    let [b, bands, h, w] = [shape[0], shape[1], shape[2], shape[3]];
+    let (down, across, line) = (h / side, w / side, matrix.sides()[0]);
+    // Copied first: a patch's runs of `side` pixels are too short for products to read them where they lie.
+    let values: &[f32] = image.storage();
+    let mut patches = vec![0.0f32; b * down * across * line];
+    for_chunks(&mut patches, (ROWS * line).max(1), |first, patches| {
+        for (i, patch) in patches.chunks_exact_mut(line).enumerate() {
+            let place = ROWS * first + i;
+            let (batch, y, x) = (place / (down * across), place / across % down, place % across);
+            for (run, to) in patch.chunks_exact_mut(side).enumerate() {
+                let (band, row) = (run / side, run % side);
+                let at = ((batch * bands + band) * h + y * side + row) * w + x * side;
+                to.copy_from_slice(&values[at..][..side]);
+            }
+        }
+    });
+    let left = Plane { values: &patches, inputs: line };
     let out = ends.product(left, matrix, b * down * across).compute();
     primitive(out, &[b, down, across, matrix.sides()[1]])
-}
-
-/// The pixels of each patch, band by band.
-struct Patches<'a> {
-    /// `[b, bands, h, w]`.
-    values: &'a [f32],
-    /// `bands`, `h` and `w`.
-    sides: [usize; 3],
-    /// Of a patch.
-    side: usize,
-}
-
-impl Rows for Patches<'_> {
-    fn run(&self) -> usize {
-        self.side
-    }
-
-    #[inline(always)]
-    fn part(&self, row: usize, from: usize, length: usize) -> &[f32] {
-        let ([bands, h, w], side) = (self.sides, self.side);
-        let (down, across) = (h / side, w / side);
-        let (batch, y, x) = (row / (down * across), row / across % down, row % across);
-        let (band, line, column) = (from / (side * side), from / side % side, from % side);
-        let at = ((batch * bands + band) * h + y * side + line) * w + x * side + column;
-        &self.values[at..][..length]
-    }
 }
 
 /// Layer norm over the last axis, without what its gradient needs; `then` of each value.
@@ -205,17 +204,20 @@ pub fn layer_norm(x: &FlexTensor, [weight, bias]: [&FlexTensor; 2], epsilon: f64
     let mut output = vec![0.0f32; x.len()];
     for_chunks(&mut output, ROWS * width, |i, out| {
         let x = &x[i * ROWS * width..][..out.len()];
-        Arch::new().dispatch(|| {
-            for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                let mean = super::sums::sum(x, |x| x) / width as f32;
-                let variance = super::sums::sum(x, |x| (x - mean) * (x - mean)) / width as f32;
-                let scale = 1.0 / (variance + epsilon as f32).sqrt();
-                for (((out, x), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
-                    *out = (x - mean) * scale * w + b;
+        widest(
+            #[inline(always)]
+            || {
+                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let mean = super::sums::sum(x, |x| x) / width as f32;
+                    let variance = super::sums::sum(x, |x| (x - mean) * (x - mean)) / width as f32;
+                    let scale = 1.0 / (variance + epsilon as f32).sqrt();
+                    for (((out, x), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+                        *out = (x - mean) * scale * w + b;
+                    }
+                    then.apply(out);
                 }
-                then.apply(out);
-            }
-        });
+            },
+        );
     });
     primitive(output, &shape)
 }

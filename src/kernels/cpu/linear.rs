@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use pulp::Arch;
+use super::vector::widest;
 
 use super::super::Activation;
 use super::for_tasks;
@@ -17,7 +17,7 @@ mod right;
 mod tile;
 
 pub use panels::Panels;
-pub use right::{Blocks, Right};
+pub use right::{Blocks, Right, panels, width_for};
 use tile::Level;
 
 /// `activation(left right + bias + residual)`.
@@ -93,13 +93,22 @@ impl<L: Rows> Product<'_, L> {
         for_tasks(panels * m.div_ceil(rows.max(1)), |task| {
             let first = task % panels * width;
             let rows = task / panels * rows..(task / panels * rows + rows).min(m);
-            with_scratch(depth * width, |panel| {
+            with_scratch(depth * width, |scratch| {
                 // Sums of no inputs are written, too.
                 for from in (0..k.max(1)).step_by(depth) {
                     let inputs = from..(from + depth).min(k);
-                    let panel = &mut panel[..inputs.len() * width];
                     let columns = first..(first + width).min(n);
-                    Arch::new().dispatch(|| self.right.pack(inputs.clone(), columns.clone(), width, panel));
+                    let panel = match self.right.panel(inputs.clone(), first) {
+                        Some(panel) => panel,
+                        None => {
+                            let panel = &mut scratch[..inputs.len() * width];
+                            widest(
+                                #[inline(always)]
+                                || self.right.pack(inputs.clone(), columns.clone(), width, panel),
+                            );
+                            panel
+                        }
+                    };
                     let next = if inputs.end < k { [inputs.end, first] } else { [0, first + width] };
                     let block =
                         Block { of: self, left: &self.left, rows: rows.clone(), columns, inputs, panel, next, to: &to };
@@ -161,8 +170,10 @@ impl<L: Rows> Block<'_, L> {
             // SAFETY: as the caller promises.
             unsafe { self.finish_some(at + 16 * i, sums, bias.map(|b| &b[16 * i..]), residual.map(|r| &r[16 * i..])) };
         }
-        // SAFETY: as the caller promises.
-        unsafe { self.finish_some(at + whole, rest, bias.map(|b| &b[whole..]), residual.map(|r| &r[whole..])) };
+        if !rest.is_empty() {
+            // SAFETY: as the caller promises.
+            unsafe { self.finish_some(at + whole, rest, bias.map(|b| &b[whole..]), residual.map(|r| &r[whole..])) };
+        }
     }
 
     /// [`Block::finish`] of some columns, which lie at `at`.

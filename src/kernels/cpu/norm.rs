@@ -1,7 +1,7 @@
 //! Layer norm over the last axis, with its gradients.
 
+use super::vector::widest;
 use burn_flex::FlexTensor;
-use pulp::Arch;
 
 use super::sums::{sum, sum_product};
 use super::{ROWS, for_chunks, primitive};
@@ -23,27 +23,34 @@ pub fn layer_norm(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor, epsilo
     let mut moments = vec![0.0f32; x.len() / width * 2];
     for_chunks(&mut moments, ROWS * 2, |i, moments| {
         let x = &x[i * ROWS * width..][..moments.len() / 2 * width];
-        Arch::new().dispatch(|| {
-            for (row, moments) in x.chunks_exact(width).zip(moments.chunks_exact_mut(2)) {
-                let mean = sum(row, |x| x) / width as f32;
-                let variance = sum(row, |x| (x - mean) * (x - mean)) / width as f32;
-                moments[0] = mean;
-                moments[1] = 1.0 / (variance + epsilon as f32).sqrt();
-            }
-        });
+        widest(
+            #[inline(always)]
+            || {
+                for (row, moments) in x.chunks_exact(width).zip(moments.chunks_exact_mut(2)) {
+                    let mean = sum(row, |x| x) / width as f32;
+                    let variance = sum(row, |x| (x - mean) * (x - mean)) / width as f32;
+                    moments[0] = mean;
+                    moments[1] = 1.0 / (variance + epsilon as f32).sqrt();
+                }
+            },
+        );
     });
     let mut output = vec![0.0f32; x.len()];
     for_chunks(&mut output, ROWS * width, |i, out| {
         let x = &x[i * ROWS * width..][..out.len()];
         let moments = &moments[i * ROWS * 2..];
-        Arch::new().dispatch(|| {
-            for ((out, x), moments) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(moments.chunks(2)) {
-                let (mean, scale) = (moments[0], moments[1]);
-                for (((out, x), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
-                    *out = (x - mean) * scale * w + b;
+        widest(
+            #[inline(always)]
+            || {
+                for ((out, x), moments) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(moments.chunks(2))
+                {
+                    let (mean, scale) = (moments[0], moments[1]);
+                    for (((out, x), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+                        *out = (x - mean) * scale * w + b;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
     Normalized { output: primitive(output, &shape), moments }
 }
@@ -67,20 +74,23 @@ pub fn layer_norm_gradients(
     for_chunks(&mut dx, ROWS * width, |i, dx| {
         let (x, gradient) = (&x[i * ROWS * width..][..dx.len()], &gradient[i * ROWS * width..][..dx.len()]);
         let moments = &moments[i * ROWS * 2..];
-        Arch::new().dispatch(|| {
-            let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(gradient.chunks_exact(width));
-            for (((dx, x), g), moments) in rows.zip(moments.chunks(2)) {
-                let (mean, scale) = (moments[0], moments[1]);
-                for ((dx, g), w) in dx.iter_mut().zip(g).zip(weight) {
-                    *dx = g * w;
+        widest(
+            #[inline(always)]
+            || {
+                let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(gradient.chunks_exact(width));
+                for (((dx, x), g), moments) in rows.zip(moments.chunks(2)) {
+                    let (mean, scale) = (moments[0], moments[1]);
+                    for ((dx, g), w) in dx.iter_mut().zip(g).zip(weight) {
+                        *dx = g * w;
+                    }
+                    let mean_h = sum(dx, |h| h) / width as f32;
+                    let mean_hn = sum_product(dx, x, mean) * scale / width as f32;
+                    for (dx, x) in dx.iter_mut().zip(x) {
+                        *dx = scale * (*dx - mean_h - (x - mean) * scale * mean_hn);
+                    }
                 }
-                let mean_h = sum(dx, |h| h) / width as f32;
-                let mean_hn = sum_product(dx, x, mean) * scale / width as f32;
-                for (dx, x) in dx.iter_mut().zip(x) {
-                    *dx = scale * (*dx - mean_h - (x - mean) * scale * mean_hn);
-                }
-            }
-        });
+            },
+        );
     });
     let parameters = parameters.then(|| {
         const ROWS_A_SUM: usize = 256;
@@ -90,16 +100,20 @@ pub fn layer_norm_gradients(
             let (x, gradient) = (&x[rows.clone()], &gradient[rows]);
             let moments = &moments[(i * ROWS_A_SUM * 2).min(moments.len())..];
             let (dw, db) = sums.split_at_mut(width);
-            Arch::new().dispatch(|| {
-                for ((x, g), moments) in x.chunks_exact(width).zip(gradient.chunks_exact(width)).zip(moments.chunks(2))
-                {
-                    let (mean, scale) = (moments[0], moments[1]);
-                    for (((dw, db), x), g) in dw.iter_mut().zip(db.iter_mut()).zip(x).zip(g) {
-                        *dw += g * ((x - mean) * scale);
-                        *db += g;
+            widest(
+                #[inline(always)]
+                || {
+                    for ((x, g), moments) in
+                        x.chunks_exact(width).zip(gradient.chunks_exact(width)).zip(moments.chunks(2))
+                    {
+                        let (mean, scale) = (moments[0], moments[1]);
+                        for (((dw, db), x), g) in dw.iter_mut().zip(db.iter_mut()).zip(x).zip(g) {
+                            *dw += g * ((x - mean) * scale);
+                            *db += g;
+                        }
                     }
-                }
-            });
+                },
+            );
         });
         let total = super::add_up(&parts, 2 * width);
         [primitive(total[..width].to_vec(), &[width]), primitive(total[width..].to_vec(), &[width])]

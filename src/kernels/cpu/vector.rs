@@ -1,4 +1,24 @@
-//! Vectors of f32 as the machine has them, for loops that must keep sums in registers; compilers are left to find the others.
+//! Vectors of f32 as the machine has them, for loops that must keep sums in registers; compilers find the others in
+//! [`widest`].
+
+use pulp::{Arch, NullaryFnOnce};
+
+/// Calls `work`, compiled for the widest vectors of this machine. It must say `#[inline(always)]`: as a function of its own it would
+/// have those of any machine.
+#[inline(always)]
+pub fn widest<R>(work: impl FnMut() -> R) -> R {
+    // Not the closure itself: a call by value is one of a function in between, which is not always inlined.
+    struct Work<F>(F);
+    impl<R, F: FnMut() -> R> NullaryFnOnce for Work<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn call(mut self) -> R {
+            (self.0)()
+        }
+    }
+    Arch::new().dispatch(Work(work))
+}
 
 /// A register of f32.
 ///

@@ -189,11 +189,12 @@ pub fn run(args: &BenchArgs) -> Result<()> {
 
 fn model(args: &BenchArgs, device: &Device) -> Result<(SamConfig, Sam)> {
     if let Some(file) = &args.checkpoint {
-        return load(&Checkpoint::open(file)?, None, device);
+        let (config, sam) = load(&Checkpoint::open(file)?, None, device)?;
+        return Ok((config, sam.arranged()));
     }
     let config = Backbone::named(&args.backbone)?.config(4);
     let sam = random_model(&config, 7, args.scheme, device)?;
-    Ok((config, sam))
+    Ok((config, sam.arranged()))
 }
 
 fn measure(runs: usize, mut run: impl FnMut() -> Result<()>) -> Result<Times> {

@@ -1,8 +1,8 @@
 //! Gradients of window attention. Probabilities are computed again, 64 queries at a time, so nothing of size
 //! tokens x tokens is kept from the forward pass.
 
+use super::super::vector::widest;
 use burn_flex::FlexTensor;
-use pulp::Arch;
 
 use super::super::product::product;
 use super::super::{for_chunks, primitive};
@@ -159,27 +159,33 @@ impl<'a> Gradients<'a> {
             let dout = &douts[first * dim..][..count * dim];
             let p = &mut probabilities[..count * tokens];
             product([count, tokens, dim], p, tokens, (queries, dim, 1), (&k, 1, dim), [0.0, scale]);
-            let by_row = by_row[first * rows..].chunks_exact(rows);
-            let by_column = by_column[first * columns..].chunks_exact(columns);
-            Arch::new().dispatch(|| {
-                for ((line, row), column) in p.chunks_exact_mut(tokens).zip(by_row).zip(by_column) {
-                    let scale = 1.0 / softmax(line, row, column);
-                    for p in line {
-                        *p *= scale;
+            widest(
+                #[inline(always)]
+                || {
+                    let by_row = by_row[first * rows..].chunks_exact(rows);
+                    let by_column = by_column[first * columns..].chunks_exact(columns);
+                    for ((line, row), column) in p.chunks_exact_mut(tokens).zip(by_row).zip(by_column) {
+                        let scale = 1.0 / softmax(line, row, column);
+                        for p in line {
+                            *p *= scale;
+                        }
                     }
-                }
-            });
+                },
+            );
             product([tokens, dim, count], dv, dim, (p, 1, tokens), (dout, dim, 1), [1.0, 1.0]);
             let ds = &mut dscores[..count * tokens];
             product([count, tokens, dim], ds, tokens, (dout, dim, 1), (&v, 1, dim), [0.0, 1.0]);
-            let dby_row = dby_row[first * rows..].chunks_exact_mut(rows);
-            let dby_column = dby_column[first * columns..].chunks_exact_mut(columns);
-            Arch::new().dispatch(|| {
-                let lines = ds.chunks_exact_mut(tokens).zip(p.chunks_exact(tokens));
-                for (((ds, p), drow), dcolumn) in lines.zip(dby_row).zip(dby_column) {
-                    softmax_gradient(ds, p, drow, dcolumn);
-                }
-            });
+            widest(
+                #[inline(always)]
+                || {
+                    let dby_row = dby_row[first * rows..].chunks_exact_mut(rows);
+                    let dby_column = dby_column[first * columns..].chunks_exact_mut(columns);
+                    let lines = ds.chunks_exact_mut(tokens).zip(p.chunks_exact(tokens));
+                    for (((ds, p), drow), dcolumn) in lines.zip(dby_row).zip(dby_column) {
+                        softmax_gradient(ds, p, drow, dcolumn);
+                    }
+                },
+            );
             product([count, dim, tokens], &mut dq[first * dim..], dim, (ds, tokens, 1), (&k, dim, 1), [0.0, scale]);
             product([tokens, dim, count], dk, dim, (ds, 1, tokens), (queries, dim, 1), [1.0, scale]);
         }

@@ -5,6 +5,9 @@ use std::ops::Range;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
+use super::super::for_chunks;
+use super::super::vector::widest;
+use super::tile::Level;
 use crate::kernels::packed::BLOCK;
 
 /// A right matrix where it lies.
@@ -18,6 +21,15 @@ pub enum Right<'a> {
     },
     /// In 8 or 4 bits.
     Blocks(Blocks<'a>),
+    /// In floats that lie as [`Right::pack`] would write them, one panel after the other.
+    Panels {
+        /// As many panels as it takes, the last one's columns beyond the matrix being zero.
+        values: &'a [f32],
+        /// Rows of the matrix.
+        inputs: usize,
+        /// Columns of a panel.
+        width: usize,
+    },
 }
 
 /// A block-quantised matrix: the words of [`crate::kernels::packed::Packed`], as the bytes that they are in memory.
@@ -35,6 +47,25 @@ pub struct Blocks<'a> {
 /// Columns of the widest panel.
 const MOST_COLUMNS: usize = 48;
 
+/// Writes `right` `[inputs, outputs]` in [`Right::Panels`].
+pub fn panels(right: &Right, [inputs, outputs]: [usize; 2]) -> Vec<f32> {
+    let width = width_for(outputs);
+    let mut values = vec![0.0f32; inputs * outputs.next_multiple_of(width)];
+    for_chunks(&mut values, (inputs * width).max(1), |i, panel| {
+        let columns = i * width..((i + 1) * width).min(outputs);
+        widest(
+            #[inline(always)]
+            || right.pack(0..inputs, columns.clone(), width, panel),
+        );
+    });
+    values
+}
+
+/// Columns of a panel of a matrix of `outputs`, on this machine.
+pub fn width_for(outputs: usize) -> usize {
+    Level::here().width_for(outputs).0
+}
+
 impl Right<'_> {
     /// Whether it has `inputs` rows and `outputs` columns.
     pub fn holds(&self, inputs: usize, outputs: usize) -> bool {
@@ -42,11 +73,25 @@ impl Right<'_> {
             Self::Floats { values, strides: [row, column] } => {
                 inputs == 0 || outputs == 0 || values.len() > (inputs - 1) * row + (outputs - 1) * column
             }
+            Self::Panels { values, inputs: of, width } => {
+                inputs == *of && values.len() == inputs * outputs.next_multiple_of(*width)
+            }
             Self::Blocks(blocks) => {
                 outputs == blocks.outputs
                     && blocks.values.len() == inputs * outputs * blocks.bits / 8
                     && blocks.scales.len() == inputs.div_ceil(BLOCK) * outputs * 2
             }
+        }
+    }
+
+    /// Lines of the columns from `first` on, if they lie as [`Right::pack`] would write them.
+    #[inline(always)]
+    pub fn panel(&self, lines: Range<usize>, first: usize) -> Option<&[f32]> {
+        match self {
+            Self::Panels { values, inputs, width } => {
+                Some(&values[first * inputs + lines.start * width..first * inputs + lines.end * width])
+            }
+            Self::Floats { .. } | Self::Blocks(_) => None,
         }
     }
 
@@ -87,6 +132,11 @@ impl Right<'_> {
                     }
                 }
             }
+            Self::Panels { .. } => {
+                if let Some(lines) = self.panel(inputs, columns.start) {
+                    panel.copy_from_slice(lines);
+                }
+            }
             Self::Blocks(ref blocks) => match (columns.len() == width, width) {
                 (true, 48) => blocks.unpack::<48>(inputs, columns.start, panel),
                 (true, 32) => blocks.unpack::<32>(inputs, columns.start, panel),
@@ -117,6 +167,12 @@ impl Right<'_> {
                 }
             }
             Self::Floats { .. } => (),
+            Self::Panels { values, inputs, width } => {
+                let line = values.as_ptr().wrapping_add(columns.start * inputs + input * width);
+                for column in (0..columns.len()).step_by(16) {
+                    fetch(line.wrapping_add(column));
+                }
+            }
             // A byte an output, of one input or of two.
             Self::Blocks(blocks) if blocks.bits == 8 || input.is_multiple_of(2) => {
                 let line = blocks.values.as_ptr().wrapping_add(input * blocks.bits / 8 * blocks.outputs);

@@ -233,6 +233,7 @@ fn norm(make: &Maker, count: usize, [m, n]: [usize; 2]) -> Layer {
 
 fn neck(make: &Maker, side: usize, c: usize) -> Layer {
     let (x, weight) = (make.random([1, side, side, c]), make.random([c, c, 3, 3]));
+    let weight = convolution::turned_kernel(weight);
     let run = move || convolution::conv3x3(x.clone(), weight.clone()).reshape([side * side * c]);
     Layer {
         name: "neck, 3x3",

@@ -76,7 +76,7 @@ fn products_with_packed_matrices_are_those_with_their_floats() {
             let arranged = Packed::arrange(floats.clone()).expect("a matrix of the CPU");
             assert_eq!(values(arranged.unpacked()), values(floats.clone()), "arranged, {k} x {n}");
             let x: Tensor<3> = random_tensor([1, m, k], &mut random, &device);
-            let ends = || Ends { bias: Some(floats.clone().slice([0..1]).reshape([n])), ..Ends::default() };
+            let ends = || Ends { bias: Some(floats.clone().slice([0..1, 0..n]).reshape([n])), ..Ends::default() };
             // Bit for bit: the same numbers, added in the same order.
             let expected = values(linear(x.clone(), Matrix::Dense(floats.clone()), ends()));
             for matrix in [packed, arranged] {

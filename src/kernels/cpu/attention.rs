@@ -61,8 +61,8 @@ fn runs(heads: usize, threads: usize, tokens: usize) -> usize {
     (1..=most).find(is_even).unwrap_or(most)
 }
 
-/// Queries whose scores exist at once.
-const QUERIES: usize = 64;
+/// Queries whose scores exist at once: a multiple of the rows of every tile.
+const QUERIES: usize = 72;
 
 struct Task<'a> {
     /// `[b, h, w, 3 c]`.

@@ -150,6 +150,18 @@ impl<L: Rows> Block<'_, L> {
         }
     }
 
+    /// Whether the result is these sums alone.
+    fn is_bare(&self) -> bool {
+        let of = self.of;
+        let is_whole = self.inputs == (0..of.sides[2]);
+        is_whole && of.bias.is_none() && of.residual.is_none() && of.activation == Activation::None
+    }
+
+    /// Where the result of `row` starts.
+    fn place(&self, row: usize) -> *mut f32 {
+        self.to.0.wrapping_add(row * self.of.sides[1] + self.columns.start)
+    }
+
     /// Writes a row's sums: adds those of earlier inputs, and after the last ones does what follows.
     ///
     /// # Safety

@@ -124,7 +124,7 @@ const BASE: [usize; 2] = if cfg!(target_arch = "aarch64") {
 };
 
 /// [`add_products`] for a tile of `R` rows.
-type Add<const R: usize> = unsafe fn(&mut Sums, [*const f32; R], *const f32, usize, bool);
+type Add<const R: usize> = unsafe fn(*mut f32, usize, [*const f32; R], *const f32, usize, bool);
 
 /// Passes the block's rows over its panel, in tiles of `R` rows and `V` vectors, by `add`.
 ///
@@ -138,11 +138,16 @@ unsafe fn run<T: Vector, L: Rows, const R: usize, const V: usize>(block: &Block<
     let mut sums = Sums([0.0; MOST]);
     let tiles = block.rows.len().div_ceil(R);
     let last = block.rows.end.saturating_sub(1);
+    let is_bare = block.is_bare() && block.columns.len() == width;
     for (i, first) in block.rows.clone().step_by(R).enumerate() {
         block.ahead(i, tiles, |at| {
             // SAFETY: any address may be asked for.
             unsafe { T::prefetch(at) }
         });
+        // Sums that nothing follows go to their place at once.
+        let is_direct = is_bare && first + R <= block.rows.end;
+        let (memory, stride) =
+            if is_direct { (block.place(first), block.of.sides[1]) } else { (sums.0.as_mut_ptr(), width) };
         let mut is_first = true;
         let mut from = block.inputs.start;
         while from < block.inputs.end {
@@ -152,10 +157,14 @@ unsafe fn run<T: Vector, L: Rows, const R: usize, const V: usize>(block: &Block<
             let left: [&[f32]; R] = std::array::from_fn(|r| block.left.part((first + r).min(last), from, length));
             let left = left.map(|part| part[..length].as_ptr());
             let right = block.panel[(from - block.inputs.start) * width..].as_ptr();
-            // SAFETY: `length` values lie behind each pointer of `left`, and `length * width` behind `right`.
-            unsafe { add(&mut sums, left, right, length, is_first) };
+            // SAFETY: `length` values lie behind each pointer of `left`, and `length * width` behind `right`; the tile fits into
+            // `sums`, and where it is the block's last, into this block's rows and columns of the result.
+            unsafe { add(memory, stride, left, right, length, is_first) };
             is_first = false;
             from += length;
+        }
+        if is_direct && !is_first {
+            continue;
         }
         if is_first {
             sums.0.fill(0.0);
@@ -167,22 +176,24 @@ unsafe fn run<T: Vector, L: Rows, const R: usize, const V: usize>(block: &Block<
     }
 }
 
-/// `sums + left right`, or without `sums` if `is_first`: `depth` inputs of each row, and as many lines of a packed panel.
+/// `sums + left right`, or without `sums` if `is_first`: `depth` inputs of each row, and as many lines of a packed panel. Sums are in
+/// rows of `V` vectors, `stride` values from one to the next.
 ///
 /// # Safety
-/// The machine has `T`'s instructions, `depth` values lie behind each pointer of `left`, and as many lines behind `right`.
+/// The machine has `T`'s instructions, `depth` values lie behind each pointer of `left`, and as many lines behind `right`; nobody
+/// else uses the sums.
 #[inline(always)]
 unsafe fn add_products<T: Vector, const R: usize, const V: usize>(
-    memory: &mut Sums,
+    memory: *mut f32,
+    stride: usize,
     left: [*const f32; R],
     right: *const f32,
     depth: usize,
     is_first: bool,
 ) {
     const { assert!(R * V * T::LANES <= MOST) };
-    let memory = memory.0.as_mut_ptr();
-    let place = |r: usize, v: usize| memory.wrapping_add((r * V + v) * T::LANES);
-    // SAFETY: as the caller promises; a tile's sums fit into memory, as asserted.
+    let place = |r: usize, v: usize| memory.wrapping_add(r * stride + v * T::LANES);
+    // SAFETY: as the caller promises.
     unsafe {
         let mut sums = [[T::splat(0.0); V]; R];
         if !is_first {
@@ -211,9 +222,16 @@ macro_rules! tiles {
     ($($(#[$attribute:meta])* $name:ident: $vector:ty, $rows:expr, $vectors:expr;)*) => {$(
         $(#[$attribute])*
         #[inline(never)]
-        unsafe fn $name(sums: &mut Sums, left: [*const f32; $rows], right: *const f32, depth: usize, is_first: bool) {
+        unsafe fn $name(
+            sums: *mut f32,
+            stride: usize,
+            left: [*const f32; $rows],
+            right: *const f32,
+            depth: usize,
+            is_first: bool,
+        ) {
             // SAFETY: as the caller promises.
-            unsafe { add_products::<$vector, { $rows }, { $vectors }>(sums, left, right, depth, is_first) }
+            unsafe { add_products::<$vector, { $rows }, { $vectors }>(sums, stride, left, right, depth, is_first) }
         }
     )*};
 }

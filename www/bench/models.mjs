@@ -1,12 +1,14 @@
 // What both engines load: one checkpoint with random weights as samlora packages and as ONNX, in the peers' folder.
 
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ask, root } from "../build/common.mjs";
+import { transformersFolders } from "./sizes.mjs";
 
 /**
  * Makes what is missing below `work`, and exports the packages anew, because the program may have changed since.
- * Returns paths: `f32` and `q8` packages, `encoder` and `decoder` ONNX, and the `modules` folder of onnxruntime-web.
+ * Returns paths: `f32` and `q8` packages, `encoder` and `decoder` ONNX with a `config` for transformers.js, the `modules` folder of
+ * onnxruntime-web, and the folders of `transformers`.
  */
 export async function prepare({ work, samlora, backbone, size }) {
   const say = (text) => console.error(`${backbone}: ${text}`);
@@ -50,7 +52,10 @@ export async function prepare({ work, samlora, backbone, size }) {
     await ask(samlora, "export", "--base", checkpoint, "--classes", "a,b,c", "--scheme", scheme, "--out", out, ...sizes);
     packages[scheme] = out;
   }
-  return { ...packages, encoder, decoder, modules: join(work, "web/node_modules") };
+  // For transformers.js, which takes a model of a type that it does not know as one graph.
+  const config = join(data, "web-config.json");
+  writeFileSync(config, '{ "model_type": "graph" }\n');
+  return { ...packages, encoder, decoder, config, modules: join(work, "web/node_modules"), transformers: await transformersFolders(work) };
 }
 
 /** A package's manifest. */

@@ -39,6 +39,39 @@ async function ours({ device, worker, images }, image) {
   return { run, logits: async () => (await segmenter.logits(image)).values, dispose: () => segmenter.dispose() };
 }
 
+/** Numbers of a picture as the networks get them, `[3, height, width]`. */
+function normalized({ data, width, height }, { mean, std }) {
+  const pixels = width * height;
+  const values = new Float32Array(3 * pixels);
+  for (let band = 0; band < 3; band++) {
+    const scale = 1 / std[band];
+    for (let i = 0; i < pixels; i++) values[band * pixels + i] = (data[4 * i + band] - mean[band]) * scale;
+  }
+  return values;
+}
+
+/** transformers.js: the same two graphs, each as a model of its own, which its onnxruntime runs. */
+async function transformers({ device, threads, normalization }, image) {
+  const { AutoModel, Tensor, env } = await import(`/transformers/transformers.min.js?device=${device}`);
+  Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: "/models/", useBrowserCache: false, useWasmCache: false });
+  const [mjs, wasm] = ["mjs", "wasm"].map((type) => `/transformers-ort/ort-wasm-simd-threaded.asyncify.${type}`); // Its own choice.
+  Object.assign(env.backends.onnx.wasm, { wasmPaths: { mjs, wasm }, numThreads: threads });
+  const [encoder, decoder] = [await AutoModel.from_pretrained("encoder", { device, dtype: "fp32" }), await AutoModel.from_pretrained("decoder", { device, dtype: "fp32" })];
+  let logits;
+  const run = async () => {
+    const start = performance.now();
+    const input = new Tensor("float32", normalized(image, normalization), [1, 3, image.height, image.width]);
+    const before = performance.now();
+    const { embedding } = await encoder({ image: input });
+    const encode = performance.now() - before;
+    const result = await decoder({ embedding });
+    const total = performance.now() - start;
+    logits = result.logits.data;
+    return { total, ...(device === "wasm" && { encode }), mask: result.classes.data };
+  };
+  return { run, logits: async () => logits, dispose: () => Promise.all([encoder.dispose(), decoder.dispose()]) };
+}
+
 /** onnxruntime-web: pixels to the input as here, the encoder, and the decoder with softmax and argmax in its graph. */
 async function onnxruntime({ provider, threads, normalization }, image) {
   // A module of its own for each contender, because the number of threads is the module's.
@@ -51,20 +84,10 @@ async function onnxruntime({ provider, threads, normalization }, image) {
   const decoder = await open("/decoder.onnx");
   if (!gpu && ort.env.wasm.numThreads !== threads) throw new Error(`onnxruntime-web runs on ${ort.env.wasm.numThreads} threads`);
 
-  const input = () => {
-    const { data, width, height } = image;
-    const pixels = width * height;
-    const values = new Float32Array(3 * pixels);
-    for (let band = 0; band < 3; band++) {
-      const [mean, scale] = [normalization.mean[band], 1 / normalization.std[band]];
-      for (let i = 0; i < pixels; i++) values[band * pixels + i] = (data[4 * i + band] - mean) * scale;
-    }
-    return new ort.Tensor("float32", values, [1, 3, height, width]);
-  };
   let logits;
   const run = async () => {
     const start = performance.now();
-    const tensor = input();
+    const tensor = new ort.Tensor("float32", normalized(image, normalization), [1, 3, image.height, image.width]);
     const before = performance.now();
     const { embedding } = await encoder.run({ image: tensor });
     const encode = performance.now() - before;
@@ -94,7 +117,7 @@ const share = (a, b) => a.reduce((same, value, i) => same + (value === b[i]), 0)
 async function enter({ name, engine, ...options }, image, reference) {
   await sleep(REST);
   const start = performance.now();
-  const loaded = await { ours, onnxruntime }[engine](options, image);
+  const loaded = await { ours, onnxruntime, transformers }[engine](options, image);
   const load = performance.now() - start;
   const { mask, ...cold } = await loaded.run();
   const logits = await loaded.logits();

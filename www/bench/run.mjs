@@ -12,7 +12,7 @@ import { browserOf, GPU } from "./browser.mjs";
 import { encoderOperations, manifestOf, prepare } from "./models.mjs";
 import { evaluate, markdown } from "./report.mjs";
 import { serve } from "./server.mjs";
-import { fetchedBytes, transformersBytes } from "./sizes.mjs";
+import { fetchedBytes, TRANSFORMERS_NAME, transformersBytes } from "./sizes.mjs";
 
 /** Of logits against those of the first contender: float32 sums in another order stay well below it. */
 const TOLERANCE = 1e-3;
@@ -25,14 +25,16 @@ function groupsFor({ threads, webgpu }, normalization) {
   const peer = (provider, threads, name) => ({ name, engine: "onnxruntime", provider, threads, normalization });
   const own = (device, worker, images, name, peer) => ({ name, engine: "ours", device, worker, images, peer: peer.name });
   const one = peer("wasm", 1, "onnxruntime-web, 1 thread");
-  const groups = [[one, own("cpu", false, 1, "samlora, worker: false", one), own("cpu", true, 1, "samlora, in a worker", one)]];
+  const hub = { name: `${TRANSFORMERS_NAME}, wasm, 1 thread`, engine: "transformers", device: "wasm", threads: 1, normalization };
+  const groups = [[one, hub, own("cpu", false, 1, "samlora, worker: false", one), own("cpu", true, 1, "samlora, in a worker", one)]];
   if (threads > 1) {
     const many = peer("wasm", threads, `onnxruntime-web, ${threads} threads`);
     groups.push([many, own("cpu", true, threads, `samlora, ${threads} images in ${threads} workers`, many)]);
   }
   if (webgpu) {
     const gpu = peer("webgpu", 1, "onnxruntime-web, WebGPU");
-    groups.push([gpu, own("gpu", false, 1, "samlora, WebGPU", gpu)]);
+    const hub = { name: `${TRANSFORMERS_NAME}, WebGPU`, engine: "transformers", device: "webgpu", threads: 1, normalization };
+    groups.push([gpu, hub, own("gpu", false, 1, "samlora, WebGPU", gpu)]);
   }
   return groups;
 }
@@ -58,6 +60,14 @@ async function time(browser, models, settings) {
     "/encoder.onnx": models.encoder,
     "/decoder.onnx": models.decoder,
     "/ort": join(models.modules, "onnxruntime-web/dist"),
+    "/transformers": models.transformers.scripts,
+    "/transformers-ort": models.transformers.runtime,
+    ...Object.fromEntries(
+      ["encoder", "decoder"].flatMap((part) => [
+        [`/models/${part}/config.json`, models.config],
+        [`/models/${part}/onnx/model.onnx`, models[part]],
+      ]),
+    ),
   });
   try {
     const page = await open(browser, server);

@@ -6,6 +6,7 @@ import { gzipSync } from "node:zlib";
 import { ask } from "../build/common.mjs";
 
 const TRANSFORMERS = "4.3.1";
+export const TRANSFORMERS_NAME = `transformers.js ${TRANSFORMERS}`;
 
 // Encoder and decoder in MB as Hugging Face lists them; published sizes, which are not downloaded here.
 const PUBLISHED = {
@@ -41,14 +42,20 @@ async function unpack(work, name, version) {
   return join(folder, "package");
 }
 
-/** What transformers.js fetches before the model, from the npm tarballs: its script, and the runtime that it chooses. */
-export async function transformersBytes(work, backbone) {
+/** The `dist` folders of transformers.js and of the onnxruntime-web that it is made for, from the npm tarballs. */
+export async function transformersFolders(work) {
   const own = await unpack(work, "@huggingface/transformers", TRANSFORMERS);
   const version = JSON.parse(readFileSync(join(own, "package.json"), "utf8")).dependencies["onnxruntime-web"];
   const ort = await unpack(work, "onnxruntime-web", version);
+  return { scripts: join(own, "dist"), runtime: join(ort, "dist") };
+}
+
+/** What transformers.js fetches before the model: its script, and the runtime that it chooses. */
+export async function transformersBytes(work, backbone) {
+  const { scripts, runtime: folder } = await transformersFolders(work);
   // Its src/backends/onnx.js takes this build for WebGPU and wasm alike.
-  const parts = ["ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"].map((file) => join(ort, "dist", file));
-  const runtime = [join(own, "dist/transformers.min.js"), ...parts].reduce((sum, file) => sum + gzipped(file), 0);
+  const parts = ["ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"].map((file) => join(folder, file));
+  const runtime = [join(scripts, "transformers.min.js"), ...parts].reduce((sum, file) => sum + gzipped(file), 0);
   const published = PUBLISHED[backbone];
-  return { version: `transformers.js ${TRANSFORMERS}`, runtime, ...(published && { published }) };
+  return { version: TRANSFORMERS_NAME, runtime, ...(published && { published }) };
 }

@@ -59,9 +59,9 @@ if [[ " $parts " = *" baselines "* ]]; then
   python3 "$(dirname "${BASH_SOURCE[0]}")/peers/baselines.py" "$OUT/landcover" --samlora "$SAMLORA" \
     --package "vit_t LoRA on buildings=$OUT/landcover-q8" "vit_t from random weights=$OUT/landcover-scratch-q8" --out "$OUT/baselines"
 fi
-if [[ " $parts " = *" baselines-buildings "* ]]; then # a U-Net on the buildings' split; by default as many crops as both rounds, for hours
+if [[ " $parts " = *" baselines-buildings "* ]]; then # a U-Net on the buildings' split; by default as many crops as both rounds, for hours (BF16=1: mixed precision)
   rm -rf "$OUT/buildings-q8"
   "$SAMLORA" export --run "$base" --scheme q8 --out "$OUT/buildings-q8"
-  python3 "$(dirname "${BASH_SOURCE[0]}")/peers/baselines.py" "$base" --samlora "$SAMLORA" --images "${IMAGES:-37827}" \
+  python3 "$(dirname "${BASH_SOURCE[0]}")/peers/baselines.py" "$base" --samlora "$SAMLORA" --images "${IMAGES:-37827}" ${BF16:+--bf16} \
     --test-data "$OUT/data/philippines" --package "vit_t=$OUT/buildings-q8" --out "$OUT/baselines-buildings"
 fi

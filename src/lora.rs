@@ -17,6 +17,7 @@ use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Sam;
 use crate::model::common::{Joined, Linear, LowRank};
+use crate::model::image_encoder::Block;
 use crate::model::mask_decoder::MaskDecoder;
 use crate::model::transformer::TwoWayTransformer;
 use crate::random::SplitMix;
@@ -309,7 +310,7 @@ pub fn attach_to_decoder(sam: &mut Sam, lora: &LoraConfig, seed: u64, device: &D
 #[cfg(feature = "train")]
 pub fn quantize_base(sam: &mut Sam) {
     for block in &mut sam.image_encoder.blocks {
-        for layer in [&mut block.attn.qkv, &mut block.attn.proj, &mut block.mlp.lin1, &mut block.mlp.lin2] {
+        for layer in block.linears() {
             let weight = layer.weight.val();
             let [outputs, inputs] = weight.dims();
             // The largest power of two up to 32 that divides the inputs; SAM's widths are all multiples of 32.
@@ -376,8 +377,7 @@ pub fn drops(sam: &Sam) -> bool {
 /// Every layer that can carry adapters.
 fn layers(sam: &mut Sam) -> Vec<&mut Linear> {
     let Sam { image_encoder, mask_decoder, .. } = sam;
-    let blocks = image_encoder.blocks.iter_mut();
-    let encoder = blocks.flat_map(|b| [&mut b.attn.qkv, &mut b.attn.proj, &mut b.mlp.lin1, &mut b.mlp.lin2]);
+    let encoder = image_encoder.blocks.iter_mut().flat_map(Block::linears);
     encoder.chain(attention_layers(mask_decoder)).collect()
 }
 

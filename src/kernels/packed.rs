@@ -1,4 +1,5 @@
-//! Matrices as a device's products read them. Block-quantised ones stay packed: integers of 8 or 4 bits, and an f16 scale for each 32 inputs of an output.
+//! Matrices as a device's products read them. Block-quantised ones stay packed: integers of 8 or 4 bits, and an f16 scale for each 32
+//! inputs of an output.
 //!
 //! A package stores a row of integers for each output; here four neighbouring outputs share a word, as a thread multiplies them:
 //!
@@ -6,7 +7,6 @@
 //! |---|---|---|
 //! | 8 | `[inputs, outputs / 4]` | bytes from the lowest on, two's complement |
 //! | 4 | `[inputs / 2, outputs / 4]` | nibbles plus 8; the even input in the lower half |
-//!
 //! | 32 | `[panels, inputs, columns]` | floats, on the CPU alone: as its products read them, the last panel filled up with zeros |
 //!
 //! Scales are `[ceil(inputs / 32), outputs / 2]` words, the even output's in the lower half; floats have none.
@@ -65,13 +65,8 @@ impl Packed {
                 pairs[block * outputs / 2 + output / 2] |= bits << (16 * (output % 2));
             }
         }
-        let upload = |words: Vec<u32>, columns: usize| {
-            let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
-            let rows = words.len() / columns;
-            let words = Tensor::from_data(TensorData::new(words, [rows, columns]), (device, DType::I32));
-            Param::initialized(ParamId::new(), words)
-        };
-        Self { values: upload(words, fours), scales: upload(pairs, outputs / 2), bits, inputs, outputs }
+        let (values, scales) = (upload(words, fours, device), upload(pairs, outputs / 2, device));
+        Self { values, scales, bits, inputs, outputs }
     }
 
     /// A matrix of floats, `[inputs, outputs]`, in the order of the CPU's products; none on another device.
@@ -79,14 +74,9 @@ impl Packed {
     pub fn arrange(matrix: Tensor<2>) -> Option<Self> {
         let [inputs, outputs] = matrix.dims();
         let device = matrix.device();
-        let words: Vec<i32> =
-            super::cpu::dense(&matrix)?.in_panels().iter().map(|x| x.to_bits().cast_signed()).collect();
-        let upload = |words: Vec<i32>| {
-            let shape = [words.len(), 1];
-            let words = Tensor::from_data(TensorData::new(words, shape), (&device, DType::I32));
-            Param::initialized(ParamId::new(), words)
-        };
-        Some(Self { values: upload(words), scales: upload(vec![0]), bits: 32, inputs, outputs })
+        let words = super::cpu::dense(&matrix)?.in_panels().into_iter().map(f32::to_bits).collect();
+        let (values, scales) = (upload(words, 1, &device), upload(vec![0], 1, &device));
+        Some(Self { values, scales, bits: 32, inputs, outputs })
     }
 
     /// Bytes that it takes on the device.
@@ -146,4 +136,11 @@ impl Packed {
         }
         Tensor::from_data(TensorData::new(floats, [self.inputs, self.outputs]), &device)
     }
+}
+
+/// Words in rows of `columns`, on `device`.
+fn upload(words: Vec<u32>, columns: usize, device: &Device) -> Param<Tensor<2, Int>> {
+    let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
+    let shape = [words.len() / columns, columns];
+    Param::initialized(ParamId::new(), Tensor::from_data(TensorData::new(words, shape), (device, DType::I32)))
 }

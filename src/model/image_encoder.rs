@@ -115,6 +115,11 @@ impl Block {
         })
     }
 
+    /// Every linear layer, to change it.
+    pub fn linears(&mut self) -> [&mut Linear; 4] {
+        [&mut self.attn.qkv, &mut self.attn.proj, &mut self.mlp.lin1, &mut self.mlp.lin2]
+    }
+
     /// `[b, h, w, c]` to the same.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         on_cores(x, |x| {

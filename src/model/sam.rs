@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::Parameters;
 use super::common::Linear;
-use super::image_encoder::ImageEncoder;
+use super::image_encoder::{Block, ImageEncoder};
 use super::mask_decoder::MaskDecoder;
 use super::prompt_encoder::{Prompt, PromptEncoder};
 use crate::config::SamConfig;
@@ -62,8 +62,7 @@ impl Sam {
     /// Lays matrices out for inference, as [`Linear::arrange`] says.
     #[must_use]
     pub fn arranged(mut self) -> Self {
-        let blocks = self.image_encoder.blocks.iter_mut();
-        let encoder = blocks.flat_map(|b| [&mut b.attn.qkv, &mut b.attn.proj, &mut b.mlp.lin1, &mut b.mlp.lin2]);
+        let encoder = self.image_encoder.blocks.iter_mut().flat_map(Block::linears);
         encoder.chain(self.mask_decoder.linears()).for_each(Linear::arrange);
         self
     }

@@ -56,7 +56,14 @@ async function transformers({ device, threads, normalization }, image) {
   Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: "/models/", useBrowserCache: false, useWasmCache: false });
   const [mjs, wasm] = ["mjs", "wasm"].map((type) => `/transformers-ort/ort-wasm-simd-threaded.asyncify.${type}`); // Its own choice.
   Object.assign(env.backends.onnx.wasm, { wasmPaths: { mjs, wasm }, numThreads: threads });
-  const [encoder, decoder] = [await AutoModel.from_pretrained("encoder", { device, dtype: "fp32" }), await AutoModel.from_pretrained("decoder", { device, dtype: "fp32" })];
+  const open = (name) => AutoModel.from_pretrained(name, { device, dtype: "fp32" });
+  const [encoder, decoder] = [await open("encoder"), await open("decoder")];
+  const timed = twoGraphs({ Tensor, encoder, decoder, isTimed: device === "wasm" }, normalization, image);
+  return { ...timed, dispose: () => Promise.all([encoder.dispose(), decoder.dispose()]) };
+}
+
+/** Runs of an encoder and of a decoder with softmax and argmax in its graph; the encoder's time where it can be told. */
+function twoGraphs({ Tensor, encoder, decoder, isTimed }, normalization, image) {
   let logits;
   const run = async () => {
     const start = performance.now();
@@ -66,13 +73,14 @@ async function transformers({ device, threads, normalization }, image) {
     const encode = performance.now() - before;
     const result = await decoder({ embedding });
     const total = performance.now() - start;
+    embedding.dispose();
     logits = result.logits.data;
-    return { total, ...(device === "wasm" && { encode }), mask: result.classes.data };
+    return { total, ...(isTimed && { encode }), mask: result.classes.data };
   };
-  return { run, logits: async () => logits, dispose: () => Promise.all([encoder.dispose(), decoder.dispose()]) };
+  return { run, logits: async () => logits };
 }
 
-/** onnxruntime-web: pixels to the input as here, the encoder, and the decoder with softmax and argmax in its graph. */
+/** onnxruntime-web: the two graphs as sessions. */
 async function onnxruntime({ provider, threads, normalization }, image) {
   // A module of its own for each contender, because the number of threads is the module's.
   const ort = await import(provider === "wasm" ? `/ort/ort.wasm.min.mjs?threads=${threads}` : "/ort/ort.webgpu.min.mjs");
@@ -84,20 +92,8 @@ async function onnxruntime({ provider, threads, normalization }, image) {
   const decoder = await open("/decoder.onnx");
   if (!gpu && ort.env.wasm.numThreads !== threads) throw new Error(`onnxruntime-web runs on ${ort.env.wasm.numThreads} threads`);
 
-  let logits;
-  const run = async () => {
-    const start = performance.now();
-    const tensor = new ort.Tensor("float32", normalized(image, normalization), [1, 3, image.height, image.width]);
-    const before = performance.now();
-    const { embedding } = await encoder.run({ image: tensor });
-    const encode = performance.now() - before;
-    const result = await decoder.run({ embedding });
-    const total = performance.now() - start;
-    embedding.dispose();
-    logits = result.logits.data;
-    return { total, ...(!gpu && { encode }), mask: result.classes.data };
-  };
-  return { run, logits: async () => logits, dispose: () => Promise.all([encoder.release(), decoder.release()]) };
+  const graphs = { Tensor: ort.Tensor, encoder: (input) => encoder.run(input), decoder: (input) => decoder.run(input), isTimed: !gpu };
+  return { ...twoGraphs(graphs, normalization, image), dispose: () => Promise.all([encoder.release(), decoder.release()]) };
 }
 
 /** Largest deviation over largest value; NaN where a number is not finite or the lengths differ. */

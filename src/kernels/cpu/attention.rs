@@ -1,10 +1,10 @@
 //! Window attention with relative positions: some queries of one head of one window at a time.
 
-use super::vector::widest;
 use burn_flex::FlexTensor;
 
 use super::super::math;
 use super::linear::{Panels, Shared, threads};
+use super::vector::widest;
 use super::{for_tasks, primitive};
 
 #[cfg(feature = "train")]
@@ -170,12 +170,10 @@ impl<'a> Task<'a> {
     }
 }
 
-/// Adds `by_row` to each row of keys and `by_column` to each column, of which there are `C`: a line of a number that compilers know is
-/// a few vectors.
+/// Adds `by_row` to each row of keys and `by_column` to each column.
 #[inline(always)]
-fn add_positions<const C: usize>(scores: &mut [f32], by_row: &[f32], by_column: &[f32]) {
-    let Some(by_column) = by_column.first_chunk::<C>() else { return };
-    for (line, row) in scores.as_chunks_mut::<C>().0.iter_mut().zip(by_row) {
+fn add_positions(scores: &mut [f32], by_row: &[f32], by_column: &[f32]) {
+    for (line, row) in scores.chunks_exact_mut(by_column.len()).zip(by_row) {
         for (score, column) in line.iter_mut().zip(by_column) {
             *score += row + column;
         }
@@ -188,20 +186,15 @@ fn add_positions<const C: usize>(scores: &mut [f32], by_row: &[f32], by_column: 
 fn softmax(scores: &mut [f32], by_row: &[f32], by_column: &[f32]) -> f32 {
     const LANES: usize = 16;
     let mut peaks = [f32::NEG_INFINITY; LANES];
+    // Lines of a length that compilers know are a few vectors.
     match by_column.len() {
-        8 => add_positions::<8>(scores, by_row, by_column),
-        14 => add_positions::<14>(scores, by_row, by_column),
-        16 => add_positions::<16>(scores, by_row, by_column),
-        28 => add_positions::<28>(scores, by_row, by_column),
-        32 => add_positions::<32>(scores, by_row, by_column),
-        64 => add_positions::<64>(scores, by_row, by_column),
-        columns => {
-            for (line, row) in scores.chunks_exact_mut(columns).zip(by_row) {
-                for (score, column) in line.iter_mut().zip(by_column) {
-                    *score += row + column;
-                }
-            }
-        }
+        8 => add_positions(scores, by_row, &by_column[..8]),
+        14 => add_positions(scores, by_row, &by_column[..14]),
+        16 => add_positions(scores, by_row, &by_column[..16]),
+        28 => add_positions(scores, by_row, &by_column[..28]),
+        32 => add_positions(scores, by_row, &by_column[..32]),
+        64 => add_positions(scores, by_row, &by_column[..64]),
+        _ => add_positions(scores, by_row, by_column),
     }
     let lanes = scores.chunks_exact(LANES);
     let rest = lanes.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);

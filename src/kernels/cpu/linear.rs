@@ -7,8 +7,6 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::vector::widest;
-
 use super::super::Activation;
 use super::for_tasks;
 
@@ -102,10 +100,7 @@ impl<L: Rows> Product<'_, L> {
                         Some(panel) => panel,
                         None => {
                             let panel = &mut scratch[..inputs.len() * width];
-                            widest(
-                                #[inline(always)]
-                                || self.right.pack(inputs.clone(), columns.clone(), width, panel),
-                            );
+                            self.right.pack(inputs.clone(), columns.clone(), width, panel);
                             panel
                         }
                     };

@@ -1,10 +1,10 @@
-//! Gradients of window attention. Probabilities are computed again, 64 queries at a time, so nothing of size
+//! Gradients of window attention. Probabilities are computed again, some queries at a time, so nothing of size
 //! tokens x tokens is kept from the forward pass.
 
-use super::super::vector::widest;
 use burn_flex::FlexTensor;
 
 use super::super::product::product;
+use super::super::vector::widest;
 use super::super::{for_chunks, primitive};
 use super::{AttentionShape, QUERIES, Task, softmax};
 

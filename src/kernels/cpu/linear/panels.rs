@@ -1,7 +1,5 @@
 //! A small matrix that is multiplied with several others, on one thread.
 
-use super::super::vector::widest;
-
 use super::{Block, Level, Plane, Product, Right, Shared};
 use crate::kernels::Activation;
 
@@ -25,10 +23,7 @@ impl Panels {
         let mut values = vec![0.0f32; n.div_ceil(width) * width * k + LINE];
         let start = values.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
         for (panel, first) in values[start..].chunks_exact_mut((width * k).max(1)).zip((0..n).step_by(width)) {
-            widest(
-                #[inline(always)]
-                || right.pack(0..k, first..(first + width).min(n), width, panel),
-            );
+            right.pack(0..k, first..(first + width).min(n), width, panel);
         }
         Self { values, start, sides, level }
     }

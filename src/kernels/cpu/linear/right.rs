@@ -44,19 +44,13 @@ pub struct Blocks<'a> {
     pub outputs: usize,
 }
 
-/// Columns of the widest panel.
-const MOST_COLUMNS: usize = 48;
-
 /// Writes `right` `[inputs, outputs]` in [`Right::Panels`].
 pub fn panels(right: &Right, [inputs, outputs]: [usize; 2]) -> Vec<f32> {
     let width = width_for(outputs);
     let mut values = vec![0.0f32; inputs * outputs.next_multiple_of(width)];
     for_chunks(&mut values, (inputs * width).max(1), |i, panel| {
         let columns = i * width..((i + 1) * width).min(outputs);
-        widest(
-            #[inline(always)]
-            || right.pack(0..inputs, columns.clone(), width, panel),
-        );
+        right.pack(0..inputs, columns, width, panel);
     });
     values
 }
@@ -96,8 +90,15 @@ impl Right<'_> {
     }
 
     /// Lines of `width` columns, one for each input; those beyond the matrix are zero.
-    #[inline(always)]
     pub fn pack(&self, inputs: Range<usize>, columns: Range<usize>, width: usize, panel: &mut [f32]) {
+        widest(
+            #[inline(always)]
+            || self.write(inputs.clone(), columns.clone(), width, panel),
+        );
+    }
+
+    #[inline(always)]
+    fn write(&self, inputs: Range<usize>, columns: Range<usize>, width: usize, panel: &mut [f32]) {
         if columns.len() < width {
             panel.fill(0.0);
         }
@@ -225,7 +226,6 @@ impl Blocks<'_> {
     /// Scales of `W` columns from `first` on, of one block of inputs.
     #[inline(always)]
     fn scales<const W: usize>(&self, block: usize, first: usize) -> [f32; W] {
-        const { assert!(W <= MOST_COLUMNS) };
         let (mut bits, mut scales) = ([0u16; W], [0.0f32; W]);
         let from = self.scales[2 * (block * self.outputs + first)..].as_chunks::<2>().0;
         for (bits, bytes) in bits.iter_mut().zip(from) {

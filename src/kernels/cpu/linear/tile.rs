@@ -158,7 +158,7 @@ unsafe fn run<T: Vector, L: Rows, const R: usize, const V: usize>(block: &Block<
             let left = left.map(|part| part[..length].as_ptr());
             let right = block.panel[(from - block.inputs.start) * width..].as_ptr();
             // SAFETY: `length` values lie behind each pointer of `left`, and `length * width` behind `right`; the tile fits into
-            // `sums`, and where it is the block's last, into this block's rows and columns of the result.
+            // `sums`, and where it is direct, its rows and columns are this block's, whole.
             unsafe { add(memory, stride, left, right, length, is_first) };
             is_first = false;
             from += length;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::Block;
+use super::open::Block;
 use crate::error::Result;
 
 /// Bytes of decoded blocks that are kept: enough for a row of 512-pixel tiles of a picture 100 000 pixels wide.

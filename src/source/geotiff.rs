@@ -18,7 +18,8 @@ use tiff::tags::Tag;
 
 use super::cache::Cache;
 use super::patched::PlainSamples;
-use super::{Block, PixelSource, Window, check_window, sidecar};
+use super::open::{Block, Window, check_window};
+use super::{PixelSource, sidecar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::{Crs, GeoKeys, Georef};
 use crate::image::{RgbImage, check_size};
@@ -409,7 +410,7 @@ impl PixelSource for GeoTiff {
             size.1,
             if samples == 1 { "" } else { "s" },
             self.layout.colour.bits(),
-            super::place(self.georef.as_ref())
+            super::open::place(self.georef.as_ref())
         )
     }
 }

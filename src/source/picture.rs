@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 
-use super::{Block, Format, PixelSource, Window, check_window, sidecar};
+use super::open::{Block, Window, check_window};
+use super::{Format, PixelSource, sidecar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Georef;
 use crate::image::{MAX_PIXELS, RgbImage, check_size};
@@ -173,6 +174,6 @@ impl PixelSource for Picture {
     }
 
     fn describe(&self) -> String {
-        format!("picture of {} x {} pixels{}", self.block.width, self.block.height, super::place(self.georef.as_ref()))
+        format!("picture of {} x {} pixels{}", self.block.width, self.block.height, super::open::place(self.georef.as_ref()))
     }
 }

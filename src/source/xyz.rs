@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::cache::Cache;
-use super::{Block, PixelSource, Window, check_window, picture};
+use super::open::{Block, Window, check_window};
+use super::{PixelSource, picture};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::{Crs, Georef, WEB_MERCATOR};
 use crate::image::RgbImage;

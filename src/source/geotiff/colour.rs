@@ -3,7 +3,7 @@
 use tiff::decoder::DecodingResult;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::Block;
+use crate::source::open::Block;
 
 /// Percentiles between which samples of more than 8 bits are stretched, as GIS programs do by default.
 const LOW_PERCENTILE: f64 = 0.02;

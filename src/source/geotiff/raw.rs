@@ -9,7 +9,7 @@ use tiff::decoder::{Decoder, DecodingResult};
 pub(in crate::source) use super::colour::unpacked;
 use super::{Layout, georef, sidecar};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::Window;
+use crate::source::open::Window;
 use crate::source::patched::PlainSamples;
 use crate::source::raw::{Depth, Header, MaskHeader, MaskValues, Raw, RawMask, Samples, check_bytes, lossy};
 

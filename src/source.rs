@@ -17,6 +17,8 @@ pub mod picture;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod raw;
 #[cfg(not(target_arch = "wasm32"))]
+mod place;
+#[cfg(not(target_arch = "wasm32"))]
 mod sidecar;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod write;

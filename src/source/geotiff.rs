@@ -17,11 +17,11 @@ use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 
 use super::cache::Cache;
-use super::patched::PlainSamples;
 use super::open::{Block, Window, check_window};
-use super::{PixelSource, sidecar};
+use super::patched::PlainSamples;
+use super::{PixelSource, place};
 use crate::error::{Error, ErrorKind, Result};
-use crate::georef::{Crs, GeoKeys, Georef};
+use crate::georef::Georef;
 use crate::image::{RgbImage, check_size};
 
 mod colour;
@@ -84,10 +84,7 @@ impl GeoTiff {
 
     fn open_inner(path: &Path) -> Result<Self> {
         let (mut decoder, layout) = Layout::open(path)?;
-        let georef = match georef(&mut decoder)? {
-            Some(georef) => Some(georef),
-            None => sidecar::georef(path)?,
-        };
+        let georef = place::of_tiff(&mut decoder, path, true)?;
         let path = path.to_owned();
         let mut new = Self { path, decoder, layout, stretch: None, georef, cache: Cache::new() };
         if !new.layout.colour.is_eight_bit() {
@@ -323,23 +320,6 @@ fn check_compression(compression: u64) -> Result<()> {
     };
     Err(Error::new(ErrorKind::Unsupported, format!("TIFF compression {compression} ({name}) is not read"))
         .remedy("write it as deflate, LZW, zstd, JPEG or WebP, for example gdal_translate -co COMPRESS=DEFLATE"))
-}
-
-fn georef(decoder: &mut Decoder<PlainSamples<BufReader<File>>>) -> Result<Option<Georef>> {
-    let mut numbers = |tag: Tag| match decoder.find_tag(tag).map_err(explained)? {
-        Some(value) => value.into_f64_vec().map_err(explained),
-        None => Ok(Vec::new()),
-    };
-    let scale = numbers(Tag::ModelPixelScaleTag)?;
-    let tie = numbers(Tag::ModelTiepointTag)?;
-    let matrix = numbers(Tag::ModelTransformationTag)?;
-    let doubles = numbers(Tag::GeoDoubleParamsTag)?;
-    let directory = decoder.find_tag_unsigned_vec::<u16>(Tag::GeoKeyDirectoryTag).map_err(explained)?;
-    let ascii = decoder.find_tag(Tag::GeoAsciiParamsTag).map_err(explained)?.and_then(|v| v.into_string().ok());
-    let crs = directory.map_or_else(Crs::default, |directory| {
-        Crs::from_keys(GeoKeys { directory, doubles, ascii: ascii.unwrap_or_default() })
-    });
-    Georef::from_geotiff(&scale, &tie, &matrix, crs)
 }
 
 fn explained(error: TiffError) -> Error {

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use tiff::decoder::{Decoder, DecodingResult};
 
+use super::Layout;
 pub(in crate::source) use super::colour::unpacked;
-use super::{Layout, georef, sidecar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::open::Window;
 use crate::source::patched::PlainSamples;
+use crate::source::place;
 use crate::source::raw::{Depth, Header, MaskHeader, MaskValues, Raw, RawMask, Samples, check_bytes, lossy};
 
 type TiffDecoder = Decoder<PlainSamples<BufReader<File>>>;
@@ -20,10 +21,7 @@ pub(in crate::source) fn header(path: &Path, world_files: bool) -> Result<Header
     let (mut decoder, layout) = Layout::open(path)?;
     let (width, height) = layout.size;
     crate::image::check_size(width, height)?;
-    let georef = match georef(&mut decoder)? {
-        None if world_files => sidecar::georef(path)?,
-        georef => georef,
-    };
+    let georef = place::of_tiff(&mut decoder, path, world_files)?;
     let (bands, depth) = layout.bands();
     Ok(Header { width, height, bands: bands.len(), depth, georef })
 }

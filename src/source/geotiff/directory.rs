@@ -6,7 +6,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use tiff::decoder::{Decoder, IfdDecoder, Limits};
-use tiff::tags::Tag;
+use tiff::tags::{Tag, Type, ValueBuffer};
 use tiff::{Directory, TiffError};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -173,6 +173,20 @@ impl Tags<'_> {
     /// All whole numbers of 16 bits of a tag; none if it is not there.
     pub(super) fn shorts(&mut self, tag: Tag) -> Result<Option<Vec<u16>>> {
         self.0.find_tag_unsigned_vec::<u16>(tag).map_err(explained)
+    }
+
+    /// A tag's text up to its first zero; empty if it is not there. Names of places hold umlauts and accents of any encoding:
+    /// each such byte becomes one `?`, so that positions in the text still hold.
+    pub(super) fn ascii(&mut self, tag: Tag) -> Result<String> {
+        let mut buffer = ValueBuffer::empty(Type::ASCII);
+        match self.0.find_tag_buf(tag, &mut buffer) {
+            Ok(Some(_)) => {}
+            Err(e @ TiffError::IoError(_)) => return Err(explained(e)),
+            // Not worth a refusal: what counts stands in other tags.
+            Ok(None) | Err(_) => return Ok(String::new()),
+        }
+        let text = buffer.as_bytes().split(|&byte| byte == 0).next().unwrap_or_default();
+        Ok(text.iter().map(|&byte| if byte.is_ascii() { char::from(byte) } else { '?' }).collect())
     }
 
     /// A tag's text; none if it is not there or no text.

@@ -157,7 +157,7 @@ fn open(input: &Path, zoom: Option<u8>) -> Result<Box<dyn Raster>> {
     if !input.is_dir() {
         return source::open(input);
     }
-    let mut levels = xyz::mosaics(input)?;
+    let mut levels = xyz::mosaics(input, None)?;
     let known: Vec<String> = levels.iter().map(|m| m.zoom().to_string()).collect();
     let chosen = match zoom {
         Some(zoom) => levels.into_iter().find(|m| m.zoom() == zoom),

@@ -30,7 +30,6 @@ mod page;
 mod place;
 mod values;
 
-pub(super) use codec::jpeg_is_complete;
 pub(super) use values::unpacked_rows;
 
 use directory::Tiff;
@@ -86,11 +85,11 @@ impl GeoTiff {
         let Some(page) = pages.get(chosen) else {
             return Err(Error::new(ErrorKind::Format, "the TIFF has no page").remedy("fetch or export it again"));
         };
-        let image = PageReader::open(path, page, purpose.labels, BUDGET - MASK_BUDGET)?;
         let georef = place::of_page(&mut file.tags(&page.directory), path, purpose.world_files)?;
+        let image = PageReader::new(file, page, purpose.labels, BUDGET - MASK_BUDGET)?;
         let mask = match directory::mask_of(&pages, chosen) {
             Some(page) => {
-                let page = PageReader::open(path, page, true, MASK_BUDGET)?;
+                let page = PageReader::new(Tiff::open(path)?, page, true, MASK_BUDGET)?;
                 Some(Mask { path: path.to_owned(), page })
             }
             None => Mask::beside(path, page.size)?,
@@ -114,7 +113,8 @@ impl Mask {
     }
 
     fn open(path: &Path, size: (usize, usize)) -> Result<Self> {
-        let pages = Tiff::open(path)?.pages()?;
+        let mut file = Tiff::open(path)?;
+        let pages = file.pages()?;
         let Some(page) = pages.iter().find(|p| !p.reduced) else {
             return Err(Error::new(ErrorKind::Format, "the mask has no page").remedy("remove it or export it again"));
         };
@@ -122,7 +122,7 @@ impl Mask {
             let message = format!("the mask has {:?} pixels, its image {size:?}", page.size);
             return Err(Error::new(ErrorKind::Invalid, message).remedy("remove it, or make it anew for this image"));
         }
-        Ok(Self { path: path.to_owned(), page: PageReader::open(path, page, true, MASK_BUDGET)? })
+        Ok(Self { path: path.to_owned(), page: PageReader::new(file, page, true, MASK_BUDGET)? })
     }
 
     /// Marks the pixels of a window where the mask is 0 in all of its bands.

@@ -54,6 +54,9 @@ pub struct SegmentArgs {
     /// Zoom level of a folder of tiles [default: its largest]
     #[arg(long)]
     zoom: Option<u8>,
+    /// Rows of tiles are counted from the south (known without it where the folder has a tilemapresource.xml)
+    #[arg(long)]
+    tms: bool,
     /// Regions of fewer pixels are removed
     #[arg(long, default_value_t = 0, value_name = "PIXELS")]
     min_area: u64,
@@ -194,7 +197,7 @@ fn open(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<Model
 }
 
 fn tiles(args: &SegmentArgs, folder: &Path) -> Result<Box<dyn Raster>> {
-    let mut levels = xyz::mosaics(folder)?;
+    let mut levels = xyz::mosaics(folder, args.tms.then_some(true))?;
     let known: Vec<String> = levels.iter().map(|m| m.zoom().to_string()).collect();
     let chosen = match args.zoom {
         Some(zoom) => levels.into_iter().find(|m| m.zoom() == zoom),

@@ -1,5 +1,4 @@
-//! Matrices as a device's products read them. Block-quantised ones stay packed: integers of 8 or 4 bits, and an f16 scale for each 32
-//! inputs of an output.
+//! Block-quantised matrices as products read them: integers of 8 or 4 bits, and an f16 scale for each 32 inputs of an output.
 //!
 //! A package stores a row of integers for each output; here four neighbouring outputs share a word, as a thread multiplies them:
 //!
@@ -7,29 +6,27 @@
 //! |---|---|---|
 //! | 8 | `[inputs, outputs / 4]` | bytes from the lowest on, two's complement |
 //! | 4 | `[inputs / 2, outputs / 4]` | nibbles plus 8; the even input in the lower half |
-//! | 32 | `[panels, inputs, columns]` | floats, on the CPU alone: as its products read them, the last panel filled up with zeros |
 //!
-//! Scales are `[ceil(inputs / 32), outputs / 2]` words, the even output's in the lower half; floats have none.
+//! Scales are `[ceil(inputs / 32), outputs / 2]` words, the even output's in the lower half.
 
-use burn::module::{Module, Param, ParamId};
+use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use half::f16;
 
 /// Inputs that share a scale.
 pub const BLOCK: usize = 32;
 
-/// A packed matrix, `[inputs, outputs]`.
+/// A quantised matrix, `[inputs, outputs]`. How many bits its integers have is known to who holds it ([`super::Matrix`]).
 #[derive(Module, Debug)]
-pub struct Packed {
-    values: Param<Tensor<2, Int>>,
-    scales: Param<Tensor<2, Int>>,
-    bits: usize,
-    inputs: usize,
-    outputs: usize,
+pub struct Quantized {
+    pub(super) values: Tensor<2, Int>,
+    pub(super) scales: Tensor<2, Int>,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
 }
 
-impl Packed {
-    /// Whether a matrix of this shape can be packed: outputs in fours, inputs in pairs of words.
+impl Quantized {
+    /// Whether a matrix of this shape can be stored so: outputs in fours, inputs in pairs of words.
     pub fn fits(inputs: usize, outputs: usize) -> bool {
         inputs.is_multiple_of(8) && outputs.is_multiple_of(4)
     }
@@ -37,8 +34,14 @@ impl Packed {
     /// Uploads integers of `bits` (8 or 4) in rows of an output each, as a package stores them, little-endian f16 scales likewise.
     ///
     /// # Panics
-    /// If the lengths are not the shape's, or it does not fit ([`Packed::fits`]).
-    pub fn upload(bits: usize, values: &[u8], scales: &[u8], [outputs, inputs]: [usize; 2], device: &Device) -> Self {
+    /// If the lengths are not the shape's, or it does not fit ([`Quantized::fits`]).
+    pub(super) fn upload(
+        bits: usize,
+        values: &[u8],
+        scales: &[u8],
+        [outputs, inputs]: [usize; 2],
+        device: &Device,
+    ) -> Self {
         assert!(Self::fits(inputs, outputs) && values.len() == outputs * inputs * bits / 8);
         let blocks = inputs.div_ceil(BLOCK);
         assert!(scales.len() == 2 * outputs * blocks);
@@ -66,65 +69,29 @@ impl Packed {
             }
         }
         let (values, scales) = (upload(words, fours, device), upload(pairs, outputs / 2, device));
-        Self { values, scales, bits, inputs, outputs }
+        Self { values, scales, inputs, outputs }
     }
 
-    /// A matrix of floats, `[inputs, outputs]`, in the order of the CPU's products; none on another device.
-    #[cfg(feature = "cpu")]
-    pub fn arrange(matrix: Tensor<2>) -> Option<Self> {
-        let [inputs, outputs] = matrix.dims();
-        let device = matrix.device();
-        let words = super::cpu::dense(&matrix)?.in_panels().into_iter().map(f32::to_bits).collect();
-        let (values, scales) = (upload(words, 1, &device), upload(vec![0], 1, &device));
-        Some(Self { values, scales, bits: 32, inputs, outputs })
+    /// Bytes that it takes on the device with integers of `bits`.
+    pub(super) fn bytes(&self, bits: usize) -> usize {
+        self.inputs * self.outputs * bits / 8 + 2 * self.outputs * self.inputs.div_ceil(BLOCK)
     }
 
-    /// Bytes that it takes on the device.
-    pub fn bytes(&self) -> usize {
-        let scales = if self.bits == 32 { 0 } else { 2 * self.outputs * self.inputs.div_ceil(BLOCK) };
-        self.inputs * self.outputs * self.bits / 8 + scales
-    }
-
-    /// For a product on a GPU.
-    #[cfg(feature = "gpu")]
-    pub fn on_gpu(&self) -> super::gpu::Matrix {
-        super::gpu::Matrix::Packed {
-            values: super::gpu::words(self.values.val()),
-            scales: super::gpu::words(self.scales.val()),
-            bits: self.bits as u32,
-            columns: self.outputs,
-        }
-    }
-
-    /// For a product on the CPU; none on another device.
-    #[cfg(feature = "cpu")]
-    pub fn on_cpu(&self) -> Option<super::cpu::Matrix> {
-        super::cpu::packed(self.values.val(), self.scales.val(), self.bits, [self.inputs, self.outputs])
-    }
-
-    /// `[inputs, outputs]` as floats, by way of the host: for devices and tests without a kernel.
+    /// `[inputs, outputs]` as floats, read back first: for devices and tests without a kernel.
     ///
     /// # Panics
     /// If the device fails; in a browser, which cannot wait for it.
-    pub fn unpacked(&self) -> Tensor<2> {
-        let device = self.values.val().device();
-        let words = |tensor: Tensor<2, Int>| -> Vec<u32> {
-            let data = tensor.into_data().convert::<i32>();
+    pub(super) fn dequantized(&self, bits: usize) -> Tensor<2> {
+        let device = self.values.device();
+        let words = |tensor: &Tensor<2, Int>| -> Vec<u32> {
+            let data = tensor.clone().into_data().convert::<i32>();
             data.as_bytes().chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         };
-        let (values, scales) = (words(self.values.val()), words(self.scales.val()));
-        #[cfg(feature = "cpu")]
-        if self.bits == 32 {
-            let width = super::cpu::width_for(self.outputs);
-            let at = |input: usize, output: usize| (output / width * self.inputs + input) * width + output % width;
-            let places = (0..self.inputs).flat_map(|i| (0..self.outputs).map(move |o| (i, o)));
-            let floats: Vec<f32> = places.map(|(i, o)| f32::from_bits(values[at(i, o)])).collect();
-            return Tensor::from_data(TensorData::new(floats, [self.inputs, self.outputs]), &device);
-        }
+        let (values, scales) = (words(&self.values), words(&self.scales));
         let (fours, mut floats) = (self.outputs / 4, Vec::with_capacity(self.inputs * self.outputs));
         for input in 0..self.inputs {
             for output in 0..self.outputs {
-                let integer = if self.bits == 8 {
+                let integer = if bits == 8 {
                     (values[input * fours + output / 4] >> (8 * (output % 4))) as u8 as i8 as f32
                 } else {
                     let word = values[input / 2 * fours + output / 4] >> (16 * (input % 2) + 4 * (output % 4));
@@ -139,8 +106,8 @@ impl Packed {
 }
 
 /// Words in rows of `columns`, on `device`.
-fn upload(words: Vec<u32>, columns: usize, device: &Device) -> Param<Tensor<2, Int>> {
+fn upload(words: Vec<u32>, columns: usize, device: &Device) -> Tensor<2, Int> {
     let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
     let shape = [words.len() / columns, columns];
-    Param::initialized(ParamId::new(), Tensor::from_data(TensorData::new(words, shape), (device, DType::I32)))
+    Tensor::from_data(TensorData::new(words, shape), (device, DType::I32))
 }

@@ -43,9 +43,9 @@ impl<const D: usize> Take for Vec<Tensor<D>> {
         #[cfg(browser_gpu)]
         return Ok(self.into_iter().map(values).collect());
         #[cfg(not(browser_gpu))]
-        match self.iter().map(|x| Take::take(x.clone())).collect() {
-            Ok(primitives) => Ok(primitives),
-            Err::<_, Tensor<D>>(_) => Err(self),
+        match self.iter().map(|x| Take::take(x.clone()).ok()).collect() {
+            Some(primitives) => Ok(primitives),
+            None => Err(self),
         }
     }
 }

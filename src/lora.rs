@@ -251,7 +251,7 @@ pub fn attach(sam: &mut Sam, config: &SamConfig, factors: &[Factor], dropout: f6
     Ok(())
 }
 
-/// Attaches adapters for inference: on a GPU with kernels of our own those of a layer as two matrices, so that they cost two small
+/// Attaches adapters for inference: on a GPU with the kernels for GPUs those of a layer as two matrices, so that they cost two small
 /// products and no copies; elsewhere as [`attach`].
 ///
 /// # Errors

@@ -97,7 +97,7 @@ impl Checker<'_> {
         upload(values.to_vec(), shape, self.device)
     }
 
-    /// Leaves memory without numbers where a result of so many may come to lie.
+    /// Leaves NaN in freed memory that a result of this many numbers is likely to get.
     fn poison(&self, numbers: usize) {
         for count in [numbers, numbers, 2 * numbers] {
             drop(upload(vec![f32::NAN; count], [count], self.device));

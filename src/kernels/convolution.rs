@@ -92,7 +92,7 @@ pub fn double(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, activation: Acti
     })
 }
 
-/// The weight `[n, c, 3, 3]` of [`conv3x3`], stored in the order of the product's matrix, which the CPU reads fastest.
+/// The weight `[n, c, 3, 3]` of [`conv3x3`] with its strides in the order of the product's matrix, which the CPU reads fastest.
 pub fn column_major_kernel(weight: Tensor<4>) -> Tensor<4> {
     let [n, c, rows, columns] = weight.dims();
     dispatch!(weight;

@@ -6,8 +6,7 @@ use super::dispatch::dispatch;
 #[cfg(feature = "gpu")]
 use super::gpu;
 
-/// The matrix `[outputs, inputs]`, stored column by column: its numbers lie in the order of `[inputs, outputs]`, which products read
-/// in order.
+/// The matrix `[outputs, inputs]` in column-major order, so that products read its transpose `[inputs, outputs]` row by row.
 pub fn column_major(matrix: Tensor<2>) -> Tensor<2> {
     let [outputs, inputs] = matrix.dims();
     dispatch!(matrix;

@@ -27,8 +27,8 @@ pub enum Matrix<D: Module + ModuleDisplay = Tensor<2>> {
     Q4(Quantized),
 }
 
-/// A layer's weight. A dense one is a parameter of SAM's shape, `[outputs, inputs]`, stored column by column, which products read in
-/// order; the others are constants.
+/// A layer's weight. A dense one is a parameter of SAM's shape, `[outputs, inputs]`, in column-major order ([`column_major`]); the others
+/// are constants.
 pub type Weight = Matrix<Param<Tensor<2>>>;
 
 /// A matrix of floats in panels: the columns that the CPU's products take at once, panel after panel, the last one filled up with zeros.

@@ -1,6 +1,6 @@
 //! Block-quantised matrices as products read them: integers of 8 or 4 bits, and an f16 scale for each 32 inputs of an output.
 //!
-//! A package stores a row of integers for each output; here four neighbouring outputs share a word, as a thread multiplies them:
+//! A package stores a row of integers for each output; here four neighbouring outputs share a word, as one thread reads them:
 //!
 //! | bits | words `i32` | four outputs at an input |
 //! |---|---|---|

@@ -15,7 +15,7 @@ use crate::kernels::{Activation, Epilogue, Matrix, apply_epilogue, linear};
 pub struct Adapted {
     /// The layer, which adapters leave as it is.
     pub linear: Linear,
-    /// In training, and on devices without GPU kernels of our own.
+    /// One by one: in training, and on devices without the kernels for GPUs.
     pub adapters: Vec<LowRank>,
     /// All adapters as two matrices, for inference on a GPU; `adapters` is empty then.
     pub joined: Option<Joined>,

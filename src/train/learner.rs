@@ -326,7 +326,7 @@ fn read_loss(loss: Loss) -> Result<LossValues> {
     Ok(LossValues { cross_entropy: value(0), dice: value(1), total: value(2) })
 }
 
-/// A parameter's numbers in the order of memory: matrices of linear layers are stored column by column ([`crate::kernels::Weight`]).
+/// A parameter's numbers in the order of memory: matrices of linear layers are column-major ([`crate::kernels::Weight`]).
 fn flat<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     let count = x.dims().iter().product::<usize>();
     let x = if D == 2 { x.swap_dims(0, 1) } else { x };

@@ -55,7 +55,7 @@ pub fn patch_embed(image: &FlexTensor, side: usize, matrix: &Matrix, epilogue: &
     let shape = image.layout().shape();
     let [b, bands, h, w] = [shape[0], shape[1], shape[2], shape[3]];
     let (down, across, line) = (h / side, w / side, matrix.sides()[0]);
-    // Copied first: a patch's runs of `side` pixels are too short for products to read them where they lie.
+    // Copied first: a patch's runs of `side` pixels are too short for products to read them in place.
     let values: &[f32] = image.storage();
     let mut patches = vec![0.0f32; b * down * across * line];
     for_chunks(&mut patches, (ROWS * line).max(1), |first, patches| {

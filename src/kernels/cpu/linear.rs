@@ -19,7 +19,7 @@ pub struct Epilogue<'a> {
 }
 
 impl<'a> Epilogue<'a> {
-    /// The product of `lhs` of so many `rows` with `matrix`, and this.
+    /// The product of `lhs`, which has `rows` rows, with `matrix`, followed by this epilogue.
     pub fn product<L: Rows>(&self, lhs: L, matrix: &'a Matrix, rows: usize) -> Product<'a, L> {
         let [inputs, outputs] = matrix.sides();
         Product {
@@ -35,7 +35,7 @@ impl<'a> Epilogue<'a> {
 
 /// The right-hand side of a product, `[inputs, outputs]`.
 pub enum Matrix {
-    /// Floats that lie row by row or column by column.
+    /// Floats, row-major or column-major.
     Dense(FlexTensor),
     /// Floats as products read them: [`panels`].
     Panels {
@@ -58,7 +58,7 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// A matrix of floats, copied if it lies neither row by row nor column by column.
+    /// A matrix of floats, copied if it is neither row-major nor column-major.
     pub fn dense(matrix: FlexTensor) -> Self {
         let layout = matrix.layout();
         let (shape, strides) = (layout.shape(), layout.strides());

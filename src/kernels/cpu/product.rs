@@ -1,7 +1,7 @@
 //! The product with a matrix, and all that follows it while its sums are near: bias, activation, residual.
 //!
 //! The right matrix is cut into panels of as many columns as a tile of sums has. A thread packs one panel, then passes rows
-//! over it, some at a time; the left matrix is read where it lies. Every sum is taken in the order of the inputs, [`DEPTH`] of
+//! over it, some at a time; the left-hand side is read without a copy. Every sum is taken in the order of the inputs, [`DEPTH`] of
 //! them at once, so that the number of threads changes nothing.
 
 mod block;

@@ -50,7 +50,7 @@ pub fn cross_attention(q: CubeTensor, k: CubeTensor, v: CubeTensor, heads: usize
     y
 }
 
-/// Launches for so many queries, heads and images or windows.
+/// Launches the kernel on a grid of queries, heads, and images or windows.
 fn run(launch: Launch, y: &CubeTensor, dim: usize, sizes: &[usize], [queries, heads, images]: [usize; 3]) {
     let (group, splits) = if is_hardware() { (QUERIES, SPLITS) } else { (SOFTWARE_QUERIES, 0) };
     launch

@@ -1,7 +1,7 @@
 // Softmax attention in one pass over the keys, so that no score outlives its chunk of four (online softmax, Milakov and Gimelshein 2018).
 //
 // A thread holds one query and its sums. With SPLITS the threads of a workgroup share tiles of keys and values, and SPLITS of them
-// take a query's keys by turns and join their sums at the end; without it a thread reads all keys by itself.
+// split a query's keys among them and reduce their sums at the end; without it a thread reads all keys by itself.
 
 #if windows
 // Queries, keys and values of an image with their bias: [images, H, W, 3, HEADS, D4].
@@ -78,7 +78,7 @@ fn value(at: u32, i: u32) -> vec4<f32> { return vec4<f32>(v[at + i]); }
 #end
 
 #if splits
-// Threads of a query. Keys of a tile: its keys, and then its values, are half as many as the queries, whose sums lie there at the end.
+// Threads of a query. A tile holds keys, and then their values; at the end its memory holds the queries' sums instead.
 const SPLITS = {{splits}}u;
 const TILE = GROUP / 2u;
 const HALF = TILE * D4;
@@ -234,7 +234,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   }
 
 #if splits
-  // The threads of a query hand their sums to its first one, by turns.
+  // The first thread of a query reduces the others' sums, one after the other.
   for (var turn = 1u; turn < SPLITS; turn++) {
     if (local.y == turn) {
       joined[local.x] = vec2<f32>(most, total);

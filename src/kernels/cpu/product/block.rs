@@ -23,9 +23,9 @@ pub struct Product<'a, L> {
     pub activation: Activation,
 }
 
-/// A left-hand side whose rows need not lie one after another.
+/// A left-hand side, whose rows need not be contiguous.
 pub trait Rows: Sync {
-    /// Inputs of a row that lie side by side.
+    /// Inputs of a row that are contiguous.
     fn run(&self) -> usize;
     /// `length` inputs of `row`, from input `from`; they cross no multiple of [`Rows::run`].
     fn part(&self, row: usize, from: usize, length: usize) -> &[f32];
@@ -115,7 +115,7 @@ impl<L: Rows> Block<'_, L> {
         }
     }
 
-    /// [`Block::finish`] of some columns, which lie at `at`.
+    /// [`Block::finish`] of some columns, from `at` on in the result.
     ///
     /// # Safety
     /// As [`Block::finish`].

@@ -64,7 +64,7 @@ impl<L: Rows> Product<'_, L> {
     }
 }
 
-/// Calls `work` with `length` values that start at a cache line; what they hold is of no account.
+/// Calls `work` with `length` values, uninitialised as far as it is concerned, that are aligned to a cache line.
 fn with_scratch(length: usize, work: impl FnOnce(&mut [f32])) {
     thread_local! {
         static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };

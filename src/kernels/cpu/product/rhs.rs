@@ -10,7 +10,7 @@ use super::super::vector::widest;
 use super::level::Level;
 use crate::kernels::quantized::BLOCK;
 
-/// A right-hand side where it lies.
+/// A right-hand side as it is stored.
 pub enum Rhs<'a> {
     /// In floats.
     Floats {
@@ -21,7 +21,7 @@ pub enum Rhs<'a> {
     },
     /// In 8 or 4 bits.
     Blocks(Blocks<'a>),
-    /// In floats that lie as [`Rhs::pack`] would write them, one panel after the other.
+    /// In floats, already packed as by [`Rhs::pack`], one panel after the other.
     Panels {
         /// As many panels as it takes, the last one's columns beyond the matrix being zero.
         values: &'a [f32],
@@ -78,7 +78,7 @@ impl Rhs<'_> {
         }
     }
 
-    /// Lines of the columns from `first` on, if they lie as [`Rhs::pack`] would write them.
+    /// Lines of the columns from `first` on, if they are packed already.
     #[inline(always)]
     pub fn panel(&self, lines: Range<usize>, first: usize) -> Option<&[f32]> {
         match self {
@@ -158,7 +158,7 @@ impl Rhs<'_> {
         }
     }
 
-    /// Calls `fetch` for the cache lines of some columns of `input`, if they lie side by side.
+    /// Calls `fetch` for the cache lines of some columns of `input`, if they are contiguous.
     #[inline(always)]
     pub fn lines(&self, input: usize, columns: Range<usize>, fetch: impl Fn(*const f32)) {
         match self {

@@ -91,7 +91,7 @@ unsafe fn tiles_of<T: Vector, L: Rows, const R: usize, const V: usize>(block: &B
             // SAFETY: any address may be asked for.
             unsafe { T::prefetch(at) }
         });
-        // Sums that nothing follows go to their place at once.
+        // Sums without an epilogue are stored directly.
         let is_direct = is_bare && first + R <= block.rows.end;
         let (memory, stride) =
             if is_direct { (block.place(first), block.of.sides[1]) } else { (sums.0.as_mut_ptr(), width) };

@@ -147,9 +147,8 @@ impl Product {
         let mut sizes = vec![rows, n / 4, k / 4, rows_of(&self.add, k), rows_of(&self.residual, n)];
         sizes.extend(image);
 
-        let launch = Launch::new("product", wgsl!("product"), &self.x)
-            .bind(&self.x)
-            .bind_some("add", self.add.as_ref());
+        let launch =
+            Launch::new("product", wgsl!("product"), &self.x).bind(&self.x).bind_some("add", self.add.as_ref());
         let launch = match &self.matrix {
             Matrix::Dense(matrix) => launch.bind(matrix),
             Matrix::Quantized { values, scales, bits, .. } => {

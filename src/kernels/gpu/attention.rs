@@ -56,7 +56,7 @@ fn run(launch: Launch, y: &CubeTensor, dim: usize, sizes: &[usize], [queries, he
     launch
         .bind(y)
         .set("d4", dim / 4)
-        .set("scale", format!("{:?}", (dim as f64).powf(-0.5)))
+        .set_text("scale", format!("{:?}", (dim as f64).powf(-0.5)))
         .set("group", group)
         .set("splits", splits)
         .sizes(sizes)

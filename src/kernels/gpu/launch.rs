@@ -58,13 +58,18 @@ impl Launch {
         if like.dtype == DType::F16 { launch.set("half", 1) } else { launch }
     }
 
-    /// Gives a value to the text.
-    pub fn set(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.text.values.push((name, value.to_string()));
+    /// Gives a number to the text.
+    pub fn set(self, name: &'static str, value: usize) -> Self {
+        self.set_text(name, value.to_string())
+    }
+
+    /// Gives a value to the text, as WGSL writes it.
+    pub fn set_text(mut self, name: &'static str, value: String) -> Self {
+        self.text.values.push((name, value));
         self
     }
 
-    /// Of the same name as the text's `#if` before what it does.
+    /// Gives the activation's name to the text.
     pub fn activation(self, activation: Activation) -> Self {
         match activation {
             Activation::None => self,

@@ -13,7 +13,7 @@ pub fn layer_norm(x: CubeTensor, [weight, bias]: [CubeTensor; 2], epsilon: f64, 
     let n = shape.last().copied().unwrap_or(1);
     let m = shape.iter().product::<usize>() / n;
     let y = empty(&x, &shape);
-    let (lanes, rows) = if is_hardware() { (16, 8) } else { (1, 8) };
+    let (lanes, rows): (usize, usize) = if is_hardware() { (16, 8) } else { (1, 8) };
     Launch::new("norm", wgsl!("norm"), &x)
         .bind(&x)
         .bind(&weight)
@@ -21,7 +21,7 @@ pub fn layer_norm(x: CubeTensor, [weight, bias]: [CubeTensor; 2], epsilon: f64, 
         .bind(&y)
         .set("lanes", lanes)
         .set("rows", rows)
-        .set("epsilon", format!("{epsilon:?}"))
+        .set_text("epsilon", format!("{epsilon:?}"))
         .activation(then)
         .sizes(&[m, n / 4])
         .run(plane(m.div_ceil(rows)));

@@ -100,6 +100,7 @@ mod gpu {
     use burn::tensor::{DType, Device, DeviceConfig, FloatDType};
 
     use crate::error::{Error, ErrorKind, Result};
+    #[cfg(not(target_arch = "wasm32"))]
     use crate::kernels::check::are_correct;
     use crate::kernels::gpu::{self, Profile};
 

@@ -28,6 +28,7 @@ pub mod tile;
 pub mod georef;
 pub mod logits;
 pub mod kernels;
+pub mod layers;
 pub mod model;
 pub mod lora;
 pub mod weights;

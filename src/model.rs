@@ -9,10 +9,9 @@
 pub mod common;
 pub mod image_encoder;
 pub mod mask_decoder;
-pub mod parameters;
 pub mod prompt_encoder;
 pub mod sam;
 pub mod transformer;
 
-pub use parameters::Parameters;
+pub use crate::layers::Parameters;
 pub use sam::Sam;

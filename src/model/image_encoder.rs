@@ -4,12 +4,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use super::Parameters;
-use super::common::{Activation, LayerNorm, Linear, MlpBlock};
+use super::common::{LayerNorm, MlpBlock};
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
-use crate::kernels::convolution::{conv3x3, patch_embed, turned_kernel};
-use crate::kernels::{Ends, Matrix, WindowAttention, linear, on_cores, permute, resample, reshape};
+use crate::kernels::convolution::{column_major_kernel, conv3x3, patch_embed};
+use crate::kernels::{Activation, Epilogue, Matrix, WindowAttention, linear, on_cores, permute, resample, reshape};
+use crate::layers::{Adapted, Parameters};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
 #[derive(Module, Debug)]
@@ -44,23 +44,21 @@ impl ImageEncoder {
 
     /// Normalised image `[b, bands, h, w]`, sides multiples of the patch, to embedding `[b, out_chans, h / 16, w / 16]`.
     pub fn forward(&self, image: Tensor<4>) -> Tensor<4> {
-        let x = self.embed(image);
-        self.embedding(self.blocks.iter().fold(x, |x, block| block.forward(x)))
+        let mut pass = self.start(image);
+        while !pass.is_done() {
+            pass = pass.advance();
+        }
+        pass.x
     }
 
-    /// [`ImageEncoder::forward`] that shows `tap` the intermediate `[b, h, w, c]` tensors as `patch_embed` and `block0`
-    /// onwards.
-    pub fn forward_with(&self, image: Tensor<4>, tap: &mut dyn FnMut(&str, &Tensor<4>)) -> Tensor<4> {
-        let (weight, bias) = (self.patch_embed_weight.val(), self.patch_embed_bias.val());
-        let x = patch_embed(image, weight, bias, None);
-        tap("patch_embed", &x);
-        let [_, h, w, _] = x.dims();
-        let mut x = x + self.position_embedding(h, w);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x);
-            tap(&format!("block{i}"), &x);
-        }
-        self.embedding(x)
+    /// [`ImageEncoder::forward`] layer by layer, for callers that pause between layers or look at what is between them.
+    pub fn start(&self, image: Tensor<4>) -> Pass<'_> {
+        self.resume(0, self.embed(image))
+    }
+
+    /// A [`Pass`] from layer `done` on, whose input is `x`.
+    pub fn resume(&self, done: usize, x: Tensor<4>) -> Pass<'_> {
+        Pass { encoder: self, done, x }
     }
 
     /// What goes into the first block: patches and their positions, `[b, h / 16, w / 16, embed_dim]`.
@@ -72,11 +70,6 @@ impl ImageEncoder {
         on_cores(image, |image| patch_embed(image, weight, bias, Some(positions)))
     }
 
-    /// The embedding `[b, out_chans, h, w]` of what comes out of the last block, `[b, h, w, embed_dim]`.
-    pub fn embedding(&self, x: Tensor<4>) -> Tensor<4> {
-        on_cores(x, |x| permute(self.neck.forward(x), [0, 3, 1, 2]))
-    }
-
     /// Absolute positions for a token grid of `h` x `w`, `[1, h, w, embed_dim]`.
     fn position_embedding(&self, h: usize, w: usize) -> Tensor<4> {
         let positions = self.pos_embed.val();
@@ -86,6 +79,46 @@ impl ImageEncoder {
         }
         let by_row = resample(reshape(positions, [1, rows, columns * dim]), h);
         reshape(resample(reshape(by_row, [h, columns, dim]), w), [1, h, w, dim])
+    }
+}
+
+/// The one walk over the encoder's layers: its blocks, and then the neck.
+///
+/// ```text
+/// let mut pass = encoder.start(image);
+/// while !pass.is_done() {
+///     pass = pass.advance(); // and whatever is to be done after each layer
+/// }
+/// let embedding = pass.x;
+/// ```
+pub struct Pass<'a> {
+    encoder: &'a ImageEncoder,
+    /// Layers done.
+    pub done: usize,
+    /// What came out of the last layer done: `[b, h / 16, w / 16, embed_dim]`, and of the neck `[b, out_chans, h / 16, w / 16]`.
+    pub x: Tensor<4>,
+}
+
+impl Pass<'_> {
+    /// Layers in all.
+    pub fn layers(&self) -> usize {
+        self.encoder.blocks.len() + 1
+    }
+
+    /// Whether `x` is the embedding.
+    pub fn is_done(&self) -> bool {
+        self.done >= self.layers()
+    }
+
+    /// Computes the next layer.
+    #[must_use]
+    pub fn advance(self) -> Self {
+        let Self { encoder, done, x } = self;
+        let x = match encoder.blocks.get(done) {
+            Some(block) => block.forward(x),
+            None => on_cores(x, |x| permute(encoder.neck.forward(x), [0, 3, 1, 2])),
+        };
+        Self { encoder, done: done + 1, x }
     }
 }
 
@@ -116,12 +149,12 @@ impl Block {
     }
 
     /// Every linear layer, to change it.
-    pub fn linears(&mut self) -> [&mut Linear; 4] {
+    pub fn linears(&mut self) -> [&mut Adapted; 4] {
         [&mut self.attn.qkv, &mut self.attn.proj, &mut self.mlp.lin1, &mut self.mlp.lin2]
     }
 
     /// `[b, h, w, c]` to the same.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         on_cores(x, |x| {
             let x = self.attn.forward(self.norm1.forward(x.clone()), x);
             self.mlp.forward(self.norm2.forward(x.clone()), x)
@@ -133,9 +166,9 @@ impl Block {
 #[derive(Module, Debug)]
 pub struct Attention {
     /// Queries, keys and values in one product: `[3 * dim, dim]`.
-    pub qkv: Linear,
+    pub qkv: Adapted,
     /// Output projection.
-    pub proj: Linear,
+    pub proj: Adapted,
     /// Relative positions along the height, `[2 * side - 1, head_dim]`.
     pub rel_pos_h: Param<Tensor<2>>,
     /// Relative positions along the width, `[2 * side - 1, head_dim]`.
@@ -150,8 +183,8 @@ impl Attention {
         let dim = config.embed_dim;
         let positions = [2 * window.unwrap_or(config.pretrained_grid()) - 1, config.head_dim()];
         Ok(Self {
-            qkv: Linear::load(from, &format!("{name}.qkv"), dim, 3 * dim)?,
-            proj: Linear::load(from, &format!("{name}.proj"), dim, dim)?,
+            qkv: Adapted::load(from, &format!("{name}.qkv"), dim, 3 * dim)?,
+            proj: Adapted::load(from, &format!("{name}.proj"), dim, dim)?,
             rel_pos_h: from.take(&format!("{name}.rel_pos_h"), positions)?,
             rel_pos_w: from.take(&format!("{name}.rel_pos_w"), positions)?,
             num_heads: config.num_heads,
@@ -174,12 +207,8 @@ impl Attention {
             rel_pos_h: relative_positions(self.rel_pos_h.val(), rows),
             rel_pos_w: relative_positions(self.rel_pos_w.val(), columns),
         };
-        let bias = self.qkv.bias.val();
-        let attended = if attention.takes_bias(&x) {
-            attention.forward_with_bias(self.qkv.forward(x), bias)
-        } else {
-            attention.forward(self.qkv.product(x), bias)
-        };
+        let project = |x, bias| self.qkv.product(x, Epilogue { bias, ..Epilogue::default() });
+        let attended = attention.forward(x, self.qkv.bias(), project);
         self.proj.fused(attended, None, Some(residual), Activation::None)
     }
 }
@@ -210,14 +239,16 @@ impl Neck {
         Ok(Self {
             conv1: from.take("image_encoder.neck.0.weight", [out, dim, 1, 1])?,
             norm1: LayerNorm::load(from, "image_encoder.neck.1", out, NORM_EPS)?,
-            conv2: Param::from_tensor(turned_kernel(from.take("image_encoder.neck.2.weight", [out, out, 3, 3])?.val())),
+            conv2: Param::from_tensor(column_major_kernel(
+                from.take("image_encoder.neck.2.weight", [out, out, 3, 3])?.val(),
+            )),
             norm2: LayerNorm::load(from, "image_encoder.neck.3", out, NORM_EPS)?,
         })
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [out, dim, _, _] = self.conv1.dims();
-        let x = linear(x, Matrix::Dense(permute(reshape(self.conv1.val(), [out, dim]), [1, 0])), Ends::default());
+        let x = linear(x, Matrix::Dense(permute(reshape(self.conv1.val(), [out, dim]), [1, 0])), Epilogue::default());
         self.norm2.forward(conv3x3(self.norm1.forward(x), self.conv2.val()))
     }
 }

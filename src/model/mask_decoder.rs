@@ -3,13 +3,13 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use super::Parameters;
-use super::common::{Activation, LayerNorm, Linear};
+use super::common::LayerNorm;
 use super::transformer::TwoWayTransformer;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
 use crate::kernels::convolution::double;
-use crate::kernels::{concat, masks, repeat, reshape, rows, stack};
+use crate::kernels::{Activation, concat, masks, repeat, reshape, rows, stack};
+use crate::layers::{Linear, Parameters};
 
 /// The mask decoder. Mask token i stands for class i, token 0 for background; in SAM's own checkpoints token 0 is the
 /// single mask and tokens 1 to 3 the three masks of an ambiguous prompt.

@@ -5,12 +5,12 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::gelu;
 use burn::tensor::{Tensor, module};
 
-use super::Parameters;
 use super::common::LayerNorm;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
 use crate::kernels::convolution::patches;
 use crate::kernels::{dense_pe, positional_encoding, reshape};
+use crate::layers::Parameters;
 
 /// A point in pixels of the input image, x to the right and y down.
 #[derive(Debug, Clone, Copy, PartialEq)]

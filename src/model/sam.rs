@@ -3,14 +3,13 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::Parameters;
-use super::common::Linear;
 use super::image_encoder::{Block, ImageEncoder};
 use super::mask_decoder::MaskDecoder;
 use super::prompt_encoder::{Prompt, PromptEncoder};
 use crate::config::SamConfig;
-use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::{add, has_gpu_kernels, on_cores, permute, reshape};
+use crate::error::Result;
+use crate::kernels::{add, check_architecture, on_cores, permute, reshape};
+use crate::layers::Parameters;
 
 /// Image encoder, prompt encoder and mask decoder.
 ///
@@ -33,10 +32,7 @@ impl Sam {
     /// Naming the tensor that is missing, misshapen or left over, or the number of `config` that cannot be.
     pub fn load(config: &SamConfig, mut from: Parameters) -> Result<Self> {
         config.check()?;
-        if has_gpu_kernels(from.device()) && !config.is_in_fours() {
-            let message = "this architecture has widths that are no multiples of 4, which the kernels for GPUs need";
-            return Err(Error::new(ErrorKind::Unsupported, message).remedy("use the CPU device"));
-        }
+        check_architecture(config, from.device())?;
         let sam = Self {
             image_encoder: ImageEncoder::load(&mut from, config)?,
             prompt_encoder: PromptEncoder::load(&mut from, config)?,
@@ -59,11 +55,11 @@ impl Sam {
         from.finish()
     }
 
-    /// Lays matrices out for inference, as [`Linear::arrange`] says.
+    /// Lays matrices out for inference, as [`crate::kernels::Weight::arrange`] says.
     #[must_use]
     pub fn arranged(mut self) -> Self {
-        let encoder = self.image_encoder.blocks.iter_mut().flat_map(Block::linears);
-        encoder.chain(self.mask_decoder.linears()).for_each(Linear::arrange);
+        let encoder = self.image_encoder.blocks.iter_mut().flat_map(Block::linears).map(|layer| &mut layer.linear);
+        encoder.chain(self.mask_decoder.linears()).for_each(|layer| layer.weight.arrange());
         self
     }
 

@@ -3,11 +3,11 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::Parameters;
-use super::common::{Activation, LayerNorm, Linear, MlpBlock};
+use super::common::{LayerNorm, MlpBlock};
 use crate::config::{DECODER_NORM_EPS, SamConfig};
 use crate::error::Result;
-use crate::kernels::cross_attention;
+use crate::kernels::{Activation, cross_attention};
+use crate::layers::{Adapted, Linear, Parameters};
 
 /// The two-way transformer.
 #[derive(Module, Debug)]
@@ -26,7 +26,10 @@ impl TwoWayTransformer {
         let layers = self.layers.iter_mut().flat_map(move |layer| {
             let attentions =
                 [&mut layer.self_attn, &mut layer.cross_attn_token_to_image, &mut layer.cross_attn_image_to_token];
-            attentions.into_iter().flat_map(DecoderAttention::linears).chain([&mut layer.mlp.lin1, &mut layer.mlp.lin2])
+            attentions
+                .into_iter()
+                .flat_map(DecoderAttention::linears)
+                .chain([&mut layer.mlp.lin1.linear, &mut layer.mlp.lin2.linear])
         });
         layers.chain(self.final_attn_token_to_image.linears())
     }
@@ -157,11 +160,11 @@ impl Side {
 #[derive(Module, Debug)]
 pub struct DecoderAttention {
     /// Queries.
-    pub q_proj: Linear,
+    pub q_proj: Adapted,
     /// Keys.
     pub k_proj: Linear,
     /// Values.
-    pub v_proj: Linear,
+    pub v_proj: Adapted,
     /// Back to `out_chans`.
     pub out_proj: Linear,
     num_heads: usize,
@@ -169,17 +172,16 @@ pub struct DecoderAttention {
 
 impl DecoderAttention {
     fn linears(&mut self) -> [&mut Linear; 4] {
-        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.out_proj]
+        [&mut self.q_proj.linear, &mut self.k_proj, &mut self.v_proj.linear, &mut self.out_proj]
     }
 
     fn load(from: &mut Parameters, config: &SamConfig, name: &str, downsample: usize) -> Result<Self> {
         let (outer, inner) = (config.out_chans, config.out_chans / downsample);
-        let mut linear = |part: &str, inputs, outputs| Linear::load(from, &format!("{name}.{part}"), inputs, outputs);
         Ok(Self {
-            q_proj: linear("q_proj", outer, inner)?,
-            k_proj: linear("k_proj", outer, inner)?,
-            v_proj: linear("v_proj", outer, inner)?,
-            out_proj: linear("out_proj", inner, outer)?,
+            q_proj: Adapted::load(from, &format!("{name}.q_proj"), outer, inner)?,
+            k_proj: Linear::load(from, &format!("{name}.k_proj"), outer, inner)?,
+            v_proj: Adapted::load(from, &format!("{name}.v_proj"), outer, inner)?,
+            out_proj: Linear::load(from, &format!("{name}.out_proj"), inner, outer)?,
             num_heads: config.decoder_heads,
         })
     }

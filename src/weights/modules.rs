@@ -59,13 +59,22 @@ struct Names {
     found: Vec<Named>,
 }
 
+/// Whether a step of a module's path is none of SAM's: the form that a weight is stored in, and the layer that adapters are beside.
+fn is_storage(name: &str, container: &str) -> bool {
+    container == "Enum:Matrix" || container == "Struct:Adapted" && name == "linear"
+}
+
 impl ModuleVisitor for Names {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        if !is_storage(name, container) {
+            self.path.push(name.to_owned());
+        }
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, name: &str, container: &str) {
+        if !is_storage(name, container) {
+            self.path.pop();
+        }
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

@@ -2,8 +2,8 @@
 
 use half::f16;
 
-use super::super::Activation;
-use super::super::packed::BLOCK;
+use super::super::activation::Activation;
+use super::super::quantized::BLOCK;
 
 /// `[m, k]` times `[k, n]`.
 pub fn product(x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
@@ -41,7 +41,7 @@ fn activate(x: f32, activation: Activation) -> f32 {
 }
 
 /// Rows of `n` outputs as a package stores them, to `[k, n]`.
-pub fn unpack(bits: usize, bytes: &[u8], scales: &[u8], [n, k]: [usize; 2]) -> Vec<f32> {
+pub fn dequantize(bits: usize, bytes: &[u8], scales: &[u8], [n, k]: [usize; 2]) -> Vec<f32> {
     let blocks = k.div_ceil(BLOCK);
     let integer = |output: usize, input: usize| match bits {
         8 => f32::from(bytes[output * k + input] as i8),
@@ -176,7 +176,7 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f64, activat
     y
 }
 
-/// A line of `length` samples at place `at` of `to`: two neighbours and the weight of the second.
+/// A line of `length` samples at position `at` of `to`: two neighbours and the weight of the second.
 fn taps(at: usize, length: usize, to: usize) -> (usize, usize, f64) {
     let line = ((at as f64 + 0.5) * length as f64 / to as f64 - 0.5).max(0.0);
     let low = (line as usize).min(length - 1);

@@ -1,17 +1,17 @@
-//! The right matrix of a product, in floats or block-quantised, and the panels that are cut from it.
+//! The right-hand side of a product, in floats or block-quantised, and the panels that are cut from it.
 
 use std::ops::Range;
 
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
-use super::super::for_chunks;
+use super::super::parallel::for_chunks;
 use super::super::vector::widest;
-use super::tile::Level;
-use crate::kernels::packed::BLOCK;
+use super::level::Level;
+use crate::kernels::quantized::BLOCK;
 
-/// A right matrix where it lies.
-pub enum Right<'a> {
+/// A right-hand side as it is stored.
+pub enum Rhs<'a> {
     /// In floats.
     Floats {
         /// The matrix, and what follows it in memory.
@@ -21,7 +21,7 @@ pub enum Right<'a> {
     },
     /// In 8 or 4 bits.
     Blocks(Blocks<'a>),
-    /// In floats that lie as [`Right::pack`] would write them, one panel after the other.
+    /// In floats, already packed as by [`Rhs::pack`], one panel after the other.
     Panels {
         /// As many panels as it takes, the last one's columns beyond the matrix being zero.
         values: &'a [f32],
@@ -32,7 +32,7 @@ pub enum Right<'a> {
     },
 }
 
-/// A block-quantised matrix: the words of [`crate::kernels::packed::Packed`], as the bytes that they are in memory.
+/// A block-quantised matrix: the words of [`crate::kernels::quantized::Quantized`], as the bytes that they are in memory.
 pub struct Blocks<'a> {
     /// 8 or 4.
     pub bits: usize,
@@ -44,23 +44,23 @@ pub struct Blocks<'a> {
     pub outputs: usize,
 }
 
-/// Writes `right` `[inputs, outputs]` in [`Right::Panels`].
-pub fn panels(right: &Right, [inputs, outputs]: [usize; 2]) -> Vec<f32> {
-    let width = width_for(outputs);
+/// Writes `rhs` `[inputs, outputs]` in [`Rhs::Panels`].
+pub fn panels(rhs: &Rhs, [inputs, outputs]: [usize; 2]) -> Vec<f32> {
+    let width = panel_width(outputs);
     let mut values = vec![0.0f32; inputs * outputs.next_multiple_of(width)];
     for_chunks(&mut values, (inputs * width).max(1), |i, panel| {
         let columns = i * width..((i + 1) * width).min(outputs);
-        right.pack(0..inputs, columns, width, panel);
+        rhs.pack(0..inputs, columns, width, panel);
     });
     values
 }
 
 /// Columns of a panel of a matrix of `outputs`, on this machine.
-pub fn width_for(outputs: usize) -> usize {
+pub fn panel_width(outputs: usize) -> usize {
     Level::here().width_for(outputs).0
 }
 
-impl Right<'_> {
+impl Rhs<'_> {
     /// Whether it has `inputs` rows and `outputs` columns.
     pub fn holds(&self, inputs: usize, outputs: usize) -> bool {
         match self {
@@ -78,7 +78,7 @@ impl Right<'_> {
         }
     }
 
-    /// Lines of the columns from `first` on, if they lie as [`Right::pack`] would write them.
+    /// Lines of the columns from `first` on, if they are packed already.
     #[inline(always)]
     pub fn panel(&self, lines: Range<usize>, first: usize) -> Option<&[f32]> {
         match self {
@@ -158,7 +158,7 @@ impl Right<'_> {
         }
     }
 
-    /// Calls `fetch` for the cache lines of some columns of `input`, if they lie side by side.
+    /// Calls `fetch` for the cache lines of some columns of `input`, if they are contiguous.
     #[inline(always)]
     pub fn lines(&self, input: usize, columns: Range<usize>, fetch: impl Fn(*const f32)) {
         match self {

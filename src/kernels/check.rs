@@ -1,17 +1,28 @@
-//! Every kernel against plain loops on the host, on shapes that seeded chance and its worst cases choose: drivers exist whose
+//! Every GPU kernel against plain loops on the CPU ([`reference`]), on random shapes and its worst cases: drivers exist whose
 //! shaders compile and give wrong numbers.
 //!
-//! Before each launch memory is filled with numbers that are none and given back, so that what a kernel reads beyond its inputs or
-//! leaves out of its result shows.
+//! Before each launch freed memory is filled with NaN, so that what a kernel reads beyond its inputs or leaves out of its result shows.
 
 use burn::tensor::{Device, Tensor};
 
-use super::super as kernels;
-use super::super::packed::{BLOCK, Packed};
-use super::super::{Activation, Ends, Matrix, WindowAttention, convolution};
-use super::host;
+use super::activation::Activation;
+use super::attention::{WindowAttention, cross_attention};
+use super::classify::classify;
+use super::convolution;
+use super::device::{read, upload};
+use super::elementwise::add;
+use super::gpu;
+use super::layout::{column_major, concat};
+use super::linear::{Epilogue, linear, masks};
+use super::matrix::Matrix;
+use super::norm::{layer_norm, norm_gelu};
+use super::positions::dense_pe;
+use super::quantized::BLOCK;
+use super::resample::resample;
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::SplitMix;
+
+mod reference;
 
 /// One kernel on one shape.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -32,10 +43,10 @@ pub const BOUNDS: [f32; 2] = [2e-5, 4e-3];
 ///
 /// # Errors
 /// [`ErrorKind::Device`] if the device fails.
-pub async fn are_right(device: &Device) -> Result<bool> {
+pub async fn are_correct(device: &Device) -> Result<bool> {
     let mut checker = Checker { device, random: SplitMix(1), found: Vec::new() };
     checker.product(0, [65, 64, 68]).await?;
-    checker.packed_product(8, [65, 40, 12]).await?;
+    checker.quantized_product(8, [65, 40, 12]).await?;
     checker.window([1, 5, 6, 4, 4, 2, 4]).await?;
     checker.norm(0, [9, 64]).await?;
     Ok(checker.found.iter().all(|check| check.error <= BOUNDS[usize::from(checker.is_half())]))
@@ -46,12 +57,12 @@ pub async fn are_right(device: &Device) -> Result<bool> {
 /// # Errors
 /// [`ErrorKind::Device`] if the device fails.
 pub async fn check(device: &Device, seed: u64, rounds: usize) -> Result<Vec<Check>> {
-    if !super::runs_on(device) {
+    if !gpu::runs_on(device) {
         return Err(Error::new(ErrorKind::Device, "the kernels for GPUs are off, or the device is none"));
     }
     let mut checker = Checker { device, random: SplitMix(seed), found: Vec::new() };
     checker.products(rounds).await?;
-    checker.packed(rounds).await?;
+    checker.quantized(rounds).await?;
     checker.convolutions(rounds).await?;
     checker.windows(rounds).await?;
     checker.crossings(rounds).await?;
@@ -83,13 +94,13 @@ impl Checker<'_> {
     }
 
     fn tensor<const D: usize>(&self, values: &[f32], shape: [usize; D]) -> Tensor<D> {
-        kernels::upload(values.to_vec(), shape, self.device)
+        upload(values.to_vec(), shape, self.device)
     }
 
-    /// Leaves memory without numbers where a result of so many may come to lie.
+    /// Leaves NaN in freed memory that a result of this many numbers is likely to get.
     fn poison(&self, numbers: usize) {
         for count in [numbers, numbers, 2 * numbers] {
-            drop(kernels::upload(vec![f32::NAN; count], [count], self.device));
+            drop(upload(vec![f32::NAN; count], [count], self.device));
         }
     }
 
@@ -100,7 +111,7 @@ impl Checker<'_> {
         found: Tensor<D>,
         expected: &[f32],
     ) -> Result<()> {
-        let values = kernels::read(found).await?;
+        let values = read(found).await?;
         let peak = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
         let mut error = if values.len() == expected.len() { 0.0f32 } else { f32::INFINITY };
         for (a, b) in values.iter().zip(expected) {
@@ -120,48 +131,48 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// What is around the product depends on `case`.
+    /// Which parts of the epilogue there are depends on `case`.
     async fn product(&mut self, case: usize, [m, k, n]: [usize; 3]) -> Result<()> {
         let (x, w) = (self.numbers(m * k), self.numbers(k * n));
         let (add, bias, residual) = (self.numbers(m * k), self.numbers(n), self.numbers(m * n));
         let activation = [Activation::None, Activation::Relu, Activation::Gelu][case % 3];
         let (adds, biased, resumes) = (case.is_multiple_of(2), case % 4 < 3, case % 5 > 1);
         let sum: Vec<f32> = if adds { x.iter().zip(&add).map(|(a, b)| a + b).collect() } else { x.clone() };
-        let mut expected = host::product(&sum, &w, [m, k, n]);
-        host::finish(&mut expected, biased.then_some(&bias), resumes.then_some(&residual), activation);
+        let mut expected = reference::product(&sum, &w, [m, k, n]);
+        reference::finish(&mut expected, biased.then_some(&bias), resumes.then_some(&residual), activation);
         self.poison(m * n);
-        let ends = Ends {
+        let epilogue = Epilogue {
             add: adds.then(|| self.tensor(&add, [1, m, k])),
             bias: biased.then(|| self.tensor(&bias, [n])),
             residual: resumes.then(|| self.tensor(&residual, [1, m, n])),
             activation,
         };
         let matrix = Matrix::Dense(self.tensor(&w, [k, n]));
-        let found = kernels::linear(self.tensor(&x, [1, m, k]), matrix, ends);
+        let found = linear(self.tensor(&x, [1, m, k]), matrix, epilogue);
         self.compare("product", format!("{m} x {k} x {n}, {activation:?}"), found, &expected).await
     }
 
-    async fn packed(&mut self, rounds: usize) -> Result<()> {
+    async fn quantized(&mut self, rounds: usize) -> Result<()> {
         let mut shapes = vec![[1, 32, 8], [9, 40, 12], [64, 768, 64]];
         shapes.extend((0..rounds).map(|_| [self.upto(100), 8 * self.upto(40), 4 * self.upto(40)]));
         for (case, shape) in shapes.into_iter().enumerate() {
-            self.packed_product(if case % 2 == 0 { 8 } else { 4 }, shape).await?;
+            self.quantized_product(if case % 2 == 0 { 8 } else { 4 }, shape).await?;
         }
         Ok(())
     }
 
-    async fn packed_product(&mut self, bits: usize, [m, k, n]: [usize; 3]) -> Result<()> {
+    async fn quantized_product(&mut self, bits: usize, [m, k, n]: [usize; 3]) -> Result<()> {
         let blocks = k.div_ceil(BLOCK);
         let bytes: Vec<u8> = (0..n * k * bits / 8).map(|_| self.random.next_u64() as u8).collect();
         let scales: Vec<u8> = (0..n * blocks)
             .flat_map(|_| half::f16::from_f32(0.01 * (2.0 + self.random.uniform())).to_le_bytes())
             .collect();
-        let packed = Packed::upload(bits, &bytes, &scales, [n, k], self.device);
-        let (x, w) = (self.numbers(m * k), host::unpack(bits, &bytes, &scales, [n, k]));
+        let matrix = Matrix::quantized(bits, &bytes, &scales, [n, k], self.device);
+        let (x, w) = (self.numbers(m * k), reference::dequantize(bits, &bytes, &scales, [n, k]));
         self.poison(m * n);
-        let found = kernels::linear(self.tensor(&x, [m, k]), Matrix::Packed(packed), Ends::default());
+        let found = linear(self.tensor(&x, [m, k]), matrix, Epilogue::default());
         let name = if bits == 8 { "product q8" } else { "product q4" };
-        self.compare(name, format!("{m} x {k} x {n}"), found, &host::product(&x, &w, [m, k, n])).await
+        self.compare(name, format!("{m} x {k} x {n}"), found, &reference::product(&x, &w, [m, k, n])).await
     }
 
     async fn convolutions(&mut self, rounds: usize) -> Result<()> {
@@ -170,7 +181,7 @@ impl Checker<'_> {
             let (bands, side) = if case % 2 == 0 { (3, 16) } else { (1 + self.upto(4), 4) };
             let image = self.numbers(b * bands * h * side * w * side);
             let (weight, bias) = (self.numbers(n * bands * side * side), self.numbers(n));
-            let expected = host::patch_embed(&image, &weight, &bias, [b, bands, h, w, side, n]);
+            let expected = reference::patch_embed(&image, &weight, &bias, [b, bands, h, w, side, n]);
             self.poison(b * h * w * n);
             let x = self.tensor(&image, [b, bands, h * side, w * side]);
             let kernel = self.tensor(&weight, [n, bands, side, side]);
@@ -182,14 +193,14 @@ impl Checker<'_> {
             let (x, weight) = (self.numbers(b * h * w * c), self.numbers(n * c * 9));
             self.poison(b * h * w * n);
             let found = convolution::conv3x3(self.tensor(&x, [b, h, w, c]), self.tensor(&weight, [n, c, 3, 3]));
-            let expected = host::conv3x3(&x, &weight, [b, h, w, c, n]);
+            let expected = reference::conv3x3(&x, &weight, [b, h, w, c, n]);
             self.compare("3x3 convolution", format!("{b} x {h} x {w} x {c} to {n}"), found, &expected).await?;
 
             let (weight, bias) = (self.numbers(c * n * 4), self.numbers(n));
             self.poison(4 * b * h * w * n);
             let (map, kernel) = (self.tensor(&x, [b, h, w, c]), self.tensor(&weight, [c, n, 2, 2]));
             let found = convolution::double(map, kernel, self.tensor(&bias, [n]), Activation::Gelu);
-            let expected = host::double(&x, &weight, &bias, [b, h, w, c, n]);
+            let expected = reference::double(&x, &weight, &bias, [b, h, w, c, n]);
             self.compare("upscaling", format!("{b} x {h} x {w} x {c} to {n}"), found, &expected).await?;
         }
         Ok(())
@@ -221,7 +232,9 @@ impl Checker<'_> {
         let c = heads * dim;
         let (qkv, bias) = (self.numbers(b * h * w * 3 * c), self.numbers(3 * c));
         let (by_row, by_column) = (self.numbers((2 * rows - 1) * dim), self.numbers((2 * columns - 1) * dim));
-        let expected = host::window_attention(&qkv, &bias, [&by_row, &by_column], [b, h, w, c], [rows, columns, heads]);
+        let expected =
+            reference::window_attention(&qkv, &bias, [&by_row, &by_column], [b, h, w, c], [rows, columns, heads]);
+        let tokens = self.tensor(&qkv[..b * h * w * c], [b, h, w, c]);
         self.poison(b * h * w * c);
         let attention = WindowAttention {
             rows,
@@ -230,7 +243,9 @@ impl Checker<'_> {
             rel_pos_h: self.tensor(&by_row, [2 * rows - 1, dim]),
             rel_pos_w: self.tensor(&by_column, [2 * columns - 1, dim]),
         };
-        let found = attention.forward_with_bias(self.tensor(&qkv, [b, h, w, 3 * c]), self.tensor(&bias, [3 * c]));
+        // The projection gives what the reference gets; the tokens only say which device it is.
+        let qkv = self.tensor(&qkv, [b, h, w, 3 * c]);
+        let found = attention.forward(tokens, self.tensor(&bias, [3 * c]), |_, _| qkv);
         let shape = format!("{b} x {h} x {w} in {rows} x {columns}, {heads} x {dim}");
         self.compare("window attention", shape, found, &expected).await
     }
@@ -243,8 +258,8 @@ impl Checker<'_> {
             let (q, k, v) = (self.numbers(b * n * c), self.numbers(b * m * c), self.numbers(b * m * c));
             self.poison(b * n * c);
             let (q3, k3, v3) = (self.tensor(&q, [b, n, c]), self.tensor(&k, [b, m, c]), self.tensor(&v, [b, m, c]));
-            let found = kernels::cross_attention(q3, k3, v3, heads);
-            let expected = host::cross_attention(&q, &k, &v, [b, n, m, c, heads]);
+            let found = cross_attention(q3, k3, v3, heads);
+            let expected = reference::cross_attention(&q, &k, &v, [b, n, m, c, heads]);
             self.compare("attention", format!("{b} x {n} to {m}, {heads} x {}", 4 * d4), found, &expected).await?;
         }
         Ok(())
@@ -265,10 +280,10 @@ impl Checker<'_> {
         let (x2, w1, b1) = (self.tensor(&x, [m, n]), self.tensor(&weight, [n]), self.tensor(&bias, [n]));
         self.poison(m * n);
         let (found, gelu) = match case % 2 {
-            0 => (kernels::layer_norm(x2, w1, b1, 1e-6), Activation::None),
-            _ => (kernels::norm_gelu(x2, w1, b1, 1e-6), Activation::Gelu),
+            0 => (layer_norm(x2, w1, b1, 1e-6), Activation::None),
+            _ => (norm_gelu(x2, w1, b1, 1e-6), Activation::Gelu),
         };
-        let expected = host::layer_norm(&x, &weight, &bias, 1e-6, gelu);
+        let expected = reference::layer_norm(&x, &weight, &bias, 1e-6, gelu);
         self.compare("layer norm", format!("{m} x {n}"), found, &expected).await
     }
 
@@ -277,31 +292,32 @@ impl Checker<'_> {
             let [outer, length, inner, to] = [self.upto(4), self.upto(30), self.upto(20), self.upto(40)];
             let x = self.numbers(outer * length * inner);
             self.poison(outer * to * inner);
-            let found = kernels::resample(self.tensor(&x, [outer, length, inner]), to);
-            let expected = host::resample(&x, [outer, length, inner], to);
+            let found = resample(self.tensor(&x, [outer, length, inner]), to);
+            let expected = reference::resample(&x, [outer, length, inner], to);
             self.compare("resampling", format!("{outer} x {length} x {inner} to {to}"), found, &expected).await?;
 
             let [m, n, c] = [self.upto(9), self.upto(70), 4 * self.upto(9)];
             let (a, b) = (self.numbers(m * c), self.numbers(n * c));
-            let joined = kernels::concat(self.tensor(&a, [m, c]), self.tensor(&b, [n, c]));
+            let joined = concat(self.tensor(&a, [m, c]), self.tensor(&b, [n, c]));
             self.compare("joining", format!("{m} and {n} x {c}"), joined, &[a.clone(), b.clone()].concat()).await?;
 
             self.poison(m * n);
-            let found = kernels::masks(self.tensor(&a, [1, m, c]), self.tensor(&b, [1, n, c]));
-            let turned: Vec<f32> = (0..c * n).map(|i| b[i % n * c + i / n]).collect();
-            self.compare("masks", format!("{m} x {c} x {n}"), found, &host::product(&a, &turned, [m, c, n])).await?;
+            let found = masks(self.tensor(&a, [1, m, c]), self.tensor(&b, [1, n, c]));
+            let transposed: Vec<f32> = (0..c * n).map(|i| b[i % n * c + i / n]).collect();
+            self.compare("masks", format!("{m} x {c} x {n}"), found, &reference::product(&a, &transposed, [m, c, n]))
+                .await?;
 
             let sums: Vec<f32> = b.iter().enumerate().map(|(i, v)| v + a[i % c]).collect();
-            let found = kernels::add(self.tensor(&b, [n, c]), self.tensor(&a[..c], [1, c]));
+            let found = add(self.tensor(&b, [n, c]), self.tensor(&a[..c], [1, c]));
             self.compare("sum", format!("{n} x {c}"), found, &sums).await?;
 
-            let found = kernels::turned(self.tensor(&b, [n, c]));
-            self.compare("turning", format!("{n} x {c}"), found, &b).await?;
+            let found = column_major(self.tensor(&b, [n, c]));
+            self.compare("transposition", format!("{n} x {c}"), found, &b).await?;
 
             let gaussian = self.numbers(2 * c);
             let (h, w) = (self.upto(9), self.upto(9));
-            let found = kernels::dense_pe(self.tensor(&gaussian, [2, c]), h, w);
-            self.compare("positions", format!("{h} x {w} x {}", 2 * c), found, &host::dense_pe(&gaussian, h, w))
+            let found = dense_pe(self.tensor(&gaussian, [2, c]), h, w);
+            self.compare("positions", format!("{h} x {w} x {}", 2 * c), found, &reference::dense_pe(&gaussian, h, w))
                 .await?;
         }
         Ok(())
@@ -317,8 +333,8 @@ impl Checker<'_> {
             self.poison(rows * columns);
             let logits = self.tensor(&values, [1, classes, h, w]);
             let part = ([top, left], [rows, columns]);
-            let (found, confidence) = kernels::classify(logits, side, part.0, part.1).await?;
-            let expected = host::classify(&values, [classes, h, w], side, part.0, part.1);
+            let (found, confidence) = classify(logits, side, part.0, part.1).await?;
+            let expected = reference::classify(&values, [classes, h, w], side, part.0, part.1);
             // Two classes may be as likely but for the last digit; a confidence is rounded.
             let wrong =
                 found.iter().zip(&confidence).zip(&expected).filter(|((class, sure), (likely, probability))| {

@@ -1,4 +1,4 @@
-//! The fused CPU operations as nodes of burn's autodiff graph, with gradients of our own.
+//! The CPU's fused operations as nodes of burn's autodiff graph, with gradients of our own.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -14,7 +14,7 @@ use burn_flex::{Flex, FlexTensor};
 
 use super::cpu::{self, AttentionShape};
 
-type Tracked = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
+type AutodiffTensor = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
 
 /// An operation's gradients: what it keeps of the forward pass is its state.
 trait Gradient<const N: usize>: Clone + Debug + Send + 'static {
@@ -41,7 +41,7 @@ impl<G: Gradient<N>, const N: usize> Backward<Flex, N> for Node<G> {
 
 /// Puts `output`, computed from `inputs`, into the graph.
 fn record<G: Gradient<N>, const N: usize, const D: usize>(
-    inputs: [Tracked; N],
+    inputs: [AutodiffTensor; N],
     output: FlexTensor,
     state: G,
 ) -> Tensor<D> {
@@ -54,20 +54,20 @@ fn record<G: Gradient<N>, const N: usize, const D: usize>(
     Tensor::from_primitive::<Autodiff<Flex>>(output)
 }
 
-/// Whether a gradient may be asked of `x`, on the CPU.
-pub fn is_tracked<const D: usize>(x: &Tensor<D>) -> bool {
+/// Whether `x` is a tensor of the CPU's autodiff device.
+pub fn is_autodiff<const D: usize>(x: &Tensor<D>) -> bool {
     x.clone().try_into_primitive::<Autodiff<Flex>>().is_ok()
 }
 
-/// The tensor as a node; a plain one is a constant.
-fn node<const D: usize>(x: Tensor<D>) -> Tracked {
+/// The tensor as a node, strided; a plain one is a constant.
+fn node<const D: usize>(x: Tensor<D>) -> AutodiffTensor {
     match x.clone().try_into_primitive::<Autodiff<Flex>>() {
-        Ok(tracked) => tracked,
-        Err(_) => Tracked::new(cpu::values(&x)),
+        Ok(node) => node,
+        Err(_) => AutodiffTensor::new(cpu::view(&x).unwrap_or_else(|| cpu::values(&x))),
     }
 }
 
-fn plain(x: &Tracked) -> FlexTensor {
+fn plain(x: &AutodiffTensor) -> FlexTensor {
     x.primitive().to_contiguous()
 }
 
@@ -81,45 +81,31 @@ struct Linear {
 impl Gradient<4> for Linear {
     fn gradients(&self, output: FlexTensor, [x, matrix, bias, residual]: [bool; 4]) -> [Option<FlexTensor>; 4] {
         let outputs = self.matrix.layout().shape()[1];
-        let dx =
-            x.then(|| cpu::linear(&output, &cpu::Matrix::of(&cpu::transposed(&self.matrix)), &cpu::Ends::default()));
+        let transposed = || cpu::Matrix::dense(cpu::transposed(&self.matrix));
+        let dx = x.then(|| cpu::linear(&output, &transposed(), &cpu::Epilogue::default()));
         let dmatrix = self.x.as_ref().filter(|_| matrix).map(|x| cpu::product_of_transposed(x, &output));
         let dbias = bias.then(|| cpu::column_sums(&output, outputs));
         [dx, dmatrix, dbias, residual.then_some(output)]
     }
 }
 
-/// `x matrix + bias + residual`; none where they are not all f32 on the CPU. See [`super::linear`].
+/// `x matrix + bias + residual`. See [`super::linear`].
 pub fn linear<const D: usize>(
-    x: &Tensor<D>,
-    matrix: &Tensor<2>,
-    bias: Option<&Tensor<1>>,
-    residual: Option<&Tensor<D>>,
-) -> Option<Tensor<D>> {
-    let absent = || Tracked::new(cpu::primitive(Vec::new(), &[0]));
-    let inputs = [
-        known(x)?,
-        known(matrix)?,
-        bias.map_or_else(|| Some(absent()), known)?,
-        residual.map_or_else(|| Some(absent()), known)?,
-    ];
+    x: Tensor<D>,
+    matrix: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
+    let absent = || AutodiffTensor::new(cpu::primitive(Vec::new(), &[0]));
+    let is_there = [bias.is_some(), residual.is_some()];
+    let inputs = [node(x), node(matrix), bias.map_or_else(absent, node), residual.map_or_else(absent, node)];
     let flat = plain(&inputs[0]);
     let matrix = inputs[1].primitive().clone();
-    let [bias, residual] = [(bias.is_some(), &inputs[2]), (residual.is_some(), &inputs[3])]
-        .map(|(is_there, input)| is_there.then(|| plain(input)));
-    let ends = cpu::Ends { bias: bias.as_ref(), residual: residual.as_ref(), ..Default::default() };
-    let output = cpu::linear(&flat, &cpu::Matrix::of(&matrix), &ends);
+    let [bias, residual] = [0, 1].map(|i| is_there[i].then(|| plain(&inputs[2 + i])));
+    let epilogue = cpu::Epilogue { bias: bias.as_ref(), residual: residual.as_ref(), ..Default::default() };
+    let output = cpu::linear(&flat, &cpu::Matrix::dense(matrix.clone()), &epilogue);
     let x = inputs[1].is_tracked().then_some(flat);
-    Some(record(inputs, output, Linear { x, matrix }))
-}
-
-/// The tensor as a node, if it is f32 on the CPU.
-fn known<const D: usize>(x: &Tensor<D>) -> Option<Tracked> {
-    let found = match x.clone().try_into_primitive::<Autodiff<Flex>>() {
-        Ok(tracked) => tracked,
-        Err(_) => Tracked::new(cpu::view(x)?),
-    };
-    (found.primitive().dtype() == burn::tensor::DType::F32).then_some(found)
+    record(inputs, output, Linear { x, matrix })
 }
 
 #[derive(Clone, Debug)]

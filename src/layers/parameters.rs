@@ -6,8 +6,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::packed::Packed;
-use crate::kernels::{reshape, upload};
+use crate::kernels::{Weight, reshape, upload};
 
 /// A checkpoint's tensors by SAM's names, uploaded one by one; modules take theirs out when they are built.
 ///
@@ -25,16 +24,7 @@ struct Stored {
 #[allow(clippy::large_enum_variant)] // a few hundred of them, for as long as a model is loaded
 enum Numbers {
     Flat(Tensor<1>),
-    Packed(Packed),
-}
-
-/// A matrix as it was given: [`Parameters::insert`] or [`Parameters::insert_packed`].
-#[allow(clippy::large_enum_variant)] // taken apart at once
-pub enum Taken {
-    /// `[outputs, inputs]`.
-    Dense(Tensor<2>),
-    /// The same, block-quantised.
-    Packed(Packed),
+    Weight(Weight),
 }
 
 impl Parameters {
@@ -69,15 +59,15 @@ impl Parameters {
         Ok(())
     }
 
-    /// Takes a matrix of `shape` that is on the device in 8 or 4 bits.
+    /// Takes a linear layer's weight that is on the device already.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if the name comes twice.
-    pub fn insert_packed(&mut self, name: &str, shape: [usize; 2], packed: Packed) -> Result<()> {
+    pub fn insert_weight(&mut self, name: &str, weight: Weight) -> Result<()> {
         if self.tensors.contains_key(name) {
             return Err(Error::new(ErrorKind::Format, "is given twice").at(format!("tensor {name}")));
         }
-        let stored = Stored { shape: shape.to_vec(), numbers: Numbers::Packed(packed) };
+        let stored = Stored { shape: weight.dims().to_vec(), numbers: Numbers::Weight(weight) };
         self.tensors.insert(name.to_owned(), stored);
         Ok(())
     }
@@ -89,7 +79,7 @@ impl Parameters {
     pub fn take<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Param<Tensor<D>>> {
         match self.remove(name, &shape)? {
             Numbers::Flat(flat) => Ok(Param::from_tensor(reshape(flat, shape))),
-            Numbers::Packed(_) => {
+            Numbers::Weight(_) => {
                 let message = "is block-quantised, where only a linear layer's matrix may be";
                 Err(Error::new(ErrorKind::Format, message).at(format!("tensor {name}")))
             }
@@ -100,10 +90,10 @@ impl Parameters {
     ///
     /// # Errors
     /// As [`Parameters::take`].
-    pub fn take_matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Taken> {
+    pub fn take_weight(&mut self, name: &str, shape: [usize; 2]) -> Result<Weight> {
         Ok(match self.remove(name, &shape)? {
-            Numbers::Flat(flat) => Taken::Dense(reshape(flat, shape)),
-            Numbers::Packed(packed) => Taken::Packed(packed),
+            Numbers::Flat(flat) => Weight::new(reshape(flat, shape)),
+            Numbers::Weight(weight) => weight,
         })
     }
 

@@ -10,10 +10,9 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, open_device};
+use samlora::engine::{DeviceChoice, SegmentOptions, Segmentation, Segmenter, open_device};
 use samlora::error::{Error as SamloraError, ErrorKind, Result};
 use samlora::georef::{Crs, Georef, WEB_MERCATOR};
-use samlora::mask::ClassMask;
 use samlora::source::{Depth, Patch, Raster, Samples, Window};
 use samlora::weights::folder::Folder;
 
@@ -66,12 +65,11 @@ impl Raster for Town {
     }
 
     fn read(&mut self, window: Window, bands: &[usize]) -> Result<Patch> {
-        let Window { x: left, y: top, width, height } = window;
-        let within = |at: usize, length: usize, all: usize| at.checked_add(length).is_some_and(|end| end <= all);
-        let is_inside = within(left, width, self.width) && within(top, height, self.height);
-        if width == 0 || height == 0 || !is_inside || bands.iter().any(|&band| band >= 3) {
-            return Err(SamloraError::new(ErrorKind::Invalid, format!("there is no {window:?} of bands {bands:?}")));
+        window.check(self.size())?;
+        if let Some(band) = bands.iter().find(|&&band| band >= self.bands()) {
+            return Err(SamloraError::new(ErrorKind::Invalid, format!("there is no band {}", band + 1)));
         }
+        let Window { x: left, y: top, width, height } = window;
         let (mut samples, mut valid) = (Vec::new(), Vec::new());
         for (y, x) in (top..top + height).flat_map(|y| (left..left + width).map(move |x| (y, x))) {
             let colour = Self::colour(x, y);
@@ -94,26 +92,20 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     let package = std::env::args_os().nth(1).map_or("www/demo/models/buildings".into(), PathBuf::from);
     let mut town = Town::new(600, 400);
     println!("{}", town.describe());
-    let (segmenter, mask) = segment(&package, &mut town)?;
-    for class in mask.stats(&segmenter.manifest().classes) {
+    let found = segment(&package, &mut town)?;
+    for class in &found.summary.classes {
         println!("{:>6.2} % {}", 100.0 * class.share, class.name);
     }
+    println!("{} pixels hold no data", found.summary.without_data);
     Ok(())
 }
 
-/// Segments a raster of any kind and size, reading only what each window shows.
-pub fn segment(package: &Path, raster: &mut impl Raster) -> Result<(Segmenter, ClassMask)> {
-    let (width, height) = raster.size();
-    let read = |x, y, width, height| {
-        let patch = raster.read(Window { x, y, width, height }, &[0, 1, 2])?;
-        // Nothing is computed where there is nothing to see.
-        Ok((!patch.is_blank()).then_some(patch))
-    };
+/// Segments a raster of any kind and size. Only what each window shows is read, and a window without data is not run.
+pub fn segment(package: &Path, raster: &mut impl Raster) -> Result<Segmentation> {
     pollster::block_on(async {
         let device = open_device(DeviceChoice::Cpu).await?;
         let segmenter = Segmenter::load(&Folder::open(package)?, &device, |_| ()).await?;
-        let options = SegmentOptions::default();
-        let found = segmenter.run(width, height, &options, read, async |_| Ok(())).await?;
-        Ok((segmenter, found.mask))
+        // `segment_windows` gives finished rows instead of the whole mask, for rasters larger than memory.
+        segmenter.segment_raster(raster, &SegmentOptions::default(), async |_| Ok(())).await
     })
 }

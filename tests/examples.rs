@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use samlora::image::Pixels;
+use samlora::mask::NO_DATA;
 use samlora::source::{Raster, Window};
 use samlora::weights::folder::Folder;
 use samlora::weights::package::read_manifest;
@@ -53,7 +55,6 @@ fn custom_raster_is_read_in_windows_and_segmented() {
     let mut town = custom_raster::Town::new(600, 400);
     let whole = town.read(Window { x: 0, y: 0, width: 600, height: 400 }, &[0, 1, 2]).unwrap();
     let part = town.read(Window { x: 400, y: 30, width: 100, height: 50 }, &[2, 0]).unwrap();
-    use samlora::image::Pixels;
     for (x, y) in [(0, 0), (99, 49), (40, 20)] {
         for (band, of_whole) in [(0, 2), (1, 0)] {
             assert_eq!(part.sample(x, y, band), whole.sample(400 + x, 30 + y, of_whole));
@@ -68,10 +69,14 @@ fn custom_raster_is_read_in_windows_and_segmented() {
     }
     assert!(town.read(Window { x: 0, y: 0, width: 1, height: 1 }, &[3]).is_err());
 
-    let (segmenter, mask) = custom_raster::segment(&buildings(), &mut town).unwrap();
+    let found = custom_raster::segment(&buildings(), &mut town).unwrap();
+    let (mask, summary) = (found.mask, found.summary);
     assert_eq!((mask.width, mask.height, mask.classes.len()), (600, 400, 600 * 400));
-    let found = mask.stats(&segmenter.manifest().classes);
-    assert!(found[1].pixels > 0, "a town of roofs has no building: {found:?}");
+    for (at, &class) in mask.classes.iter().enumerate() {
+        assert_eq!(class == NO_DATA, !town.is_valid(at % 600, at / 600), "pixel {at}");
+    }
+    assert!(summary.without_data > 0 && summary.without_data == whole.valid.iter().filter(|v| !**v).count() as u64);
+    assert!(summary.classes[1].pixels > 0, "a town of roofs has no building: {:?}", summary.classes);
 }
 
 #[test]

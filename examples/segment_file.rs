@@ -30,13 +30,12 @@ pub fn segment_file(package: &Path, picture: &Path, mask: &Path) -> Result<Vec<C
     let image = RgbImage::new(pixels.width() as usize, pixels.height() as usize, pixels.into_raw())?;
 
     // Loading and segmenting are asynchronous, because a browser must not wait; here nothing else is to be done.
-    let found = pollster::block_on(async {
+    let classes: samlora::error::Result<_> = pollster::block_on(async {
         let device = open_device(DeviceChoice::Cpu).await?;
         let segmenter = Segmenter::load(&Folder::open(package)?, &device, |_| ()).await?;
         let found = segmenter.segment(&image, &SegmentOptions::default()).await?;
-        let classes = segmenter.manifest().classes.clone();
-        mask_png(mask, &found.mask, &classes)?;
-        samlora::error::Result::Ok(found.mask.stats(&classes))
-    })?;
-    Ok(found)
+        mask_png(mask, &found.mask, &segmenter.manifest().classes)?;
+        Ok(found.summary.classes)
+    });
+    Ok(classes?)
 }

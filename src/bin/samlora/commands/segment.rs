@@ -239,7 +239,8 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     if args.json {
         return print_json(&json!({
             "input": input, "width": width, "height": height, "timings_ms": timings, "classes": classes,
-            "pixels_without_data": without_data, "coordinates": coordinates, "warnings": warnings, "files": files,
+            "pixels_without_data": without_data, "decoded_blocks": raster.decoded_blocks(), "coordinates": coordinates,
+            "warnings": warnings, "files": files,
         }));
     }
     let (windows, total) = (timings.windows, timings.total);

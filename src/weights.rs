@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod export;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod folder;
+mod foreign;
 pub mod keys;
 pub mod layout;
 pub mod manifest;

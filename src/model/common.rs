@@ -4,8 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::Dropout;
 use burn::tensor::{Tensor, module};
 
-use super::Parameters;
-use super::parameters::Taken;
+use super::parameters::{Scope, Taken};
 use crate::error::Result;
 use crate::kernels::packed::Packed;
 use crate::kernels::{self, Ends, Matrix, finish, layer_norm, norm_gelu, permute, stand_in, turned};
@@ -52,17 +51,17 @@ pub struct LowRank {
 }
 
 impl Linear {
-    /// Takes `{name}.weight` `[outputs, inputs]` and `{name}.bias` `[outputs]`.
+    /// Takes `weight` `[outputs, inputs]` and `bias` `[outputs]`.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(from: &mut Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
-        let (weight, packed) = match from.take_matrix(&format!("{name}.weight"), [outputs, inputs])? {
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>) -> Result<Self> {
+        let (weight, packed) = match from.take_matrix("weight")? {
             // Lies in memory as [inputs, outputs], which products read in order; its shape stays SAM's.
-            Taken::Dense(weight) => (turned(weight), None),
-            Taken::Packed(packed) => (stand_in([outputs, inputs], from.device()), Some(packed)),
+            (Taken::Dense(weight), _) => (turned(weight), None),
+            (Taken::Packed(packed), shape) => (stand_in(shape, from.device()), Some(packed)),
         };
-        let bias = from.take(&format!("{name}.bias"), [outputs])?;
+        let bias = from.take("bias")?;
         Ok(Self { weight: Param::from_tensor(weight), bias, adapters: Vec::new(), joined: None, packed })
     }
 
@@ -171,14 +170,12 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Takes `{name}.weight` and `{name}.bias`, both `[channels]`.
+    /// Takes `weight` and `bias`, both `[channels]`.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(from: &mut Parameters, name: &str, channels: usize, epsilon: f64) -> Result<Self> {
-        let weight = from.take(&format!("{name}.weight"), [channels])?;
-        let bias = from.take(&format!("{name}.bias"), [channels])?;
-        Ok(Self { weight, bias, epsilon })
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>, epsilon: f64) -> Result<Self> {
+        Ok(Self { weight: from.take("weight")?, bias: from.take("bias")?, epsilon })
     }
 
     /// `[.., channels]` to the same.
@@ -204,20 +201,12 @@ pub struct MlpBlock {
 }
 
 impl MlpBlock {
-    /// Takes `{name}.lin1` and `{name}.lin2`.
+    /// Takes `lin1` and `lin2`.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(
-        from: &mut Parameters,
-        name: &str,
-        channels: usize,
-        hidden: usize,
-        activation: Activation,
-    ) -> Result<Self> {
-        let lin1 = Linear::load(from, &format!("{name}.lin1"), channels, hidden)?;
-        let lin2 = Linear::load(from, &format!("{name}.lin2"), hidden, channels)?;
-        Ok(Self { lin1, lin2, activation })
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>, activation: Activation) -> Result<Self> {
+        Ok(Self { lin1: Linear::load(from.scope("lin1"))?, lin2: Linear::load(from.scope("lin2"))?, activation })
     }
 
     /// `[.., channels]` to the same, and the sum with `residual`.

@@ -31,32 +31,34 @@ impl Sam {
     ///
     /// # Errors
     /// Naming the tensor that is missing, misshapen or left over, or the number of `config` that cannot be.
-    pub fn load(config: &SamConfig, mut from: Parameters) -> Result<Self> {
+    pub fn load(config: &SamConfig, from: Parameters) -> Result<Self> {
         config.check()?;
         if has_gpu_kernels(from.device()) && !config.is_in_fours() {
             let message = "this architecture has widths that are no multiples of 4, which the kernels for GPUs need";
             return Err(Error::new(ErrorKind::Unsupported, message).remedy("use the CPU device"));
         }
-        let sam = Self {
-            image_encoder: ImageEncoder::load(&mut from, config)?,
-            prompt_encoder: PromptEncoder::load(&mut from, config)?,
-            mask_decoder: MaskDecoder::load(&mut from, config)?,
-        };
-        from.finish()?;
-        Ok(sam)
+        from.load(config, |mut from| {
+            Ok(Self {
+                image_encoder: ImageEncoder::load(from.scope("image_encoder"), config)?,
+                prompt_encoder: PromptEncoder::load(from.scope("prompt_encoder"))?,
+                mask_decoder: MaskDecoder::load(from.scope("mask_decoder"), config)?,
+            })
+        })
     }
 
     /// Replaces prompt encoder and mask decoder by those in `from`, which holds nothing else; an empty `from` keeps them.
     ///
     /// # Errors
     /// As [`Sam::load`].
-    pub fn load_heads(&mut self, config: &SamConfig, mut from: Parameters) -> Result<()> {
+    pub fn load_heads(&mut self, config: &SamConfig, from: Parameters) -> Result<()> {
         if from.is_empty() {
             return Ok(());
         }
-        self.prompt_encoder = PromptEncoder::load(&mut from, config)?;
-        self.mask_decoder = MaskDecoder::load(&mut from, config)?;
-        from.finish()
+        from.load(config, |mut from| {
+            self.prompt_encoder = PromptEncoder::load(from.scope("prompt_encoder"))?;
+            self.mask_decoder = MaskDecoder::load(from.scope("mask_decoder"), config)?;
+            Ok(())
+        })
     }
 
     /// Lays matrices out for inference, as [`Linear::arrange`] says.

@@ -45,8 +45,7 @@ pub fn export(
     match (manifest.kind, adapter) {
         (Kind::Adapter, Some(adapter)) => {
             // Heads are loaded as a whole: those that the adapter lacks are the base's.
-            let mut tensors = layout::tensors(&config);
-            tensors.retain(|(name, _)| !adapter.tensors.is_empty() && !name.starts_with("image_encoder."));
+            let mut tensors = if adapter.tensors.is_empty() { Vec::new() } else { layout::heads(&config) };
             let mut factors = BTreeMap::new();
             for factor in &adapter.factors {
                 let (inputs, outputs, _) = factor.target.extent(&config);

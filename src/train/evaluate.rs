@@ -6,7 +6,7 @@ use super::report::Picture;
 use crate::config::Class;
 use crate::engine::{SegmentOptions, Segmenter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::raw::Part;
+use crate::source::Memory;
 
 /// What was found.
 pub struct Evaluation {
@@ -37,12 +37,9 @@ pub fn evaluate(
     let step = indices.len().div_ceil(pictures.max(1)).max(1);
     for (done, &index) in indices.iter().enumerate() {
         let chip = dataset.read(index)?;
-        let part = |x, y, width, height| {
-            let (samples, stride, bands) = (&chip.samples, chip.width, chip.bands);
-            Ok(Some(Part { samples, stride, bands, corner: [x, y], size: [width, height] }))
-        };
+        let mut image = Memory::new((chip.width, chip.height), chip.bands, (&chip.samples).into(), &[])?;
         let options = SegmentOptions::default();
-        let found = pollster::block_on(segmenter.run(chip.width, chip.height, &options, part, async |_| Ok(())))?;
+        let found = pollster::block_on(segmenter.segment_raster(&mut image, &options, async |_| Ok(())))?;
         let truth: Vec<u8> =
             chip.labels.iter().map(|l| to_model.get(usize::from(*l)).copied().unwrap_or(IGNORE)).collect();
         confusion.add(&truth, &found.mask.classes)?;

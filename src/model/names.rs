@@ -12,36 +12,38 @@
 //! Write its nodes in a file beside `table.rs`, top-down as its reference has them, with the heads' nodes for what is
 //! SAM's (MobileSAM's prompt encoder and mask decoder are), and add them to [`MODELS`]. Numbers that its checkpoints
 //! differ in are [`Number`]s and stand in [`SamConfig`]; sides that are the same in every checkpoint are written as
-//! they are ([`Size::Is`]). A kind of layer that none of SAM's is (a batch norm) is a new [`Kind`] with its tensors in
-//! `Node::tensors`. Names, shapes, counts, prefixes and messages about missing and misshapen tensors then follow;
-//! `weights/foreign.rs` loses its line about the encoder.
+//! they are ([`Size::Is`]). A kind of layer that none of SAM's is (a batch norm) is a new [`NodeKind`] with its tensors
+//! in `TableNode::tensors`. Two places choose between tables: [`parameters`] by the architecture, and
+//! [`layout::recognize`](crate::weights::layout::recognize) by a checkpoint's names. All else follows: names, prefixes,
+//! shapes, counts, and messages about what is missing or misshapen; `weights/foreign.rs` loses its line about the
+//! encoder.
 
 mod node;
 mod table;
 
 use std::collections::BTreeMap;
 
-pub use node::{Kind, Naming, Node, Number, Part, Role, Size};
+pub use node::{ModelPart, Naming, NodeKind, Number, Size, TableNode, TensorRole};
 pub use table::SAM;
 
 use crate::config::SamConfig;
 
 /// Every table of a whole model.
-pub const MODELS: &[&[Node]] = &[SAM];
+pub const MODELS: &[&[TableNode]] = &[SAM];
 
 /// A tensor of the table, its repetitions counted out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TableEntry {
     /// SAM's name.
     pub name: String,
     /// The path of the field that holds it in [`Sam`](super::Sam).
     pub path: String,
-    /// Its sides, outermost first.
-    pub sides: Vec<Size>,
+    /// Its shape, outermost axis first.
+    pub shape: Vec<Size>,
     /// What its values are.
-    pub role: Role,
+    pub role: TensorRole,
     /// Where it belongs.
-    pub part: Part,
+    pub part: ModelPart,
     /// Its innermost repetition, from 0: in the encoder the block.
     pub index: usize,
 }
@@ -56,9 +58,9 @@ pub struct Parameter {
     /// SAM's shape.
     pub shape: Vec<usize>,
     /// What its values are.
-    pub role: Role,
+    pub role: TensorRole,
     /// Where it belongs.
-    pub part: Part,
+    pub part: ModelPart,
 }
 
 /// A part of a model is not repeated more often than this: no table of a hostile checkpoint is longer.
@@ -66,13 +68,13 @@ pub const MAX_REPEATS: usize = 256;
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct NameMatch {
     /// SAM's name.
     pub name: String,
     /// What its values are.
-    pub role: Role,
+    pub role: TensorRole,
     /// Where it belongs.
-    pub part: Part,
+    pub part: ModelPart,
     /// Its innermost repetition, from 0: in the encoder the block.
     pub index: usize,
     /// Whether it is the name of [`Naming::Wrapped`].
@@ -85,7 +87,7 @@ pub struct Found {
 pub fn parameters(config: &SamConfig) -> Vec<Parameter> {
     let entries = entries(SAM, &mut |_, size| size.of(config, 0));
     let resolved = entries.into_iter().map(|entry| {
-        let shape = entry.sides.iter().map(|side| side.of(config, entry.index)).collect();
+        let shape = entry.shape.iter().map(|size| size.of(config, entry.index)).collect();
         Parameter { name: entry.name, path: entry.path, shape, role: entry.role, part: entry.part }
     });
     resolved.collect()
@@ -98,61 +100,61 @@ pub fn by_path(config: &SamConfig) -> BTreeMap<String, Parameter> {
 
 /// Every tensor of a table, in its order. `count` tells how often what is called `name` is repeated, given the table's
 /// own number.
-pub fn entries(nodes: &[Node], count: &mut dyn FnMut(&str, Size) -> usize) -> Vec<Entry> {
+pub fn entries(nodes: &[TableNode], count: &mut dyn FnMut(&str, Size) -> usize) -> Vec<TableEntry> {
     let mut walk = Walk { count, found: Vec::new() };
-    let root = Place { name: String::new(), path: String::new(), part: Part::Masks, index: 0 };
+    let root = Place { name: String::new(), path: String::new(), part: ModelPart::Masks, index: 0 };
     walk.nodes(nodes, &root);
     walk.found
 }
 
 struct Walk<'a> {
     count: &'a mut dyn FnMut(&str, Size) -> usize,
-    found: Vec<Entry>,
+    found: Vec<TableEntry>,
 }
 
 /// Where a walk is.
 struct Place {
     name: String,
     path: String,
-    part: Part,
+    part: ModelPart,
     index: usize,
 }
 
 impl Walk<'_> {
-    fn nodes(&mut self, nodes: &[Node], around: &Place) {
+    fn nodes(&mut self, nodes: &[TableNode], around: &Place) {
         for node in nodes {
             let (name, path) = (join(&around.name, node.name), join(&around.path, node.name));
             let here = Place { name, path, part: node.part.unwrap_or(around.part), index: around.index };
             match node.kind {
-                Kind::Scope(inner) => self.nodes(inner, &here),
-                Kind::Each(size, inner) => {
+                NodeKind::Scope(inner) => self.nodes(inner, &here),
+                NodeKind::Each(size, inner) => {
                     for index in 0..(self.count)(&here.name, size) {
                         let (name, path) = (format!("{}.{index}", here.name), format!("{}.{index}", here.path));
                         self.nodes(inner, &Place { name, path, part: here.part, index });
                     }
                 }
-                Kind::Mlp { channels: [input, hidden, output], depth } => {
+                NodeKind::Mlp { channels: [input, hidden, output], depth } => {
                     let depth = (self.count)(&format!("{}.{LAYERS}", here.name), depth);
                     for i in 0..depth {
                         let inputs = if i == 0 { input } else { hidden };
                         let outputs = if i + 1 == depth { output } else { hidden };
                         let layer = node::linear(LAYERS, inputs, outputs);
                         let numbered = |scope: &str| format!("{scope}.{LAYERS}.{i}");
-                        for (part, role, sides) in layer.tensors() {
+                        for (part, role, shape) in layer.tensors() {
                             let (name, path) = (numbered(&here.name), numbered(&here.path));
                             let (name, path) = (join(&name, part), join(&path, part));
-                            self.found.push(Entry { name, path, sides, role, part: here.part, index: here.index });
+                            self.found.push(TableEntry { name, path, shape, role, part: here.part, index: here.index });
                         }
                     }
                 }
                 _ => {
-                    for (i, (part, role, sides)) in node.tensors().into_iter().enumerate() {
+                    for (i, (part, role, shape)) in node.tensors().into_iter().enumerate() {
                         let path = match node.fields.get(i) {
                             Some(field) => join(&around.path, field),
                             None => join(&here.path, part),
                         };
                         let (name, index) = (join(&here.name, part), here.index);
-                        self.found.push(Entry { name, path, sides, role, part: here.part, index });
+                        self.found.push(TableEntry { name, path, shape, role, part: here.part, index });
                     }
                 }
             }
@@ -171,23 +173,23 @@ fn join(scope: &str, name: &str) -> String {
     }
 }
 
-impl Node {
+impl TableNode {
     /// The tensors of a single layer: name within it (empty for its own), role, shape.
-    fn tensors(&self) -> Vec<(&'static str, Role, Vec<Size>)> {
+    fn tensors(&self) -> Vec<(&'static str, TensorRole, Vec<Size>)> {
         let (weight, bias) = ("weight", "bias");
         match self.kind {
-            Kind::Linear { inputs, outputs } => {
-                vec![(weight, Role::Matrix, vec![outputs, inputs]), (bias, Role::Bias, vec![outputs])]
+            NodeKind::Linear { inputs, outputs } => {
+                vec![(weight, TensorRole::Matrix, vec![outputs, inputs]), (bias, TensorRole::Bias, vec![outputs])]
             }
-            Kind::Norm(channels) => {
-                vec![(weight, Role::NormScale, vec![channels]), (bias, Role::NormBias, vec![channels])]
+            NodeKind::Norm(channels) => {
+                vec![(weight, TensorRole::NormScale, vec![channels]), (bias, TensorRole::NormBias, vec![channels])]
             }
-            Kind::Convolution { kernel, bias: length } => {
-                let length = length.map(|length| (bias, Role::Bias, vec![length]));
-                [(weight, Role::Matrix, kernel.to_vec())].into_iter().chain(length).collect()
+            NodeKind::Convolution { kernel, bias: length } => {
+                let length = length.map(|length| (bias, TensorRole::Bias, vec![length]));
+                [(weight, TensorRole::Matrix, kernel.to_vec())].into_iter().chain(length).collect()
             }
-            Kind::Tensor(role, shape) => vec![("", role, shape.to_vec())],
-            Kind::Scope(_) | Kind::Each(..) | Kind::Mlp { .. } => Vec::new(),
+            NodeKind::Tensor(role, shape) => vec![("", role, shape.to_vec())],
+            NodeKind::Scope(_) | NodeKind::Each(..) | NodeKind::Mlp { .. } => Vec::new(),
         }
     }
 
@@ -208,14 +210,14 @@ impl Node {
 
 /// The tensor that `name` stands for in `naming`; `all` are the names of the file, of which the layers of an MLP are
 /// counted.
-pub fn find(naming: Naming, name: &str, all: &[&str]) -> Option<Found> {
+pub fn find(naming: Naming, name: &str, all: &[&str]) -> Option<NameMatch> {
     let search = Search { naming, whole: name, all };
-    let root = Place { name: String::new(), path: String::new(), part: Part::Masks, index: 0 };
+    let root = Place { name: String::new(), path: String::new(), part: ModelPart::Masks, index: 0 };
     MODELS.iter().find_map(|nodes| search.nodes(nodes, name, &root))
 }
 
 /// The tensor with SAM's name `name`.
-pub fn named(name: &str) -> Option<Found> {
+pub fn named(name: &str) -> Option<NameMatch> {
     find(Naming::Sam, name, &[]).filter(|found| found.name == name)
 }
 
@@ -227,37 +229,37 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// `rest` is what is left of the name below `around`, the scope of `nodes`.
-    fn nodes(&self, nodes: &[Node], rest: &str, around: &Place) -> Option<Found> {
+    fn nodes(&self, nodes: &[TableNode], rest: &str, around: &Place) -> Option<NameMatch> {
         nodes.iter().find_map(|node| self.node(node, rest, around))
     }
 
-    fn node(&self, node: &Node, rest: &str, around: &Place) -> Option<Found> {
+    fn node(&self, node: &TableNode, rest: &str, around: &Place) -> Option<NameMatch> {
         let (part, index) = (node.part.unwrap_or(around.part), around.index);
         let place = |name: String, index| Place { name, path: String::new(), part, index };
         let here = join(&around.name, node.name);
         node.names(self.naming).into_iter().enumerate().find_map(|(i, (name, alias))| {
             let after = below(rest, name)?;
             match node.kind {
-                Kind::Scope(inner) => self.nodes(inner, after, &place(here.clone(), index)),
-                Kind::Each(_, inner) => {
+                NodeKind::Scope(inner) => self.nodes(inner, after, &place(here.clone(), index)),
+                NodeKind::Each(_, inner) => {
                     let (index, after) = numbered(after)?;
                     self.nodes(inner, after, &place(format!("{here}.{index}"), index))
                 }
-                Kind::Mlp { .. } => {
+                NodeKind::Mlp { .. } => {
                     let (layer, after) = self.layer(after)?;
                     let role = match after {
-                        "weight" => Role::Matrix,
-                        "bias" => Role::Bias,
+                        "weight" => TensorRole::Matrix,
+                        "bias" => TensorRole::Bias,
                         _ => return None,
                     };
                     let name = format!("{here}.{LAYERS}.{layer}.{after}");
-                    Some(Found { name, role, part, index, wrapped: false, copy: false })
+                    Some(NameMatch { name, role, part, index, wrapped: false, copy: false })
                 }
                 _ => {
                     let (part_name, role, _) = node.tensors().into_iter().find(|(part, ..)| *part == after)?;
                     let wrapped = alias && self.naming != Naming::HuggingFace;
                     let copy = self.naming == Naming::HuggingFace && i > 0;
-                    Some(Found { name: join(&here, part_name), role, part, index, wrapped, copy })
+                    Some(NameMatch { name: join(&here, part_name), role, part, index, wrapped, copy })
                 }
             }
         })

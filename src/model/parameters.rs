@@ -22,11 +22,11 @@ pub struct Parameters {
 
 struct Uploaded {
     shape: Vec<usize>,
-    values: Values,
+    values: UploadedValues,
 }
 
 #[allow(clippy::large_enum_variant)] // a few hundred of them, for as long as a model is loaded
-enum Values {
+enum UploadedValues {
     Flat(Tensor<1>),
     Packed(Packed),
 }
@@ -69,7 +69,7 @@ impl Parameters {
         }
         let count = values.len();
         let flat = upload(values, [count], &self.device);
-        self.tensors.insert(name.to_owned(), Uploaded { shape: shape.to_vec(), values: Values::Flat(flat) });
+        self.tensors.insert(name.to_owned(), Uploaded { shape: shape.to_vec(), values: UploadedValues::Flat(flat) });
         Ok(())
     }
 
@@ -81,7 +81,7 @@ impl Parameters {
         if self.tensors.contains_key(name) {
             return Err(Error::new(ErrorKind::Format, "is given twice").at(format!("tensor {name}")));
         }
-        let uploaded = Uploaded { shape: shape.to_vec(), values: Values::Packed(packed) };
+        let uploaded = Uploaded { shape: shape.to_vec(), values: UploadedValues::Packed(packed) };
         self.tensors.insert(name.to_owned(), uploaded);
         Ok(())
     }
@@ -137,8 +137,8 @@ impl Scope<'_> {
     pub fn take<const D: usize>(&mut self, field: &str) -> Result<Param<Tensor<D>>> {
         let (name, shape, values) = self.remove(field)?;
         match values {
-            Values::Flat(flat) => Ok(Param::from_tensor(reshape(flat, shape))),
-            Values::Packed(_) => {
+            UploadedValues::Flat(flat) => Ok(Param::from_tensor(reshape(flat, shape))),
+            UploadedValues::Packed(_) => {
                 let message = "is block-quantised, where only a linear layer's matrix may be";
                 Err(Error::new(ErrorKind::Format, message).at(format!("tensor {name}")))
             }
@@ -152,14 +152,14 @@ impl Scope<'_> {
     pub fn take_matrix(&mut self, field: &str) -> Result<(Taken, [usize; 2])> {
         let (_, shape, values) = self.remove(field)?;
         let taken = match values {
-            Values::Flat(flat) => Taken::Dense(reshape(flat, shape)),
-            Values::Packed(packed) => Taken::Packed(packed),
+            UploadedValues::Flat(flat) => Taken::Dense(reshape(flat, shape)),
+            UploadedValues::Packed(packed) => Taken::Packed(packed),
         };
         Ok((taken, shape))
     }
 
     /// SAM's name, shape and values of a field's tensor.
-    fn remove<const D: usize>(&mut self, field: &str) -> Result<(&str, [usize; D], Values)> {
+    fn remove<const D: usize>(&mut self, field: &str) -> Result<(&str, [usize; D], UploadedValues)> {
         let path = format!("{}{field}", self.path);
         let Some(Parameter { name, shape, .. }) = self.table.get(&path) else {
             let message = "no checkpoint has a tensor for this field";
@@ -172,7 +172,7 @@ impl Scope<'_> {
         match <[usize; D]>::try_from(shape.as_slice()) {
             Ok(sides) if uploaded.shape == sides => Ok((name, sides, uploaded.values)),
             Ok(sides) => error(ErrorKind::Format, format!("has shape {:?}, expected {sides:?}", uploaded.shape)),
-            Err(_) => error(ErrorKind::Format, format!("has {} sides, the module takes {D}", shape.len())),
+            Err(_) => error(ErrorKind::Format, format!("has {} axes, the module takes {D}", shape.len())),
         }
     }
 }

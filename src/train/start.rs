@@ -8,14 +8,14 @@ use burn::tensor::Device;
 use crate::config::{Backbone, Class, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::{self, LoraConfig};
-use crate::model::names::{self, Parameter, Part, Role};
+use crate::model::names::{self, ModelPart, Parameter, TensorRole};
 use crate::model::{Parameters, Sam};
 use crate::random::SplitMix;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::folder::Folder;
 use crate::weights::manifest::Kind;
 use crate::weights::package;
-use crate::weights::safetensors::SafetensorsFile;
+use crate::weights::shards::SafetensorsFile;
 use crate::weights::source::FileReader;
 
 /// Weights to start from.
@@ -147,10 +147,13 @@ pub fn model(
     let mut parameters = Parameters::new(device);
     for parameter in names::parameters(&config) {
         // What tells classes apart is fresh where the classes are new, as in SamLoRA.
-        let fresh = !keep_heads && matches!(parameter.part, Part::Classes | Part::IouHead);
+        let fresh = !keep_heads && matches!(parameter.part, ModelPart::Classes | ModelPart::IouHead);
         let stored = if fresh { None } else { base.read(&parameter.name)? };
         let values = match stored {
-            Some(values) if (parameter.part, parameter.role) == (Part::Patches, Role::Matrix) && bands != old_bands => {
+            Some(values)
+                if (parameter.part, parameter.role) == (ModelPart::Patches, TensorRole::Matrix)
+                    && bands != old_bands =>
+            {
                 bands_of(&values, [config.embed_dim, old_bands, config.patch_size.pow(2)], bands)
             }
             Some(values) => values,
@@ -193,17 +196,19 @@ fn initial(parameter: &Parameter, seed: u64) -> Vec<f32> {
     let mut random = SplitMix(key);
     let mut normal = |deviation: f32| (0..count).map(|_| gauss(&mut random) * deviation).collect();
     match (role, part) {
-        (Role::NormScale, _) => return vec![1.0; count],
-        (Role::NormBias | Role::RelativePositions, _) | (Role::Bias, Part::Blocks) => return vec![0.0; count],
-        (Role::Frequencies | Role::Embedding | Role::MaskTokens, _) => return normal(1.0),
-        (Role::Positions, _) | (Role::Matrix, Part::Blocks) => return normal(0.02),
-        (Role::Matrix | Role::Bias, _) => {}
+        (TensorRole::NormScale, _) => return vec![1.0; count],
+        (TensorRole::NormBias | TensorRole::RelativePositions, _) | (TensorRole::Bias, ModelPart::Blocks) => {
+            return vec![0.0; count];
+        }
+        (TensorRole::Frequencies | TensorRole::Embedding | TensorRole::MaskTokens, _) => return normal(1.0),
+        (TensorRole::Positions, _) | (TensorRole::Matrix, ModelPart::Blocks) => return normal(0.02),
+        (TensorRole::Matrix | TensorRole::Bias, _) => {}
     }
     // A bias has its layer's bound; 256 inputs are what nearly all of the decoder's layers have.
     let inputs = match shape.as_slice() {
         [_] => 256,
         // The mask decoder's upscaling, whose convolutions are transposed.
-        [inputs, outputs, 2, 2] if *part == Part::Masks => inputs.min(outputs) * 4,
+        [inputs, outputs, 2, 2] if *part == ModelPart::Masks => inputs.min(outputs) * 4,
         [outputs, ..] => count / outputs.max(&1),
         [] => 1,
     };

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 use super::foreign;
-use super::keys::{LoraKeys, Side, canonical, samed_name};
+use super::keys::{Keys, LoraKeys, Side, canonical, samed_name};
 use super::layout;
-use super::source::{TensorSource, open};
+use super::source::open;
+use super::tensor::{PassedOver, TensorSource};
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::{Factor, Target};
-use crate::model::names::Role;
+use crate::model::names::TensorRole;
 use crate::model::{Parameters, Sam, names};
 
 /// A whole SAM checkpoint on disk; only its table of contents is in memory.
@@ -21,6 +22,7 @@ pub struct Checkpoint {
     source: Box<dyn TensorSource>,
     names: BTreeMap<String, String>,
     config: SamConfig,
+    passed_over: Vec<PassedOver>,
 }
 
 impl Checkpoint {
@@ -44,7 +46,8 @@ impl Checkpoint {
         let shapes = keys.tensors.iter().map(|(name, stored)| (name.clone(), shape(stored))).collect();
         let config = layout::recognize(&shapes)?;
         layout::check(&config, &shapes)?;
-        Ok(Self { path: path.to_owned(), source, names: keys.tensors, config })
+        let passed_over = passed_over(source.as_ref(), &keys);
+        Ok(Self { path: path.to_owned(), source, names: keys.tensors, config, passed_over })
     }
 
     /// Sets the decoder's heads, which a checkpoint's shapes do not tell and [`layout::recognize`] can only guess for a
@@ -61,6 +64,11 @@ impl Checkpoint {
     /// Every number of the architecture.
     pub fn config(&self) -> &SamConfig {
         &self.config
+    }
+
+    /// What the file holds beside the model.
+    pub fn passed_over(&self) -> &[PassedOver] {
+        &self.passed_over
     }
 
     /// The values of the tensor with the canonical name `name`, row-major.
@@ -80,10 +88,16 @@ impl Checkpoint {
     }
 }
 
+/// What a file holds beside the tensors of `keys`.
+pub fn passed_over(source: &dyn TensorSource, keys: &Keys) -> Vec<PassedOver> {
+    let beside = keys.beside.iter().map(|name| PassedOver { name: name.clone(), what: "a tensor".into() });
+    source.passed_over().iter().cloned().chain(beside).collect()
+}
+
 /// A tensor on the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostTensor {
-    /// Its sides, outermost first.
+    /// Its shape, outermost axis first.
     pub shape: Vec<usize>,
     /// Row-major.
     pub values: Vec<f32>,
@@ -147,7 +161,7 @@ impl Adapter {
     /// [`ErrorKind::Format`] if the factors or tensors do not fit `base`, naming them.
     pub fn config(&self, base: &SamConfig) -> Result<SamConfig> {
         let mut config = base.clone();
-        let is_tokens = |name: &str| names::named(name).is_some_and(|found| found.role == Role::MaskTokens);
+        let is_tokens = |name: &str| names::named(name).is_some_and(|found| found.role == TensorRole::MaskTokens);
         if let Some((_, tokens)) = self.tensors.iter().find(|(name, _)| is_tokens(name)) {
             config.mask_tokens = tokens.shape.first().copied().unwrap_or(0);
         }

@@ -20,7 +20,7 @@ use super::manifest::{
 use super::package::SCALE_SUFFIX;
 use super::quantize::{Scheme, matrix};
 use super::safetensors::encode_header;
-use super::source::{Dtype, TensorInfo, hex};
+use super::tensor::{Dtype, TensorInfo, hex};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Room for a shard's own header.
@@ -84,7 +84,7 @@ pub fn write(
 ) -> Result<Manifest> {
     manifest.check_settings()?;
     let place = |e: Error| e.at(out.display());
-    let target = Target::new(out)?;
+    let target = Destination::new(out)?;
     let mut shards = ShardWriter::new(target.folder.path(), &manifest.name);
     manifest.tensors.clear();
     let count = tensors.len();
@@ -198,12 +198,12 @@ impl ShardWriter {
 }
 
 /// Where a package goes, and the folder beside it that it grows in.
-struct Target {
+struct Destination {
     out: PathBuf,
     folder: tempfile::TempDir,
 }
 
-impl Target {
+impl Destination {
     fn new(out: &Path) -> Result<Self> {
         if let Some(why) = occupied(out)? {
             return Err(Error::new(ErrorKind::Invalid, format!("{why}; it is not overwritten"))

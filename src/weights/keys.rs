@@ -22,10 +22,10 @@
 use std::collections::BTreeMap;
 
 use super::foreign::{self, listed};
-use super::source::TensorInfo;
+use super::tensor::TensorInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::Target;
-use crate::model::names::{self, Found, number};
+use crate::model::names::{self, NameMatch, number};
 
 pub use crate::model::names::Naming;
 
@@ -129,7 +129,7 @@ pub fn canonical<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Keys> {
     }
     let all: Vec<&str> = rest.iter().map(|(_, short)| *short).collect();
     let find = |naming| rest.iter().map(|(_, short)| names::find(naming, short, &all)).collect::<Vec<_>>();
-    let fits = |found: &[Option<Found>]| found.iter().flatten().count();
+    let fits = |found: &[Option<NameMatch>]| found.iter().flatten().count();
     let (sam, face) = (find(Naming::Sam), find(Naming::HuggingFace));
     let found = if fits(&sam) >= fits(&face) {
         if sam.iter().flatten().any(|found| found.wrapped) {
@@ -167,7 +167,7 @@ pub fn fits(names: &[&str]) -> usize {
 }
 
 impl Keys {
-    fn insert(&mut self, name: &str, found: Found) -> Result<()> {
+    fn insert(&mut self, name: &str, found: NameMatch) -> Result<()> {
         let message = |other: &str| format!("{other} and {name} are both {}", found.name);
         if let Some(other) = self.tensors.get(&found.name) {
             return Err(Error::new(ErrorKind::Format, message(other)));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{BACKBONES, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::names::{self, Number, Role, SAM, Size};
+use crate::model::names::{self, Number, SAM, Size, TensorRole};
 use crate::random::SplitMix;
 
 /// Every tensor of a model of `config`, in SAM's names and shapes and in the reference's order.
@@ -21,7 +21,7 @@ pub fn heads(config: &SamConfig) -> Vec<(String, Vec<usize>)> {
 
 /// Parameters of a model of `config`, counted as the reference counts them (93,735,472 for SAM's ViT-B).
 pub fn parameter_count(config: &SamConfig) -> u64 {
-    let counted = names::parameters(config).into_iter().filter(|parameter| parameter.role != Role::Frequencies);
+    let counted = names::parameters(config).into_iter().filter(|parameter| parameter.role != TensorRole::Frequencies);
     counted.map(|parameter| parameter.shape.iter().map(|&n| n as u64).product::<u64>()).sum()
 }
 
@@ -86,7 +86,7 @@ struct Told {
     /// Lengths of relative positions, by encoder block.
     positions: BTreeMap<usize, usize>,
     /// The table, with the repetitions of the checkpoint.
-    entries: Vec<names::Entry>,
+    entries: Vec<names::TableEntry>,
 }
 
 impl Told {
@@ -114,11 +114,11 @@ impl Told {
             if shape.iter().any(|&side| side > 1 << 20) {
                 return error(format!("has the absurd shape {shape:?}"));
             }
-            if shape.len() != entry.sides.len() {
-                return error(format!("has shape {shape:?}, expected {} axes", entry.sides.len()));
+            if shape.len() != entry.shape.len() {
+                return error(format!("has shape {shape:?}, expected {} axes", entry.shape.len()));
             }
-            for (side, &length) in entry.sides.iter().zip(shape) {
-                match side {
+            for (size, &length) in entry.shape.iter().zip(shape) {
+                match size {
                     Size::Of(number) => drop(numbers.entry(*number).or_insert(length)),
                     Size::RelativePositions => drop(positions.entry(entry.index).or_insert(length)),
                     Size::Is(_) | Size::Times(..) | Size::Over(..) => {}
@@ -132,16 +132,16 @@ impl Told {
     }
 
     fn number(&self, number: Number) -> Result<usize> {
-        let tells = |entry: &&names::Entry| entry.sides.contains(&Size::Of(number));
+        let tells = |entry: &&names::TableEntry| entry.shape.contains(&Size::Of(number));
         self.numbers.get(&number).copied().ok_or_else(|| self.missing(tells))
     }
 
     fn positions(&self, block: usize) -> Result<usize> {
-        let tells = |entry: &&names::Entry| entry.index == block && entry.sides.contains(&Size::RelativePositions);
+        let tells = |entry: &&names::TableEntry| entry.index == block && entry.shape.contains(&Size::RelativePositions);
         self.positions.get(&block).copied().ok_or_else(|| self.missing(tells))
     }
 
-    fn missing(&self, tells: impl Fn(&&names::Entry) -> bool) -> Error {
+    fn missing(&self, tells: impl Fn(&&names::TableEntry) -> bool) -> Error {
         let name = self.entries.iter().find(tells).map_or("", |entry| entry.name.as_str());
         Error::new(ErrorKind::NotFound, "is missing from the checkpoint")
             .at(format!("tensor {name}"))
@@ -181,11 +181,13 @@ pub fn random(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     let mut random = SplitMix(key);
     let count: usize = shape.iter().product();
     let (centre, spread) = match names::named(name).map(|found| found.role) {
-        Some(Role::NormScale) => (1.0, 0.1),
-        Some(Role::Bias | Role::NormBias) => (0.0, 0.02),
-        Some(Role::Frequencies) => (0.0, 1.7),
-        Some(Role::Positions | Role::RelativePositions | Role::Embedding) => (0.0, 0.2),
-        Some(Role::Matrix | Role::MaskTokens) | None => (0.0, (3.0f32 / (count / shape[0]).max(1) as f32).sqrt()),
+        Some(TensorRole::NormScale) => (1.0, 0.1),
+        Some(TensorRole::Bias | TensorRole::NormBias) => (0.0, 0.02),
+        Some(TensorRole::Frequencies) => (0.0, 1.7),
+        Some(TensorRole::Positions | TensorRole::RelativePositions | TensorRole::Embedding) => (0.0, 0.2),
+        Some(TensorRole::Matrix | TensorRole::MaskTokens) | None => {
+            (0.0, (3.0f32 / (count / shape[0]).max(1) as f32).sqrt())
+        }
     };
     (0..count).map(|_| centre + spread * random.uniform()).collect()
 }

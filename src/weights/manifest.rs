@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::layout;
 use super::quantize::{Scheme, matrix};
-use super::source::hex;
+use super::tensor::hex;
 use crate::config::{BACKBONES, Class, Normalization, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::LoraConfig;

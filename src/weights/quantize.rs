@@ -8,9 +8,9 @@
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use super::source::Dtype;
+use super::tensor::Dtype;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::names::{self, Part, Role};
+use crate::model::names::{self, ModelPart, TensorRole};
 
 /// Columns that share a scale.
 pub const BLOCK: usize = 32;
@@ -51,13 +51,14 @@ impl Scheme {
             return self;
         }
         let (rows, columns) = matrix(shape);
-        let (role, part) = names::named(name).map_or((Role::Matrix, Part::Masks), |found| (found.role, found.part));
+        let (role, part) =
+            names::named(name).map_or((TensorRole::Matrix, ModelPart::Masks), |found| (found.role, found.part));
         match role {
             // 256 numbers that angles of many turns are multiplied from
-            Role::Frequencies => Self::F32,
-            Role::RelativePositions | Role::MaskTokens => Self::F16,
+            TensorRole::Frequencies => Self::F32,
+            TensorRole::RelativePositions | TensorRole::MaskTokens => Self::F16,
             _ if rows < 8 || columns < BLOCK => Self::F16,
-            Role::Matrix if matches!(part, Part::Patches | Part::Blocks) => self,
+            TensorRole::Matrix if matches!(part, ModelPart::Patches | ModelPart::Blocks) => self,
             _ => Self::Q8,
         }
     }

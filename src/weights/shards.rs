@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use sha2::{Digest, Sha256};
 
 use super::file::FileReader;
-use super::safetensors::{Header, PREFIX, header_len, parse_header};
+use super::safetensors::{PREFIX, SafetensorsHeader, header_len, parse_header};
 use super::tensor::{TensorInfo, TensorSource, hex, no_tensor, to_f32};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -30,7 +30,7 @@ impl SafetensorsFile {
         let at = |e: Error| e.at(file.path().display());
         let prefix = file.read(0, file.len().min(PREFIX as u64) as usize).map_err(at)?;
         let head = file.read(0, header_len(&prefix).map_err(at)?).map_err(at)?;
-        let Header { mut tensors, metadata, file_len, .. } = parse_header(&head).map_err(at)?;
+        let SafetensorsHeader { mut tensors, metadata, file_len, .. } = parse_header(&head).map_err(at)?;
         if file.len() != file_len as u64 {
             let message = format!("the file has {} bytes, its header says {file_len}", file.len());
             return Err(file.error(ErrorKind::Format, message).remedy("it is truncated or damaged; fetch it again"));

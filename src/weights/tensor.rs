@@ -65,7 +65,7 @@ impl fmt::Display for Dtype {
 pub struct TensorInfo {
     /// Its name in the file.
     pub name: String,
-    /// Its sides, outermost first; empty for a scalar.
+    /// Its shape, outermost axis first; empty for a scalar.
     pub shape: Vec<usize>,
     /// The type its elements are stored as.
     pub dtype: Dtype,
@@ -135,16 +135,16 @@ pub trait TensorSource {
 /// # Errors
 /// [`ErrorKind::Format`] naming the tensor and the index (row-major, from 0) of the first element that is not finite.
 pub fn to_f32(name: &str, dtype: Dtype, bytes: &[u8], big_endian: bool) -> Result<Vec<f32>> {
-    /// `bytes` in steps of `N`, each turned to little-endian and given to `read`.
+    /// `bytes` in steps of `N`, each in little-endian order given to `read`.
     fn each<const N: usize>(bytes: &[u8], big_endian: bool, read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
         let (steps, _) = bytes.as_chunks::<N>();
-        let turn = |&(mut step): &[u8; N]| {
+        let convert = |&(mut step): &[u8; N]| {
             if big_endian {
                 step.reverse();
             }
             read(step)
         };
-        steps.iter().map(turn).collect()
+        steps.iter().map(convert).collect()
     }
     let values = match dtype {
         Dtype::F32 => each(bytes, big_endian, f32::from_le_bytes),

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::kernels::{self, packed::Packed};
 use crate::model::Parameters;
 
-/// Gives a stored tensor of `shape` to `parameters`: a block-quantised matrix of a linear layer as it is where the device
-/// multiplies by such, all else as floats.
+/// Gives a stored tensor of `shape` to `parameters`: a block-quantised matrix of a linear layer as it is where the
+/// device multiplies by such, all else as floats.
 ///
 /// # Errors
 /// Those of [`Stored::decode`] and [`Parameters::insert`].

@@ -93,7 +93,7 @@ impl Size {
 
 /// What a tensor's values are; how they are stored and initialised follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum TensorRole {
     /// A linear layer's weight or a convolution's kernel.
     Matrix,
     /// Added to a linear layer's or a convolution's outputs.
@@ -116,7 +116,7 @@ pub enum Role {
 
 /// Which part of the model a tensor belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum ModelPart {
     /// The image encoder before its blocks.
     Patches,
     /// The image encoder's blocks.
@@ -135,7 +135,7 @@ pub enum Part {
     IouHead,
 }
 
-impl Part {
+impl ModelPart {
     /// Whether it belongs to the image encoder, which stays as it is when an adapter is trained.
     pub fn in_encoder(self) -> bool {
         matches!(self, Self::Patches | Self::Blocks | Self::Neck)
@@ -157,7 +157,7 @@ pub enum Naming {
 
 /// A layer of the model, or a scope of several.
 #[derive(Debug, Clone, Copy)]
-pub struct Node {
+pub struct TableNode {
     /// SAM's name within the scope around it; empty where the scope's own name is the layer's.
     pub name: &'static str,
     /// Other namings' names. Where one of them has several copies of the tensor, the first is read.
@@ -165,18 +165,18 @@ pub struct Node {
     /// The paths of this crate's module fields within the scope, one a tensor, where they are not SAM's names.
     pub fields: &'static [&'static str],
     /// The part that this node and all within it belong to; none leaves the scope's.
-    pub part: Option<Part>,
+    pub part: Option<ModelPart>,
     /// What it is.
-    pub kind: Kind,
+    pub kind: NodeKind,
 }
 
-/// What a [`Node`] is.
+/// What a [`TableNode`] is.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum NodeKind {
     /// Several layers.
-    Scope(&'static [Node]),
+    Scope(&'static [TableNode]),
     /// The same layers several times, numbered from 0.
-    Each(Size, &'static [Node]),
+    Each(Size, &'static [TableNode]),
     /// `weight` `[outputs, inputs]` and `bias`.
     Linear {
         /// Channels that come in.
@@ -201,11 +201,11 @@ pub enum Kind {
         depth: Size,
     },
     /// A lone tensor, whose name is the node's.
-    Tensor(Role, &'static [Size]),
+    Tensor(TensorRole, &'static [Size]),
 }
 
-impl Node {
-    const fn new(name: &'static str, kind: Kind) -> Self {
+impl TableNode {
+    const fn new(name: &'static str, kind: NodeKind) -> Self {
         Self { name, aliases: &[], fields: &[], part: None, kind }
     }
 
@@ -225,43 +225,43 @@ impl Node {
 
     /// As a part of the model.
     #[must_use]
-    pub const fn part(mut self, part: Part) -> Self {
+    pub const fn part(mut self, part: ModelPart) -> Self {
         self.part = Some(part);
         self
     }
 }
 
 /// Several layers under one name.
-pub const fn scope(name: &'static str, nodes: &'static [Node]) -> Node {
-    Node::new(name, Kind::Scope(nodes))
+pub const fn scope(name: &'static str, nodes: &'static [TableNode]) -> TableNode {
+    TableNode::new(name, NodeKind::Scope(nodes))
 }
 
 /// Layers that are repeated `count` times.
-pub const fn each(name: &'static str, count: Size, nodes: &'static [Node]) -> Node {
-    Node::new(name, Kind::Each(count, nodes))
+pub const fn each(name: &'static str, count: Size, nodes: &'static [TableNode]) -> TableNode {
+    TableNode::new(name, NodeKind::Each(count, nodes))
 }
 
 /// A linear layer.
-pub const fn linear(name: &'static str, inputs: Size, outputs: Size) -> Node {
-    Node::new(name, Kind::Linear { inputs, outputs })
+pub const fn linear(name: &'static str, inputs: Size, outputs: Size) -> TableNode {
+    TableNode::new(name, NodeKind::Linear { inputs, outputs })
 }
 
 /// A layer norm.
-pub const fn norm(name: &'static str, channels: Size) -> Node {
-    Node::new(name, Kind::Norm(channels))
+pub const fn norm(name: &'static str, channels: Size) -> TableNode {
+    TableNode::new(name, NodeKind::Norm(channels))
 }
 
 /// A convolution `[outputs, inputs, height, width]`, or a transposed one `[inputs, outputs, height, width]`.
-pub const fn convolution(name: &'static str, kernel: [Size; 4], bias: Option<Size>) -> Node {
-    Node::new(name, Kind::Convolution { kernel, bias })
+pub const fn convolution(name: &'static str, kernel: [Size; 4], bias: Option<Size>) -> TableNode {
+    TableNode::new(name, NodeKind::Convolution { kernel, bias })
 }
 
 /// `depth` linear layers one after another: input, hidden and output channels.
-pub const fn mlp(name: &'static str, channels: [Size; 3], depth: Size) -> Node {
-    Node::new(name, Kind::Mlp { channels, depth })
+pub const fn mlp(name: &'static str, channels: [Size; 3], depth: Size) -> TableNode {
+    TableNode::new(name, NodeKind::Mlp { channels, depth })
 }
 
 /// A lone tensor.
-pub const fn tensor(name: &'static str, role: Role, shape: &'static [Size]) -> Node {
-    Node::new(name, Kind::Tensor(role, shape))
+pub const fn tensor(name: &'static str, role: TensorRole, shape: &'static [Size]) -> TableNode {
+    TableNode::new(name, NodeKind::Tensor(role, shape))
 }

@@ -9,15 +9,15 @@ use super::node::Number::{
     MaskInChans, MaskTokens, MlpDim, OutChans, PatchSize,
 };
 use super::node::Size::{Is, Of, Over, RelativePositions, Times};
-use super::node::{Node, Part, Role, Size, convolution, each, linear, mlp, norm, scope, tensor};
+use super::node::{ModelPart, Size, TableNode, TensorRole, convolution, each, linear, mlp, norm, scope, tensor};
 
 /// SAM with a ViT as its image encoder.
-pub const SAM: &[Node] = &[
+pub const SAM: &[TableNode] = &[
     scope("image_encoder", VIT).alias(&[(HuggingFace, "vision_encoder")]),
     // The prompt encoder's; `SamModel` saves it twice and reads the first.
     tensor(
         "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
-        Role::Frequencies,
+        TensorRole::Frequencies,
         &[Is(2), Over(OutChans, 2)],
     )
     .alias(&[
@@ -25,27 +25,27 @@ pub const SAM: &[Node] = &[
         (HuggingFace, "prompt_encoder.shared_embedding.positional_embedding"),
     ])
     .fields(&["prompt_encoder.gaussian_matrix"])
-    .part(Part::Prompts),
-    scope("prompt_encoder", PROMPT_ENCODER).part(Part::Prompts),
-    scope("mask_decoder", MASK_DECODER).part(Part::Masks),
+    .part(ModelPart::Prompts),
+    scope("prompt_encoder", PROMPT_ENCODER).part(ModelPart::Prompts),
+    scope("mask_decoder", MASK_DECODER).part(ModelPart::Masks),
 ];
 
 /// `image_encoder.py`, `ImageEncoderViT`.
-const VIT: &[Node] = &[
-    tensor("pos_embed", Role::Positions, &[Is(1), Of(Grid), Of(Grid), Of(EmbedDim)]).part(Part::Patches),
+const VIT: &[TableNode] = &[
+    tensor("pos_embed", TensorRole::Positions, &[Is(1), Of(Grid), Of(Grid), Of(EmbedDim)]).part(ModelPart::Patches),
     convolution("patch_embed.proj", [Of(EmbedDim), Of(InChans), Of(PatchSize), Of(PatchSize)], Some(Of(EmbedDim)))
         .alias(&[(HuggingFace, "patch_embed.projection")])
         .fields(&["patch_embed_weight", "patch_embed_bias"])
-        .part(Part::Patches),
-    each("blocks", Of(Depth), BLOCK).alias(&[(HuggingFace, "layers")]).part(Part::Blocks),
-    scope("neck", NECK).part(Part::Neck),
+        .part(ModelPart::Patches),
+    each("blocks", Of(Depth), BLOCK).alias(&[(HuggingFace, "layers")]).part(ModelPart::Blocks),
+    scope("neck", NECK).part(ModelPart::Neck),
 ];
 
 /// `image_encoder.py`, `Block`.
-const BLOCK: &[Node] = &[
+const BLOCK: &[TableNode] = &[
     norm("norm1", Of(EmbedDim)).alias(&[(HuggingFace, "layer_norm1")]),
-    tensor("attn.rel_pos_h", Role::RelativePositions, &[RelativePositions, Of(HeadDim)]),
-    tensor("attn.rel_pos_w", Role::RelativePositions, &[RelativePositions, Of(HeadDim)]),
+    tensor("attn.rel_pos_h", TensorRole::RelativePositions, &[RelativePositions, Of(HeadDim)]),
+    tensor("attn.rel_pos_w", TensorRole::RelativePositions, &[RelativePositions, Of(HeadDim)]),
     linear("attn.qkv", Of(EmbedDim), Times(3, EmbedDim)).alias(&[(Wrapped, "attn.qkv.qkv")]),
     linear("attn.proj", Of(EmbedDim), Of(EmbedDim)),
     norm("norm2", Of(EmbedDim)).alias(&[(HuggingFace, "layer_norm2")]),
@@ -53,7 +53,7 @@ const BLOCK: &[Node] = &[
     linear("mlp.lin2", Of(MlpDim), Of(EmbedDim)),
 ];
 
-const NECK: &[Node] = &[
+const NECK: &[TableNode] = &[
     convolution("0", [Of(OutChans), Of(EmbedDim), Is(1), Is(1)], None)
         .alias(&[(HuggingFace, "conv1")])
         .fields(&["conv1"]),
@@ -65,16 +65,16 @@ const NECK: &[Node] = &[
 ];
 
 /// `prompt_encoder.py`.
-const PROMPT_ENCODER: &[Node] = &[
-    each("point_embeddings", Is(4), &[tensor("weight", Role::Embedding, &[Is(1), Of(OutChans)]).fields(&[""])])
+const PROMPT_ENCODER: &[TableNode] = &[
+    each("point_embeddings", Is(4), &[tensor("weight", TensorRole::Embedding, &[Is(1), Of(OutChans)]).fields(&[""])])
         .alias(&[(HuggingFace, "point_embed")]),
-    tensor("not_a_point_embed.weight", Role::Embedding, &[Is(1), Of(OutChans)]).fields(&["not_a_point_embed"]),
+    tensor("not_a_point_embed.weight", TensorRole::Embedding, &[Is(1), Of(OutChans)]).fields(&["not_a_point_embed"]),
     scope("mask_downscaling", MASK_DOWNSCALING).alias(&[(HuggingFace, "mask_embed")]),
-    tensor("no_mask_embed.weight", Role::Embedding, &[Is(1), Of(OutChans)]).fields(&["no_mask_embed"]),
+    tensor("no_mask_embed.weight", TensorRole::Embedding, &[Is(1), Of(OutChans)]).fields(&["no_mask_embed"]),
 ];
 
 /// Convolution, norm, activation, convolution, norm, activation, convolution; a package has the norms last.
-const MASK_DOWNSCALING: &[Node] = &[
+const MASK_DOWNSCALING: &[TableNode] = &[
     convolution("0", [QUARTER_MASK, Is(1), Is(2), Is(2)], Some(QUARTER_MASK))
         .alias(&[(HuggingFace, "conv1")])
         .fields(&["convolutions.0", "biases.0"]),
@@ -91,12 +91,12 @@ const MASK_DOWNSCALING: &[Node] = &[
 const QUARTER_MASK: Size = Over(MaskInChans, 4);
 
 /// `mask_decoder.py`.
-const MASK_DECODER: &[Node] = &[
-    scope("transformer", TRANSFORMER).part(Part::Transformer),
-    tensor("iou_token.weight", Role::Embedding, &[Is(1), Of(OutChans)]).fields(&["iou_token"]),
-    tensor("mask_tokens.weight", Role::MaskTokens, &[Of(MaskTokens), Of(OutChans)])
+const MASK_DECODER: &[TableNode] = &[
+    scope("transformer", TRANSFORMER).part(ModelPart::Transformer),
+    tensor("iou_token.weight", TensorRole::Embedding, &[Is(1), Of(OutChans)]).fields(&["iou_token"]),
+    tensor("mask_tokens.weight", TensorRole::MaskTokens, &[Of(MaskTokens), Of(OutChans)])
         .fields(&["mask_tokens"])
-        .part(Part::Classes),
+        .part(ModelPart::Classes),
     convolution("output_upscaling.0", [Of(OutChans), Over(OutChans, 4), Is(2), Is(2)], Some(Over(OutChans, 4)))
         .alias(&[(HuggingFace, "upscale_conv1")])
         .fields(&["output_upscaling.conv1", "output_upscaling.bias1"]),
@@ -111,19 +111,19 @@ const MASK_DECODER: &[Node] = &[
         Of(MaskTokens),
         &[mlp("", [Of(OutChans), Of(OutChans), Over(OutChans, 8)], Is(3))],
     )
-    .part(Part::Classes),
-    mlp("iou_prediction_head", [Of(OutChans), Of(IouHidden), Of(MaskTokens)], Of(IouDepth)).part(Part::IouHead),
+    .part(ModelPart::Classes),
+    mlp("iou_prediction_head", [Of(OutChans), Of(IouHidden), Of(MaskTokens)], Of(IouDepth)).part(ModelPart::IouHead),
 ];
 
 /// `transformer.py`, `TwoWayTransformer`.
-const TRANSFORMER: &[Node] = &[
+const TRANSFORMER: &[TableNode] = &[
     each("layers", Of(DecoderDepth), TWO_WAY_ATTENTION_BLOCK),
     scope("final_attn_token_to_image", CROSS_ATTENTION),
     norm("norm_final_attn", Of(OutChans)).alias(&[(HuggingFace, "layer_norm_final_attn")]),
 ];
 
 /// `transformer.py`, `TwoWayAttentionBlock`; a package has the norms last.
-const TWO_WAY_ATTENTION_BLOCK: &[Node] = &[
+const TWO_WAY_ATTENTION_BLOCK: &[TableNode] = &[
     scope("self_attn", SELF_ATTENTION),
     scope("cross_attn_token_to_image", CROSS_ATTENTION),
     scope("cross_attn_image_to_token", CROSS_ATTENTION),
@@ -136,12 +136,12 @@ const TWO_WAY_ATTENTION_BLOCK: &[Node] = &[
 ];
 
 /// `transformer.py`, `Attention` at full width.
-const SELF_ATTENTION: &[Node] = &attention(Of(OutChans));
+const SELF_ATTENTION: &[TableNode] = &attention(Of(OutChans));
 
 /// `transformer.py`, `Attention` at a fraction of the width.
-const CROSS_ATTENTION: &[Node] = &attention(Of(CrossAttention));
+const CROSS_ATTENTION: &[TableNode] = &attention(Of(CrossAttention));
 
-const fn attention(inner: Size) -> [Node; 4] {
+const fn attention(inner: Size) -> [TableNode; 4] {
     [
         linear("q_proj", Of(OutChans), inner),
         linear("k_proj", Of(OutChans), inner),

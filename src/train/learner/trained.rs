@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::names::{self, Part, Role};
+use crate::model::names::{self, ModelPart, TensorRole};
 
 /// How the mask decoder learns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,13 +54,13 @@ impl Trained {
         };
         let decoder = |learns: bool| learns.then_some(1.0);
         match found.part {
-            Part::Patches => encoder(depth + 1, self.patch_embed && found.role != Role::Positions),
-            Part::Blocks => encoder(depth - found.index.min(depth), false),
-            Part::Neck => encoder(0, false),
-            Part::Prompts => decoder(self.prompts && found.role != Role::Frequencies),
-            Part::Transformer => decoder(self.decoder == DecoderTraining::Full),
-            Part::Classes => decoder(self.decoder != DecoderTraining::Frozen),
-            Part::Masks | Part::IouHead => {
+            ModelPart::Patches => encoder(depth + 1, self.patch_embed && found.role != TensorRole::Positions),
+            ModelPart::Blocks => encoder(depth - found.index.min(depth), false),
+            ModelPart::Neck => encoder(0, false),
+            ModelPart::Prompts => decoder(self.prompts && found.role != TensorRole::Frequencies),
+            ModelPart::Transformer => decoder(self.decoder == DecoderTraining::Full),
+            ModelPart::Classes => decoder(self.decoder != DecoderTraining::Frozen),
+            ModelPart::Masks | ModelPart::IouHead => {
                 decoder(matches!(self.decoder, DecoderTraining::Full | DecoderTraining::Lora))
             }
         }

@@ -1,7 +1,7 @@
 //! What a pickle names, and which of it is refused.
 //!
-//! Nothing is ever imported or run, so that even a hostile pickle does nothing here. Objects of classes are passed over by
-//! their names; but what reaches out of the data (a call of `os.system`) is refused even so: whoever made such a
+//! Nothing is ever imported or run, so that even a hostile pickle does nothing here. Objects of classes are passed over
+//! by their names; but what reaches out of the data (a call of `os.system`) is refused even so: whoever made such a
 //! file means harm to those who open it with PyTorch, and they should know.
 
 use crate::error::{Error, ErrorKind};

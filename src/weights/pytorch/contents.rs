@@ -9,10 +9,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::weights::tensor::PassedOver;
 use crate::weights::{foreign, keys};
 
-/// Entries under which training scripts put the state dict, best first. Others are read as well; these decide between two that hold
-/// the same names.
+/// Entries under which training scripts put the state dict, best first. Others are read as well; these decide between
+/// two that hold the same names.
 const WRAPPERS: [&str; 7] = ["model", "state_dict", "model_state_dict", "model_state", "net", "network", "params"];
-/// How many dicts deep a state dict is looked for: in `{"checkpoint": {"state_dict": {..}}}` it is two below the outermost.
+/// How many dicts deep a state dict is looked for: in `{"checkpoint": {"state_dict": {..}}}` it is two below the
+/// outermost.
 const LEVELS: usize = 2;
 /// The most state dicts that are compared.
 const MAX_DICTS: usize = 64;
@@ -35,8 +36,9 @@ struct DictPath<'a> {
     dict: usize,
 }
 
-/// Runs `pickle` and takes its state dict: of all dicts that hold tensors by name, up to two levels down, the one with the
-/// most names of a SAM model or an adapter. If none has any, the outermost, or that under a key which training scripts use.
+/// Runs `pickle` and takes its state dict: of all dicts that hold tensors by name, up to two levels down, the one with
+/// the most names of a SAM model or an adapter. If none has any, the outermost, or that under a key which training
+/// scripts use.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] if there is none, with what there is instead; those of [`Machine::execute`].

@@ -7,4 +7,4 @@ mod parameters;
 
 pub use adapted::{Adapted, Joined, LowRank};
 pub use linear::Linear;
-pub use parameters::Parameters;
+pub use parameters::{Parameters, Scope};

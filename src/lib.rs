@@ -27,6 +27,7 @@ pub mod random;
 pub mod tile;
 pub mod georef;
 pub mod logits;
+pub mod names;
 pub mod kernels;
 pub mod layers;
 pub mod model;

@@ -32,7 +32,7 @@ const JAVASCRIPT: &[&str] = &["web.rs", "web/", "engine/clock.rs"];
 const FILES: &[&str] = &[
     "source.rs",
     "source/",
-    "weights/source.rs",
+    "weights/file.rs",
     "weights/pytorch.rs",
     "weights/folder.rs",
     "weights/export.rs",

@@ -5,7 +5,7 @@ use burn::nn::Dropout;
 use burn::tensor::{Tensor, module};
 
 use super::linear::Linear;
-use super::parameters::Parameters;
+use super::parameters::Scope;
 use crate::error::Result;
 use crate::kernels::{Activation, Epilogue, Matrix, apply_epilogue, linear};
 
@@ -49,9 +49,9 @@ impl Adapted {
     /// [`Linear::load`], without adapters.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(from: &mut Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
-        Ok(Self { linear: Linear::load(from, name, inputs, outputs)?, adapters: Vec::new(), joined: None })
+    /// As [`Scope::take`].
+    pub fn load(from: Scope<'_>) -> Result<Self> {
+        Ok(Self { linear: Linear::load(from)?, adapters: Vec::new(), joined: None })
     }
 
     /// The layer's bias, `[out]`.

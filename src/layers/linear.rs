@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use super::parameters::Parameters;
+use super::parameters::Scope;
 use crate::error::Result;
 use crate::kernels::{Activation, Epilogue, Weight, linear};
 
@@ -17,14 +17,12 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Takes `{name}.weight` `[outputs, inputs]` and `{name}.bias` `[outputs]`.
+    /// Takes `weight` `[outputs, inputs]` and `bias` `[outputs]`.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(from: &mut Parameters, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
-        let weight = from.take_weight(&format!("{name}.weight"), [outputs, inputs])?;
-        let bias = from.take(&format!("{name}.bias"), [outputs])?;
-        Ok(Self { weight, bias })
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>) -> Result<Self> {
+        Ok(Self { weight: from.take_weight("weight")?, bias: from.take("bias")? })
     }
 
     /// `[.., in]` to `[.., out]`.

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::error::Result;
 use crate::kernels::{Activation, layer_norm, norm_gelu};
-use crate::layers::{Adapted, Parameters};
+use crate::layers::{Adapted, Scope};
 
 /// Layer norm over the last axis (`LayerNorm`, and `LayerNorm2d` since images are channel-last here).
 #[derive(Module, Debug)]
@@ -18,14 +18,12 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Takes `{name}.weight` and `{name}.bias`, both `[channels]`.
+    /// Takes `weight` and `bias`, both `[channels]`.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(from: &mut Parameters, name: &str, channels: usize, epsilon: f64) -> Result<Self> {
-        let weight = from.take(&format!("{name}.weight"), [channels])?;
-        let bias = from.take(&format!("{name}.bias"), [channels])?;
-        Ok(Self { weight, bias, epsilon })
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>, epsilon: f64) -> Result<Self> {
+        Ok(Self { weight: from.take("weight")?, bias: from.take("bias")?, epsilon })
     }
 
     /// `[.., channels]` to the same.
@@ -51,20 +49,12 @@ pub struct MlpBlock {
 }
 
 impl MlpBlock {
-    /// Takes `{name}.lin1` and `{name}.lin2`.
+    /// Takes `lin1` and `lin2`.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(
-        from: &mut Parameters,
-        name: &str,
-        channels: usize,
-        hidden: usize,
-        activation: Activation,
-    ) -> Result<Self> {
-        let lin1 = Adapted::load(from, &format!("{name}.lin1"), channels, hidden)?;
-        let lin2 = Adapted::load(from, &format!("{name}.lin2"), hidden, channels)?;
-        Ok(Self { lin1, lin2, activation })
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>, activation: Activation) -> Result<Self> {
+        Ok(Self { lin1: Adapted::load(from.scope("lin1"))?, lin2: Adapted::load(from.scope("lin2"))?, activation })
     }
 
     /// `[.., channels]` to the same, and the sum with `residual`.

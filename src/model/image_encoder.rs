@@ -9,7 +9,7 @@ use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
 use crate::kernels::convolution::{column_major_kernel, conv3x3, patch_embed};
 use crate::kernels::{Activation, Epilogue, Matrix, WindowAttention, linear, on_cores, permute, resample, reshape};
-use crate::layers::{Adapted, Parameters};
+use crate::layers::{Adapted, Scope};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
 #[derive(Module, Debug)]
@@ -27,19 +27,20 @@ pub struct ImageEncoder {
 }
 
 impl ImageEncoder {
-    /// Takes `image_encoder.*`.
+    /// Takes its parameters.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
-        let (dim, patch, grid) = (config.embed_dim, config.patch_size, config.pretrained_grid());
-        let patch_embed_weight =
-            from.take("image_encoder.patch_embed.proj.weight", [dim, config.in_chans, patch, patch])?;
-        let patch_embed_bias = from.take("image_encoder.patch_embed.proj.bias", [dim])?;
-        let pos_embed = from.take("image_encoder.pos_embed", [1, grid, grid, dim])?;
-        let blocks = (0..config.depth).map(|i| Block::load(from, config, i)).collect::<Result<_>>()?;
-        let neck = Neck::load(from, config)?;
-        Ok(Self { patch_embed_weight, patch_embed_bias, pos_embed, blocks, neck })
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>, config: &SamConfig) -> Result<Self> {
+        Ok(Self {
+            patch_embed_weight: from.take("patch_embed_weight")?,
+            patch_embed_bias: from.take("patch_embed_bias")?,
+            pos_embed: from.take("pos_embed")?,
+            blocks: (0..config.depth)
+                .map(|i| Block::load(from.scope(format_args!("blocks.{i}")), config, i))
+                .collect::<Result<_>>()?,
+            neck: Neck::load(from.scope("neck"))?,
+        })
     }
 
     /// Normalised image `[b, bands, h, w]`, sides multiples of the patch, to embedding `[b, out_chans, h / 16, w / 16]`.
@@ -136,15 +137,13 @@ pub struct Block {
 }
 
 impl Block {
-    fn load(from: &mut Parameters, config: &SamConfig, index: usize) -> Result<Self> {
-        let name = format!("image_encoder.blocks.{index}");
-        let dim = config.embed_dim;
+    fn load(mut from: Scope<'_>, config: &SamConfig, index: usize) -> Result<Self> {
         let window = if config.global_attn_indexes.contains(&index) { None } else { Some(config.window_size) };
         Ok(Self {
-            norm1: LayerNorm::load(from, &format!("{name}.norm1"), dim, NORM_EPS)?,
-            attn: Attention::load(from, config, &format!("{name}.attn"), window)?,
-            norm2: LayerNorm::load(from, &format!("{name}.norm2"), dim, NORM_EPS)?,
-            mlp: MlpBlock::load(from, &format!("{name}.mlp"), dim, config.mlp_dim, Activation::Gelu)?,
+            norm1: LayerNorm::load(from.scope("norm1"), NORM_EPS)?,
+            attn: Attention::load(from.scope("attn"), config, window)?,
+            norm2: LayerNorm::load(from.scope("norm2"), NORM_EPS)?,
+            mlp: MlpBlock::load(from.scope("mlp"), Activation::Gelu)?,
         })
     }
 
@@ -179,14 +178,12 @@ pub struct Attention {
 }
 
 impl Attention {
-    fn load(from: &mut Parameters, config: &SamConfig, name: &str, window: Option<usize>) -> Result<Self> {
-        let dim = config.embed_dim;
-        let positions = [2 * window.unwrap_or(config.pretrained_grid()) - 1, config.head_dim()];
+    fn load(mut from: Scope<'_>, config: &SamConfig, window: Option<usize>) -> Result<Self> {
         Ok(Self {
-            qkv: Adapted::load(from, &format!("{name}.qkv"), dim, 3 * dim)?,
-            proj: Adapted::load(from, &format!("{name}.proj"), dim, dim)?,
-            rel_pos_h: from.take(&format!("{name}.rel_pos_h"), positions)?,
-            rel_pos_w: from.take(&format!("{name}.rel_pos_w"), positions)?,
+            qkv: Adapted::load(from.scope("qkv"))?,
+            proj: Adapted::load(from.scope("proj"))?,
+            rel_pos_h: from.take("rel_pos_h")?,
+            rel_pos_w: from.take("rel_pos_w")?,
             num_heads: config.num_heads,
             window,
         })
@@ -234,15 +231,12 @@ pub struct Neck {
 }
 
 impl Neck {
-    fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
-        let (dim, out) = (config.embed_dim, config.out_chans);
+    fn load(mut from: Scope<'_>) -> Result<Self> {
         Ok(Self {
-            conv1: from.take("image_encoder.neck.0.weight", [out, dim, 1, 1])?,
-            norm1: LayerNorm::load(from, "image_encoder.neck.1", out, NORM_EPS)?,
-            conv2: Param::from_tensor(column_major_kernel(
-                from.take("image_encoder.neck.2.weight", [out, out, 3, 3])?.val(),
-            )),
-            norm2: LayerNorm::load(from, "image_encoder.neck.3", out, NORM_EPS)?,
+            conv1: from.take("conv1")?,
+            norm1: LayerNorm::load(from.scope("norm1"), NORM_EPS)?,
+            conv2: Param::from_tensor(column_major_kernel(from.take("conv2")?.val())),
+            norm2: LayerNorm::load(from.scope("norm2"), NORM_EPS)?,
         })
     }
 

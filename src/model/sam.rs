@@ -30,29 +30,31 @@ impl Sam {
     ///
     /// # Errors
     /// Naming the tensor that is missing, misshapen or left over, or the number of `config` that cannot be.
-    pub fn load(config: &SamConfig, mut from: Parameters) -> Result<Self> {
+    pub fn load(config: &SamConfig, from: Parameters) -> Result<Self> {
         config.check()?;
         check_architecture(config, from.device())?;
-        let sam = Self {
-            image_encoder: ImageEncoder::load(&mut from, config)?,
-            prompt_encoder: PromptEncoder::load(&mut from, config)?,
-            mask_decoder: MaskDecoder::load(&mut from, config)?,
-        };
-        from.finish()?;
-        Ok(sam)
+        from.load(config, |mut from| {
+            Ok(Self {
+                image_encoder: ImageEncoder::load(from.scope("image_encoder"), config)?,
+                prompt_encoder: PromptEncoder::load(from.scope("prompt_encoder"))?,
+                mask_decoder: MaskDecoder::load(from.scope("mask_decoder"), config)?,
+            })
+        })
     }
 
     /// Replaces prompt encoder and mask decoder by those in `from`, which holds nothing else; an empty `from` keeps them.
     ///
     /// # Errors
     /// As [`Sam::load`].
-    pub fn load_heads(&mut self, config: &SamConfig, mut from: Parameters) -> Result<()> {
+    pub fn load_heads(&mut self, config: &SamConfig, from: Parameters) -> Result<()> {
         if from.is_empty() {
             return Ok(());
         }
-        self.prompt_encoder = PromptEncoder::load(&mut from, config)?;
-        self.mask_decoder = MaskDecoder::load(&mut from, config)?;
-        from.finish()
+        from.load(config, |mut from| {
+            self.prompt_encoder = PromptEncoder::load(from.scope("prompt_encoder"))?;
+            self.mask_decoder = MaskDecoder::load(from.scope("mask_decoder"), config)?;
+            Ok(())
+        })
     }
 
     /// Lays matrices out for inference, as [`crate::kernels::Weight::arrange`] says.

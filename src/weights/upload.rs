@@ -7,8 +7,8 @@ use crate::kernels::quantized::Quantized;
 use crate::kernels::{Weight, multiplies_quantized};
 use crate::model::Parameters;
 
-/// Gives a stored tensor of `shape` to `parameters`: a block-quantised matrix of a linear layer as it is where the device
-/// multiplies by such, all else as floats.
+/// Gives a stored tensor of `shape` to `parameters`: a block-quantised matrix of a linear layer as it is where the
+/// device multiplies by such, all else as floats.
 ///
 /// # Errors
 /// Those of [`Stored::decode`] and [`Parameters::insert`].

@@ -6,6 +6,7 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
 use samlora::error::ErrorKind;
+use samlora::weights::checkpoint::Checkpoint;
 use samlora::weights::keys::{LoraKeys, canonical};
 use samlora::weights::source::{Dtype, open};
 use tempfile::TempDir;
@@ -235,6 +236,40 @@ fn a_state_dict_is_found_wherever_it_is_and_what_lies_beside_it_is_named() {
         let found: Vec<String> = source.passed_over().iter().map(ToString::to_string).collect();
         assert_eq!(found, passed_over);
     }
+}
+
+#[test]
+fn a_whole_model_is_read_past_its_wrapper() {
+    let tiny = open(fixtures().join("tiny_sam.safetensors")).unwrap();
+    let (mut entries, mut storages) = (Vec::new(), Vec::new());
+    for (i, t) in tiny.tensors().iter().enumerate() {
+        let values: Vec<u8> = tiny.read_f32(&t.name).unwrap().into_iter().flat_map(f32::to_le_bytes).collect();
+        let shape: Vec<i32> = t.shape.iter().map(|&side| side as i32).collect();
+        let strides: Vec<i32> = (1..=shape.len()).map(|axis| shape[axis..].iter().product()).collect();
+        let (key, len) = (i.to_string(), values.len() as i32 / 4);
+        entries.push((format!("sam.{}", t.name), tensor(storage("FloatStorage", &key, len), 0, &shape, &strides)));
+        storages.push((key, values));
+    }
+    let entries: Vec<_> = entries.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    let storages: Vec<_> = storages.iter().map(|(key, values)| (key.as_str(), values.as_slice())).collect();
+    let pickle = program(dict(&[("model_state", dict(&entries)), ("best", value::numpy_scalar())]));
+    let (folder, path) = pth(&pickle, &storages);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let plain = Checkpoint::open(fixtures().join("tiny_sam.safetensors")).unwrap();
+    assert_eq!(checkpoint.config(), plain.config());
+    let name = "mask_decoder.iou_token.weight";
+    assert_eq!(checkpoint.read(name).unwrap(), plain.read(name).unwrap());
+    // Both commands say what they passed over.
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_samlora")).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned())
+    };
+    let (file, out) = (path.to_str().unwrap(), folder.path().join("package"));
+    let said = "1 value beside the weights is passed over: best (an object of numpy._core.multiarray.scalar)";
+    assert!(run(&["inspect", file])[0].contains(said));
+    assert!(run(&["inspect", file, "--json"])[0].contains(r#""passed_over":[{"name":"best","what":"an object of"#));
+    assert!(run(&["export", "--base", file, "--scheme", "f16", "--out", out.to_str().unwrap()])[1].contains(said));
 }
 
 #[test]

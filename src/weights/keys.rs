@@ -282,8 +282,8 @@ struct Unwrapped<'a> {
     names: Vec<(&'a str, &'a str)>,
 }
 
-/// Finds the prefix under which most names are known. Of equally many the first one by name counts, so that `model.`
-/// goes before `model_ema.` and `student.` before `teacher.`.
+/// Finds the prefix under which most names are known. Of equally many the first one by name counts, but a moving average
+/// (`ema.`, `teacher.`) after the model itself.
 fn unwrapped<'a>(names: &[&'a str]) -> Unwrapped<'a> {
     let known = |short: &str, all: &[&str]| {
         let found = |naming| names::find(naming, short, all).is_some();
@@ -296,7 +296,8 @@ fn unwrapped<'a>(names: &[&'a str]) -> Unwrapped<'a> {
             *votes.entry(&name[..start]).or_default() += 1;
         }
     }
-    let best = votes.into_iter().reduce(|best, other| if other.1 > best.1 { other } else { best });
+    let rank = |&(prefix, fits): &(&str, usize)| (fits, !prefix.contains("ema") && !prefix.contains("teacher"));
+    let best = votes.into_iter().reduce(|best, other| if rank(&other) > rank(&best) { other } else { best });
     let (prefix, fits) = best.unwrap_or_default();
     let names = names.iter().filter_map(|&name| Some((name, name.strip_prefix(prefix)?))).collect();
     Unwrapped { prefix, fits, names }

@@ -49,7 +49,8 @@ pub fn state_dict(pickle: &[u8]) -> Result<StateDict> {
     let rank = |place: &DictPath<'_>| {
         let names: Vec<&str> = tensors(&machine, place.dict).map(|(name, _)| name).collect();
         let wrapper = place.keys.last().and_then(|key| WRAPPERS.iter().position(|wrapper| wrapper == key));
-        (keys::fits(&names), place.keys.is_empty(), wrapper.map(|at| WRAPPERS.len() - at))
+        let average = place.keys.iter().any(|key| key.contains("ema") || key.contains("teacher"));
+        (keys::fits(&names), place.keys.is_empty(), wrapper.map(|at| WRAPPERS.len() - at), !average)
     };
     // Of equals the first.
     let best =

@@ -6,7 +6,6 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     TransverseMercator,
-    TransverseMercatorSouth,
     Mercator,
     WebMercator,
     LambertConic,
@@ -71,7 +70,6 @@ impl Method {
             22 => Self::Polyconic,
             23 => Self::Robinson,
             24 => Self::Sinusoidal,
-            27 => Self::TransverseMercatorSouth,
             28 => Self::CylindricalEqualArea,
             // An EPSG method, which GDAL writes for want of a GeoTIFF code.
             9815 => Self::ObliqueMercatorCentre,
@@ -83,7 +81,6 @@ impl Method {
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name.to_ascii_lowercase().as_str() {
             "transverse_mercator" | "gauss_kruger" => Self::TransverseMercator,
-            "transverse_mercator_south_orientated" => Self::TransverseMercatorSouth,
             "mercator" | "mercator_1sp" | "mercator_2sp" => Self::Mercator,
             "mercator_auxiliary_sphere" => Self::WebMercator,
             "lambert_conformal_conic" | "lambert_conformal_conic_1sp" | "lambert_conformal_conic_2sp" => {
@@ -124,7 +121,6 @@ impl Method {
         let plain = k == 1.0;
         Some(match self {
             Self::TransverseMercator => format!("+proj=tmerc +lat_0={lat} +lon_0={lon} +k={k}"),
-            Self::TransverseMercatorSouth => format!("+proj=tmerc +axis=wsu +lat_0={lat} +lon_0={lon} +k={k}"),
             Self::Mercator if lat == 0.0 => match first {
                 Some(parallel) if plain => format!("+proj=merc +lon_0={lon} +lat_ts={parallel}"),
                 None => format!("+proj=merc +lon_0={lon} +k={k}"),

@@ -26,12 +26,8 @@ pub(super) fn of_tiff<R: Read + Seek>(
             .remedy("write it again, for example with gdal_translate")
             .source(e)
     })?;
-    if let Some(georef) = Georef::from_geotiff(&scale, &tie, &matrix, crs.clone())? {
-        return Ok(Some(georef));
-    }
-    let Some(beside) = (if world_files { sidecar::georef(path)? } else { None }) else { return Ok(None) };
-    let named = crs.epsg.is_some() || crs.keys.is_some();
-    Ok(Some(Georef { crs: if named { crs } else { beside.crs }, ..beside }))
+    let beside = || if world_files { sidecar::georef(path) } else { Ok(None) };
+    Georef::from_geotiff_or([&scale, &tie, &matrix], crs, beside)
 }
 
 /// The coordinate reference system; pixel scale, tie points and transformation, empty where the file has none.
@@ -45,24 +41,22 @@ fn tags<R: Read + Seek>(decoder: &mut Decoder<R>) -> TiffResult<(Crs, [Vec<f64>;
     let doubles = numbers(Tag::GeoDoubleParamsTag)?;
     let directory = decoder.find_tag_unsigned_vec::<u16>(Tag::GeoKeyDirectoryTag)?;
     let crs = match directory {
-        Some(directory) => Crs::from_keys(GeoKeys { directory, doubles, ascii: ascii(decoder)? }),
+        Some(directory) => Crs::from_keys(GeoKeys::new(directory, doubles, &ascii(decoder)?)),
         None => Crs::default(),
     };
     Ok((crs, placed))
 }
 
-/// GeoAsciiParams. Names of systems hold umlauts and accents of any encoding: each such byte becomes one `?`, so that
-/// the keys' positions still hold.
-fn ascii<R: Read + Seek>(decoder: &mut Decoder<R>) -> TiffResult<String> {
+/// GeoAsciiParams, in whatever encoding.
+fn ascii<R: Read + Seek>(decoder: &mut Decoder<R>) -> TiffResult<Vec<u8>> {
     let mut buffer = ValueBuffer::empty(Type::ASCII);
     let found = decoder.image_ifd().find_tag_buf(Tag::GeoAsciiParamsTag, &mut buffer);
     match found {
         Ok(Some(_)) => {}
-        Ok(None) => return Ok(String::new()),
+        Ok(None) => return Ok(Vec::new()),
         Err(e @ TiffError::IoError(_)) => return Err(e),
         // Not worth a refusal: what counts stands in other tags.
-        Err(_) => return Ok(String::new()),
+        Err(_) => return Ok(Vec::new()),
     }
-    let text = buffer.as_bytes().split(|&byte| byte == 0).next().unwrap_or_default();
-    Ok(text.iter().map(|&byte| if byte.is_ascii() { char::from(byte) } else { '?' }).collect())
+    Ok(buffer.as_bytes().to_vec())
 }

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use samlora::config::Normalization;
 use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
+use samlora::geojson::Placement;
 use samlora::source::{self, Colours, ModelInput, Raster, xyz};
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
@@ -213,7 +214,12 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     if !args.json {
         eprintln!("{}", raster.describe());
     }
-    let warnings = warnings(segmenter, &raster);
+    let mut warnings = warnings(segmenter, &raster);
+    let placement = Placement::new(raster.georef(), width, height);
+    let coordinates = placement.coordinates();
+    if args.format.contains(&Format::Geojson) {
+        warnings.extend(placement.warning());
+    }
     for warning in &warnings {
         eprintln!("warning: {}: {warning}", input.display());
     }
@@ -232,7 +238,7 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     if args.json {
         return print_json(&json!({
             "input": input, "width": width, "height": height, "timings_ms": timings, "classes": classes,
-            "pixels_without_data": without_data, "warnings": warnings, "files": files,
+            "pixels_without_data": without_data, "coordinates": coordinates, "warnings": warnings, "files": files,
         }));
     }
     let (windows, total) = (timings.windows, timings.total);

@@ -112,7 +112,9 @@ impl<'a> Outputs<'a> {
                     let polygons = polygon::trace_mask(mask, options)?;
                     let classes = &self.segmenter.manifest().classes;
                     let path = self.named("geojson");
-                    atomic(&path, |file| geojson::write(file, &polygons, classes, raster.georef()))?;
+                    let (width, height) = raster.size();
+                    let place = geojson::Placement::new(raster.georef(), width, height);
+                    atomic(&path, |file| geojson::write(file, &polygons, classes, place))?;
                     files.push(path);
                 }
                 Format::Raw => {

@@ -49,7 +49,7 @@ struct Corner {
 /// A ring in a projection that bends straight lines.
 #[cfg(not(target_arch = "wasm32"))]
 fn bent(georef: &Georef, to_lon_lat: &ToLonLat, ring: &[[f64; 2]]) -> Result<Ring> {
-    let corner = |pixel| Ok(Corner { pixel, place: georef.lon_lat(to_lon_lat, pixel)? });
+    let corner = |pixel| -> Result<Corner> { Ok(Corner { pixel, place: georef.lon_lat(to_lon_lat, pixel)? }) };
     let mut corners = ring.iter().map(|&pixel| corner(pixel)).collect::<Result<Vec<_>>>()?;
     // A pole has no longitude to begin with.
     corners.pop();

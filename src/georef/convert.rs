@@ -167,7 +167,7 @@ mod tests {
             (999_999, "no such code"),
             (65_000, "not known"),
             (4267, "grids"),
-            (27_200, "projection"),
+            (27_200, "grids"),
             (4816, "register's"),
             (5681, "datum shift"),
             (31_281, "register's"),

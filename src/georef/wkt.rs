@@ -78,6 +78,7 @@ impl Node {
         authority.numbers.first().map(|&n| n as u32).or_else(text)
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     /// The value of a `PARAMETER`, whatever the case of its name.
     pub fn parameter(&self, names: &[&str]) -> Option<f64> {
         names.iter().find_map(|name| {

@@ -48,7 +48,7 @@ if len(sys.argv) > 3:
     random.seed(int(sys.argv[2]))
     systems = random.sample(systems, int(sys.argv[3]) or len(systems))
 else:
-    systems = [system for system in systems if system[0] in sys.argv[2].split(",")]
+    systems = [system for system in systems if str(system[0]) in sys.argv[2].split(",")]
 drawn, without = [], []
 for code, *extent in systems:
     with rasterio.Env(CPL_LOG="/dev/null"):

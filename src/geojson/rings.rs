@@ -31,7 +31,7 @@ pub(super) fn place(placement: &Placement<'_>, ring: &[[f64; 2]]) -> Result<Ring
 
 /// The part of a pixel by which an edge may be off where it bends.
 #[cfg(not(target_arch = "wasm32"))]
-const MAX_BEND: f64 = 0.05;
+const MAX_BEND: f64 = 0.01;
 /// Edges are not halved below this part of a pixel: within it lies the pole.
 #[cfg(not(target_arch = "wasm32"))]
 const MIN_EDGE: f64 = 1.0 / 16.0;

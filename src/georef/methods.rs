@@ -26,7 +26,6 @@ pub(super) enum Method {
     Sinusoidal,
     Mollweide,
     Robinson,
-    Miller,
     Polyconic,
     Orthographic,
     Gnomonic,
@@ -65,7 +64,6 @@ impl Method {
             17 => Self::Equirectangular,
             18 => Self::Cassini,
             19 => Self::Gnomonic,
-            20 => Self::Miller,
             21 => Self::Orthographic,
             22 => Self::Polyconic,
             23 => Self::Robinson,
@@ -103,7 +101,6 @@ impl Method {
             "sinusoidal" => Self::Sinusoidal,
             "mollweide" => Self::Mollweide,
             "robinson" => Self::Robinson,
-            "miller_cylindrical" => Self::Miller,
             "polyconic" => Self::Polyconic,
             "orthographic" => Self::Orthographic,
             "gnomonic" => Self::Gnomonic,
@@ -178,7 +175,6 @@ impl Method {
             Self::Sinusoidal if plain && lat == 0.0 => format!("+proj=sinu +lon_0={lon}"),
             Self::Mollweide if plain && lat == 0.0 => format!("+proj=moll +lon_0={lon}"),
             Self::Robinson if plain && lat == 0.0 => format!("+proj=robin +lon_0={lon}"),
-            Self::Miller if plain && lat == 0.0 => format!("+proj=mill +lon_0={lon}"),
             _ => return None,
         })
     }

@@ -83,23 +83,6 @@ impl Georef {
         Self { transform, crs }.moved_by_pixels(if point { -0.5 } else { 0.0 }).checked().map(Some)
     }
 
-    /// The place of a TIFF: its own tags come first; without them the world file that `beside` reads, in the system that
-    /// the tags name or the one beside it.
-    ///
-    /// # Errors
-    /// As [`Georef::from_geotiff`]; what `beside` fails with.
-    pub fn from_geotiff_or(
-        [scale, tie, matrix]: [&[f64]; 3],
-        crs: Crs,
-        beside: impl FnOnce() -> Result<Option<Self>>,
-    ) -> Result<Option<Self>> {
-        if let Some(placed) = Self::from_geotiff(scale, tie, matrix, crs.clone())? {
-            return Ok(Some(placed));
-        }
-        let named = crs.epsg.is_some() || crs.keys.is_some();
-        Ok(beside()?.map(|beside| if named { Self { crs, ..beside } } else { beside }))
-    }
-
     fn moved_by_pixels(mut self, n: f64) -> Self {
         let [a, b, c, d, e, f] = self.transform;
         self.transform = [a, b, c + n * (a + b), d, e, f + n * (d + e)];

@@ -27,7 +27,9 @@ pub mod random;
 pub mod tile;
 pub mod georef;
 pub mod logits;
+pub mod names;
 pub mod kernels;
+pub mod layers;
 pub mod model;
 pub mod lora;
 pub mod weights;
@@ -49,3 +51,8 @@ pub const TOOL: &str = concat!("samlora ", env!("CARGO_PKG_VERSION"), env!("SAML
 /// Version, revision and package format, as `samlora --version` prints them.
 pub const TOOL_VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), env!("SAMLORA_REVISION"), ", package format ", env!("SAMLORA_FORMAT_VERSION"));
+
+/// The manual's Rust, which `cargo test --doc` compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/src/api.md")]
+struct Manual;

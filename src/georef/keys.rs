@@ -33,14 +33,6 @@ pub struct GeoKeys {
 }
 
 impl GeoKeys {
-    /// The keys of the three tags. Names of systems hold umlauts and accents of any encoding: each such byte of `ascii`
-    /// becomes one `?`, so that the keys' positions still hold.
-    pub fn new(directory: Vec<u16>, doubles: Vec<f64>, ascii: &[u8]) -> Self {
-        let text = ascii.split(|&byte| byte == 0).next().unwrap_or_default();
-        let ascii = text.iter().map(|&byte| if byte.is_ascii() { char::from(byte) } else { '?' }).collect();
-        Self { directory, doubles, ascii }
-    }
-
     /// Location, count and value of a key.
     fn entry(&self, key: u16) -> Option<(u16, usize, usize)> {
         let found = self.directory.get(4..)?.chunks_exact(4).find(|k| k[0] == key)?;

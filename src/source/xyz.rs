@@ -1,16 +1,19 @@
-//! Folders of XYZ tiles: `z/x/y.ext`, or flat `z-x-y.ext`, each zoom level one mosaic.
+//! Folders of XYZ tiles: `z/x/y.ext`, or flat `z-x-y.ext`, each zoom level one mosaic. In folders with a
+//! `tilemapresource.xml` rows are counted from the south (Tile Map Service), else from the north.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cache::Cache;
-use super::open::{Block, Window, check_window};
-use super::{PixelSource, picture};
+use super::block::Block;
+use super::cache::{BUDGET, Cache};
+use super::raster::{Depth, Patch, Raster, Window};
+use super::{header, picture};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::{Crs, Georef, WEB_MERCATOR};
-use crate::image::RgbImage;
 use crate::tile::{Bounds, TileId};
+
+mod tms;
 
 /// The most tiles that a folder may hold.
 pub const MAX_TILES: usize = 4_000_000;
@@ -30,18 +33,27 @@ pub struct Mosaic {
     /// Side of a tile in pixels.
     side: usize,
     size: (usize, usize),
+    /// By column and row, counted from the north.
     tiles: HashMap<(u32, u32), PathBuf>,
+    /// Whether the files' names count rows from the south.
+    tms: bool,
+    /// Bands and type of the tiles' samples.
+    bands: usize,
+    depth: Depth,
     georef: Georef,
     cache: Cache<(u32, u32)>,
 }
 
-/// One mosaic for each zoom level that a folder has, from the smallest zoom level on.
+/// One mosaic for each zoom level that a folder has, from the smallest zoom level on. `tms` says whether rows are counted
+/// from the south; without, they are if the folder holds a `tilemapresource.xml`.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if the folder holds no tiles, [`ErrorKind::Limit`] beyond [`MAX_TILES`] or [`MAX_SIDE`],
-/// [`ErrorKind::Format`] for tiles that are not square or given twice.
-pub fn mosaics(folder: impl AsRef<Path>) -> Result<Vec<Mosaic>> {
+/// [`ErrorKind::Format`] for tiles that are not square or given twice, [`ErrorKind::Unsupported`] if that file says that
+/// the tiles are not Web Mercator's.
+pub fn mosaics(folder: impl AsRef<Path>, tms: Option<bool>) -> Result<Vec<Mosaic>> {
     let folder = folder.as_ref();
+    let tms = tms.unwrap_or(tms::is_beside(folder)?);
     let mut levels: BTreeMap<u8, HashMap<(u32, u32), PathBuf>> = BTreeMap::new();
     let mut count = 0;
     find(folder, folder, DEPTH, &mut |tile, path| {
@@ -51,7 +63,8 @@ pub fn mosaics(folder: impl AsRef<Path>) -> Result<Vec<Mosaic>> {
                 .at(folder.display())
                 .remedy("cut the folder into parts"));
         }
-        match levels.entry(tile.z).or_default().insert((tile.x, tile.y), path.clone()) {
+        let row = if tms { turned(tile.z, tile.y) } else { tile.y };
+        match levels.entry(tile.z).or_default().insert((tile.x, row), path.clone()) {
             Some(other) => {
                 Err(Error::new(ErrorKind::Format, format!("tile {tile} is there twice, also as {}", other.display()))
                     .at(path.display())
@@ -65,7 +78,12 @@ pub fn mosaics(folder: impl AsRef<Path>) -> Result<Vec<Mosaic>> {
             .at(folder.display())
             .remedy("tiles are named z/x/y.ext or z-x-y.ext, with ext one of png, jpg, jpeg, webp"));
     }
-    levels.into_iter().map(|(zoom, tiles)| Mosaic::new(folder, zoom, tiles)).collect()
+    levels.into_iter().map(|(zoom, tiles)| Mosaic::new(folder, zoom, tiles, tms)).collect()
+}
+
+/// The row counted from the other end.
+fn turned(zoom: u8, row: u32) -> u32 {
+    ((1u64 << zoom.min(32)) - 1).saturating_sub(u64::from(row)) as u32
 }
 
 /// Calls `found` for every tile below `folder`.
@@ -95,7 +113,7 @@ fn find(root: &Path, folder: &Path, depth: usize, found: &mut impl FnMut(TileId,
 }
 
 impl Mosaic {
-    fn new(folder: &Path, zoom: u8, tiles: HashMap<(u32, u32), PathBuf>) -> Result<Self> {
+    fn new(folder: &Path, zoom: u8, tiles: HashMap<(u32, u32), PathBuf>, tms: bool) -> Result<Self> {
         let range = |of: fn(&(u32, u32)) -> u32| {
             let low = tiles.keys().map(of).min().unwrap_or_default();
             (low, (tiles.keys().map(of).max().unwrap_or_default() - low) as usize + 1)
@@ -105,8 +123,7 @@ impl Mosaic {
         let Some(sample) = tiles.iter().min_by_key(|(tile, _)| **tile).map(|(_, path)| path) else {
             return Err(Error::new(ErrorKind::NotFound, "the folder holds no tiles").at(folder.display()));
         };
-        super::detect(sample)?;
-        let (side, other) = picture::dimensions(sample)?;
+        let header::PictureHeader { width: side, height: other, bands, depth } = header::picture(sample, false)?;
         if side != other || side == 0 || side > 8192 {
             return Err(Error::new(ErrorKind::Format, format!("a tile of {side} x {other} pixels"))
                 .at(sample.display())
@@ -128,7 +145,20 @@ impl Mosaic {
         let resolution = (corner.east - corner.west) / side as f64;
         let transform = [resolution, 0.0, corner.west, 0.0, -resolution, corner.north];
         let georef = Georef { transform, crs: Crs::from_epsg(WEB_MERCATOR) };
-        Ok(Self { folder: folder.to_owned(), zoom, first: (left, top), side, size, tiles, georef, cache: Cache::new() })
+        let cache = Cache::new(BUDGET);
+        Ok(Self {
+            folder: folder.to_owned(),
+            zoom,
+            first: (left, top),
+            side,
+            size,
+            tiles,
+            tms,
+            bands,
+            depth,
+            georef,
+            cache,
+        })
     }
 
     /// The zoom level.
@@ -136,11 +166,17 @@ impl Mosaic {
         self.zoom
     }
 
+    /// Whether the files' names count rows from the south.
+    pub fn is_tms(&self) -> bool {
+        self.tms
+    }
+
     /// Where its tiles lie, as a URL template below the folder: `{z}/{x}/{y}.png`. None if they are of several kinds.
     pub fn template(&self) -> Option<String> {
         let mut templates = self.tiles.iter().map(|((x, y), path)| {
             let name = path.strip_prefix(&self.folder).ok()?.to_str()?.replace('\\', "/");
             let (stem, extension) = name.rsplit_once('.')?;
+            let y = if self.tms { turned(self.zoom, *y) } else { *y };
             let spelling = ["{z}/{x}/{y}", "{z}-{x}-{y}"].into_iter().find(|spelling| {
                 let numbers = spelling.replace("{z}", &self.zoom.to_string()).replace("{x}", &x.to_string());
                 numbers.replace("{y}", &y.to_string()) == stem
@@ -206,67 +242,81 @@ impl Mosaic {
         self.tiles.len()
     }
 
-    /// Calls `use_block(block, top left pixel)` for every tile that a window touches, gaps left out.
-    fn each_block(&mut self, window: &Window, mut use_block: impl FnMut(&Block, (usize, usize))) -> Result<()> {
-        let side = self.side;
-        for row in window.y / side..=(window.y + window.height - 1) / side {
-            for column in window.x / side..=(window.x + window.width - 1) / side {
-                let key = (self.first.0 + column as u32, self.first.1 + row as u32);
-                let Some(path) = self.tiles.get(&key) else { continue };
-                let block = self.cache.get(key, || {
-                    let block = picture::decode(path)?;
-                    if (block.width, block.height) == (side, side) {
-                        return Ok(block);
-                    }
-                    let message = format!("a tile of {} x {} pixels among tiles of {side}", block.width, block.height);
-                    Err(Error::new(ErrorKind::Format, message)
-                        .at(path.display())
-                        .remedy("keep tiles of one size in a folder"))
-                })?;
-                use_block(block, (column * side, row * side));
+    /// The block of a tile, decoded now if it is not at hand; none where there is a gap.
+    fn tile(&mut self, key: (u32, u32)) -> Result<Option<&Block>> {
+        let Some(path) = self.tiles.get(&key) else { return Ok(None) };
+        let (side, bands, depth) = (self.side, self.bands, self.depth);
+        let block = self.cache.get(key, || {
+            let block = picture::decode(path)?;
+            if (block.width, block.height) != (side, side) {
+                let message = format!("a tile of {} x {} pixels among tiles of {side}", block.width, block.height);
+                return Err(Error::new(ErrorKind::Format, message)
+                    .at(path.display())
+                    .remedy("keep tiles of one size in a folder"));
             }
-        }
-        Ok(())
+            if (block.bands, block.samples.depth()) != (bands, depth) {
+                let found = (block.bands, block.samples.depth());
+                let message =
+                    format!("a tile of {} bands of {:?} among tiles of {bands} of {depth:?}", found.0, found.1);
+                return Err(Error::new(ErrorKind::Format, message)
+                    .at(path.display())
+                    .remedy("keep tiles of one kind in a folder"));
+            }
+            Ok(block)
+        })?;
+        Ok(Some(block))
     }
 }
 
-impl PixelSource for Mosaic {
+impl Raster for Mosaic {
     fn size(&self) -> (usize, usize) {
         self.size
+    }
+
+    fn bands(&self) -> usize {
+        self.bands
+    }
+
+    fn depth(&self) -> Depth {
+        self.depth
     }
 
     fn georef(&self) -> Option<&Georef> {
         Some(&self.georef)
     }
 
-    fn read(&mut self, x: usize, y: usize, width: usize, height: usize) -> Result<RgbImage> {
-        check_window(self.size, x, y, width, height).map_err(|e| e.at(self.folder.display()))?;
-        let window = Window { x, y, width, height };
-        let mut out = vec![0; width * height * 3];
-        self.each_block(&window, |block, at| window.copy(&mut out, 3, &block.rgb, at, (block.width, block.height)))?;
-        RgbImage::new(width, height, out)
-    }
-
-    fn nodata(&mut self, x: usize, y: usize, width: usize, height: usize) -> Result<Option<Vec<bool>>> {
-        check_window(self.size, x, y, width, height).map_err(|e| e.at(self.folder.display()))?;
-        let window = Window { x, y, width, height };
-        let mut out = vec![true; width * height];
-        let full = vec![false; self.side * self.side];
-        self.each_block(&window, |block, at| {
-            let nodata = if block.nodata.is_empty() { &full } else { &block.nodata };
-            window.copy(&mut out, 1, nodata, at, (block.width, block.height));
-        })?;
-        Ok(out.contains(&true).then_some(out))
+    fn read(&mut self, window: Window, bands: &[usize]) -> Result<Patch> {
+        let mut patch =
+            Patch::begin(&window, bands, self.size, self.bands, self.depth).map_err(|e| e.at(self.folder.display()))?;
+        let places: Vec<(usize, usize)> = bands.iter().enumerate().map(|(to, band)| (*band, to)).collect();
+        let mut valid = vec![false; window.pixels()];
+        let side = self.side;
+        for row in window.y / side..=(window.y + window.height - 1) / side {
+            for column in window.x / side..=(window.x + window.width - 1) / side {
+                let key = (self.first.0 + column as u32, self.first.1 + row as u32);
+                let Some(block) = self.tile(key)? else { continue };
+                let at = (column * side, row * side);
+                block.copy_to(&mut patch, &window, at, &places)?;
+                block.each_valid(&window, at, |i, holds| valid[i] = holds);
+            }
+        }
+        patch.valid = valid;
+        Ok(patch.finish())
     }
 
     fn describe(&self) -> String {
         format!(
-            "{} tiles of {} pixels, zoom level {}, a mosaic of {} x {} pixels, EPSG:3857",
+            "{} tiles of {} pixels, zoom level {}{}, a mosaic of {} x {} pixels, EPSG:3857",
             self.tiles.len(),
             self.side,
             self.zoom,
+            if self.tms { ", rows counted from the south (TMS)" } else { "" },
             self.size.0,
             self.size.1
         )
+    }
+
+    fn decoded_blocks(&self) -> u64 {
+        self.cache.decoded()
     }
 }

@@ -187,8 +187,11 @@ fn open(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<Model
         return Ok(ModelInput::Colours(colours));
     }
     if bands.is_some() {
-        return Err(Error::new(ErrorKind::Invalid, "is for models of RGB pictures; this one reads all bands as they are")
-            .at("--bands"));
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "is for models of RGB pictures; this one reads all bands as they are",
+        )
+        .at("--bands"));
     }
     Ok(ModelInput::Samples(colours))
 }
@@ -214,12 +217,10 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     if !args.json {
         eprintln!("{}", raster.describe());
     }
-    let mut warnings = warnings(segmenter, &raster);
     let placement = Placement::new(raster.georef(), width, height);
-    let coordinates = placement.coordinates();
-    if args.format.contains(&Format::Geojson) {
-        warnings.extend(placement.warning());
-    }
+    let coordinates = args.format.contains(&Format::Geojson).then(|| placement.coordinates());
+    let mut warnings = Vec::from_iter(resolution_warning(segmenter, &raster));
+    warnings.extend(coordinates.and_then(|_| placement.warning()));
     for warning in &warnings {
         eprintln!("warning: {}: {warning}", input.display());
     }
@@ -238,7 +239,8 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     if args.json {
         return print_json(&json!({
             "input": input, "width": width, "height": height, "timings_ms": timings, "classes": classes,
-            "pixels_without_data": without_data, "coordinates": coordinates, "warnings": warnings, "files": files,
+            "pixels_without_data": without_data, "decoded_blocks": raster.decoded_blocks(), "coordinates": coordinates,
+            "warnings": warnings, "files": files,
         }));
     }
     let (windows, total) = (timings.windows, timings.total);
@@ -258,20 +260,17 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What may make the result worse than the model, or unusable where it is going.
-fn warnings(segmenter: &Segmenter, raster: &ModelInput) -> Vec<String> {
+/// Says so if the raster's pixels are much larger or smaller than those that the model was trained on.
+fn resolution_warning(segmenter: &Segmenter, raster: &ModelInput) -> Option<String> {
     let (width, height) = raster.size();
-    let mut warnings = Vec::new();
-    let pixel = raster.georef().and_then(|georef| georef.ground_resolution(width, height));
-    if let (Some(pixel), Some(trained)) = (pixel, segmenter.manifest().ground_resolution) {
-        let factor = (pixel / trained).max(trained / pixel);
-        if factor > RESOLUTION_FACTOR {
-            let than = if pixel > trained { "coarser" } else { "finer" };
-            warnings.push(format!(
-                "its pixels are {pixel:.3} m wide, {factor:.1} times {than} than the {trained:.3} m that the model was trained on: \
-                 expect poor masks (resample the image, for example with gdalwarp -tr)"
-            ));
-        }
-    }
-    warnings
+    let pixel = raster.georef()?.ground_resolution(width, height)?;
+    let trained = segmenter.manifest().ground_resolution?;
+    let factor = (pixel / trained).max(trained / pixel);
+    let than = if pixel > trained { "coarser" } else { "finer" };
+    (factor > RESOLUTION_FACTOR).then(|| {
+        format!(
+            "its pixels are {pixel:.3} m wide, {factor:.1} times {than} than the {trained:.3} m that the model was trained \
+             on: expect poor masks (resample the image, for example with gdalwarp -tr)"
+        )
+    })
 }

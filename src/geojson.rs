@@ -10,7 +10,7 @@ use std::io::Write;
 
 use crate::config::Class;
 use crate::error::{Error, Result};
-use crate::georef::{Georef, ring_area};
+use crate::georef::ring_area;
 use crate::polygon::{Polygon, shoelace};
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -40,20 +40,13 @@ pub struct Writer<'a, W: Write> {
 }
 
 impl<'a, W: Write> Writer<'a, W> {
-    /// Begins a collection of polygons on the ground that `georef` covers. Where the image's size is known, prefer
-    /// [`Writer::with_placement`]: it sees georeferences that place nothing before a polygon does.
+    /// Begins a collection of polygons. Their place is a [`Placement`] or, where the image's size is not known, its
+    /// georeference; then one that places nothing is only seen at the polygon that lies beyond the earth.
     ///
     /// # Errors
     /// What `out` fails with.
-    pub fn new(out: W, classes: &'a [Class], georef: Option<&'a Georef>) -> Result<Self> {
-        Self::with_placement(out, classes, Placement::of(georef, None))
-    }
-
-    /// Begins a collection of polygons with a placement that is known already.
-    ///
-    /// # Errors
-    /// What `out` fails with.
-    pub fn with_placement(mut out: W, classes: &'a [Class], placement: Placement<'a>) -> Result<Self> {
+    pub fn new(mut out: W, classes: &'a [Class], place: impl Into<Placement<'a>>) -> Result<Self> {
+        let placement = place.into();
         write!(out, r#"{{"type":"FeatureCollection",{}"features":["#, placement.members()?)?;
         let decimals = match placement.to_lon_lat() {
             Some(_) => DEGREE_DECIMALS,
@@ -159,8 +152,13 @@ impl<'a, W: Write> Writer<'a, W> {
 ///
 /// # Errors
 /// As [`Writer::new`], [`Writer::polygon`] and [`Writer::finish`].
-pub fn write(out: impl Write, polygons: &[Polygon], classes: &[Class], georef: Option<&Georef>) -> Result<()> {
-    let mut writer = Writer::new(out, classes, georef)?;
+pub fn write<'a>(
+    out: impl Write,
+    polygons: &[Polygon],
+    classes: &'a [Class],
+    place: impl Into<Placement<'a>>,
+) -> Result<()> {
+    let mut writer = Writer::new(out, classes, place)?;
     for polygon in polygons {
         writer.polygon(polygon)?;
     }
@@ -171,9 +169,9 @@ pub fn write(out: impl Write, polygons: &[Polygon], classes: &[Class], georef: O
 ///
 /// # Errors
 /// As [`write()`].
-pub fn to_string(polygons: &[Polygon], classes: &[Class], georef: Option<&Georef>) -> Result<String> {
+pub fn to_string<'a>(polygons: &[Polygon], classes: &'a [Class], place: impl Into<Placement<'a>>) -> Result<String> {
     let mut out = Vec::new();
-    write(&mut out, polygons, classes, georef)?;
+    write(&mut out, polygons, classes, place)?;
     String::from_utf8(out).map_err(|e| Error::new(crate::error::ErrorKind::Format, e.to_string()))
 }
 
@@ -186,7 +184,7 @@ fn rounded(value: f64, decimals: i32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::georef::Crs;
+    use crate::georef::{Crs, Georef};
     use crate::polygon::{Options, trace};
 
     fn classes() -> Vec<Class> {
@@ -242,9 +240,9 @@ mod tests {
         assert!(json["coordinate_space"].as_str().expect("said").contains("unknown"));
         // Degrees that are not converted keep a thousandth of a pixel.
         let georef = Georef { transform: [3e-6, 0.0, 175.0, 0.0, -3e-6, -40.0], crs: Crs::from_epsg(4267) };
-        let json = collection(Some(&georef));
-        let corner = &json["features"][0]["geometry"]["coordinates"][0][2];
-        assert_eq!(corner.to_string(), "[175.000009,-40.0]");
+        let polygons = trace(&[1; 9], 3, 3, Options::default()).expect("traced");
+        let text = to_string(&polygons, &classes(), Some(&georef)).expect("written");
+        assert!(text.contains("[175.000009,-40]"), "{text}");
         assert!(Placement::new(Some(&georef), 3, 3).warning().expect("a word").contains("EPSG:4267"));
     }
 
@@ -259,6 +257,6 @@ mod tests {
                 Ok(())
             }
         }
-        assert_eq!(write(Full, &[], &[], None).expect_err("full").kind(), crate::error::ErrorKind::Io);
+        assert_eq!(write(Full, &[], &[], None::<&Georef>).expect_err("full").kind(), crate::error::ErrorKind::Io);
     }
 }

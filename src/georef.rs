@@ -164,15 +164,19 @@ impl Georef {
     pub fn ground_resolution(&self, width: usize, height: usize) -> Option<f64> {
         let to_lon_lat = self.to_lon_lat(width, height).ok()?;
         let (x, y) = ((width / 2) as f64, (height / 2) as f64);
-        let corners = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]];
-        let mut ring = Vec::with_capacity(corners.len());
-        for [dx, dy] in corners {
-            let [lon, lat] = self.lon_lat(&to_lon_lat, [x + dx, y + dy]).ok()?;
-            // Across 180 degrees longitudes go on.
-            let before = ring.first().map_or(lon, |first: &[f64; 2]| first[0]);
-            ring.push([lon + 360.0 * ((before - lon) / 360.0).round(), lat]);
-        }
-        Some(ring_area(&ring).sqrt())
+        let area = |shift: f64| {
+            let corners = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]];
+            let mut ring: Vec<[f64; 2]> = Vec::with_capacity(corners.len());
+            for [dx, dy] in corners {
+                let [lon, lat] = self.lon_lat(&to_lon_lat, [x + shift + dx, y + shift + dy]).ok()?;
+                // Across 180 degrees longitudes go on.
+                let before = ring.last().map_or(lon, |before| before[0]);
+                ring.push([lon + 360.0 * ((before - lon) / 360.0).round(), lat]);
+            }
+            // A corner at a pole has no longitude: the next pixel serves as well.
+            (shift != 0.0 || ring.iter().all(|p| p[1].abs() < 90.0 - 1e-7)).then(|| ring_area(&ring).sqrt())
+        };
+        area(0.0).or_else(|| area(1.0))
     }
 }
 

@@ -110,9 +110,20 @@ fn split(ring: &[Point]) -> Split {
     // What only runs along a side is the side's.
     chains.retain(|chain| chain.iter().any(|p| p[0].abs() < 180.0 - SLACK) || crosses(chain));
     for chain in &mut chains {
+        trim(chain);
+        chain.reverse();
+        trim(chain);
+        chain.reverse();
         chain.dedup();
     }
     Split::Chains(chains)
+}
+
+/// Takes away what a chain begins with along a side: the frame runs there anyway, and may come from either end of it.
+fn trim(chain: &mut Vec<Point>) {
+    let on_side = |p: &Point| p[0].abs() >= 180.0 - SLACK;
+    let run = chain.iter().position(|p| !on_side(p) || (p[0] - chain[0][0]).abs() > 180.0).unwrap_or(0);
+    chain.drain(..run.saturating_sub(1));
 }
 
 fn crosses(chain: &[Point]) -> bool {
@@ -209,6 +220,38 @@ mod tests {
         assert_eq!(parts.len(), 1);
         assert_eq!(area(&parts[0]), 100.0);
         assert!(parts[0][0].iter().all(|p| (-180.0..=-170.0).contains(&p[0])), "{parts:?}");
+    }
+
+    #[test]
+    fn steps_along_180() {
+        // Stairs whose steps run along the antimeridian, upwards and downwards.
+        let stairs = [
+            [178.0, 0.0],
+            [180.0, 0.0],
+            [180.0, 1.0],
+            [181.0, 1.0],
+            [181.0, 3.0],
+            [180.0, 3.0],
+            [180.0, 2.0],
+            [179.0, 2.0],
+            [179.0, 4.0],
+            [180.0, 4.0],
+            [180.0, 5.0],
+            [181.0, 5.0],
+            [181.0, 6.0],
+            [178.0, 6.0],
+            [178.0, 0.0],
+        ];
+        let parts = at_antimeridian(vec![ring(&stairs)]);
+        let areas: Vec<f64> = parts.iter().map(|part| area(part)).collect();
+        assert_eq!(areas.iter().sum::<f64>(), shoelace(&stairs));
+        for part in parts.iter().flatten() {
+            // No way back over what was just gone.
+            assert!(part.windows(3).all(|w| w[0] != w[2]), "{part:?}");
+            let side = part.windows(2).filter(|w| w[0][0].abs() == 180.0 && w[1][0] == w[0][0]);
+            let (up, down): (Vec<_>, Vec<_>) = side.partition(|w| w[1][1] > w[0][1]);
+            assert!(up.is_empty() || down.is_empty(), "{part:?}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl<'a> Placement<'a> {
         Self::of(georef, Some((width, height)))
     }
 
-    pub(super) fn of(georef: Option<&'a Georef>, size: Option<(usize, usize)>) -> Self {
+    fn of(georef: Option<&'a Georef>, size: Option<(usize, usize)>) -> Self {
         let Some(found) = georef else { return Self { georef, space: Space::Pixels(None) } };
         let space = match (found.no_place(size), ToLonLat::of(&found.crs)) {
             (None, Ok(to_lon_lat)) => Space::LonLat(to_lon_lat),
@@ -101,6 +101,13 @@ impl<'a> Placement<'a> {
         let quoted = |text: &str| serde_json::to_string(text).map_err(|e| Error::from(std::io::Error::from(e)));
         let (space, name) = (quoted(&space)?, quoted(&name)?);
         Ok(format!(r#""crs":{{"type":"name","properties":{{"name":{name}}}}},"coordinate_space":{space},"#))
+    }
+}
+
+impl<'a> From<Option<&'a Georef>> for Placement<'a> {
+    /// The placement of an image of unknown size.
+    fn from(georef: Option<&'a Georef>) -> Self {
+        Self::of(georef, None)
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn place(placement: &Placement<'_>, ring: &[[f64; 2]]) -> Result<Ring
 
 /// The part of a pixel by which an edge may be off where it bends.
 #[cfg(not(target_arch = "wasm32"))]
-const MAX_BEND: f64 = 0.05;
+const MAX_BEND: f64 = 0.01;
 /// Edges are not halved below this part of a pixel: within it lies the pole.
 #[cfg(not(target_arch = "wasm32"))]
 const MIN_EDGE: f64 = 1.0 / 16.0;
@@ -49,7 +49,7 @@ struct Corner {
 /// A ring in a projection that bends straight lines.
 #[cfg(not(target_arch = "wasm32"))]
 fn bent(georef: &Georef, to_lon_lat: &ToLonLat, ring: &[[f64; 2]]) -> Result<Ring> {
-    let corner = |pixel| Ok(Corner { pixel, place: georef.lon_lat(to_lon_lat, pixel)? });
+    let corner = |pixel| -> Result<Corner> { Ok(Corner { pixel, place: georef.lon_lat(to_lon_lat, pixel)? }) };
     let mut corners = ring.iter().map(|&pixel| corner(pixel)).collect::<Result<Vec<_>>>()?;
     // A pole has no longitude to begin with.
     corners.pop();

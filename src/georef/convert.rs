@@ -164,10 +164,10 @@ mod tests {
     #[test]
     fn what_a_definition_lacks_is_said() {
         for (epsg, why) in [
-            (999_999, "no EPSG code"),
+            (999_999, "no such code"),
             (65_000, "not known"),
             (4267, "grids"),
-            (27_200, "register's"),
+            (27_200, "grids"),
             (4816, "register's"),
             (5681, "datum shift"),
             (31_281, "register's"),

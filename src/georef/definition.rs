@@ -29,7 +29,9 @@ struct Datum {
 impl Datum {
     /// Ellipsoid, shift to WGS 84 and prime meridian as a PROJ.4 string.
     fn proj4(&self) -> Result<String, Reason> {
-        let known = self.code.map(|code| (code, epsg::definition(code)));
+        let sphere = self.axes.is_some_and(|[a, b]| a == b);
+        // A code of a sphere says no more than its radius.
+        let known = self.code.map(|code| (code, epsg::definition(code))).filter(|(_, known)| known.is_ok() || !sphere);
         if let Some((code, known)) = known {
             let text = epsg::datum(known.map_err(|why| format!("of its geographic system EPSG:{code}, {why}"))?);
             let here = axes(&text).ok_or("its ellipsoid is not known")?;

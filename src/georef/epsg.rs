@@ -11,7 +11,7 @@ use super::refused::REFUSED;
 /// # Errors
 /// Why it cannot be relied on.
 pub(super) fn definition(epsg: u32) -> Result<&'static str, &'static str> {
-    let code = u16::try_from(epsg).map_err(|_| "it has no EPSG code")?;
+    let code = u16::try_from(epsg).map_err(|_| "the EPSG register has no such code")?;
     let text = crs_definitions::from_code(code).ok_or("its definition is not known here")?.proj4;
     if text.contains("+vunits") || text.contains("+geoidgrids") || text.contains("+proj=geocent") {
         return Err("it is not a horizontal system");

@@ -6,7 +6,6 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     TransverseMercator,
-    TransverseMercatorSouth,
     Mercator,
     WebMercator,
     LambertConic,
@@ -27,7 +26,6 @@ pub(super) enum Method {
     Sinusoidal,
     Mollweide,
     Robinson,
-    Miller,
     Polyconic,
     Orthographic,
     Gnomonic,
@@ -66,12 +64,10 @@ impl Method {
             17 => Self::Equirectangular,
             18 => Self::Cassini,
             19 => Self::Gnomonic,
-            20 => Self::Miller,
             21 => Self::Orthographic,
             22 => Self::Polyconic,
             23 => Self::Robinson,
             24 => Self::Sinusoidal,
-            27 => Self::TransverseMercatorSouth,
             28 => Self::CylindricalEqualArea,
             // An EPSG method, which GDAL writes for want of a GeoTIFF code.
             9815 => Self::ObliqueMercatorCentre,
@@ -83,7 +79,6 @@ impl Method {
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name.to_ascii_lowercase().as_str() {
             "transverse_mercator" | "gauss_kruger" => Self::TransverseMercator,
-            "transverse_mercator_south_orientated" => Self::TransverseMercatorSouth,
             "mercator" | "mercator_1sp" | "mercator_2sp" => Self::Mercator,
             "mercator_auxiliary_sphere" => Self::WebMercator,
             "lambert_conformal_conic" | "lambert_conformal_conic_1sp" | "lambert_conformal_conic_2sp" => {
@@ -106,7 +101,6 @@ impl Method {
             "sinusoidal" => Self::Sinusoidal,
             "mollweide" => Self::Mollweide,
             "robinson" => Self::Robinson,
-            "miller_cylindrical" => Self::Miller,
             "polyconic" => Self::Polyconic,
             "orthographic" => Self::Orthographic,
             "gnomonic" => Self::Gnomonic,
@@ -124,7 +118,6 @@ impl Method {
         let plain = k == 1.0;
         Some(match self {
             Self::TransverseMercator => format!("+proj=tmerc +lat_0={lat} +lon_0={lon} +k={k}"),
-            Self::TransverseMercatorSouth => format!("+proj=tmerc +axis=wsu +lat_0={lat} +lon_0={lon} +k={k}"),
             Self::Mercator if lat == 0.0 => match first {
                 Some(parallel) if plain => format!("+proj=merc +lon_0={lon} +lat_ts={parallel}"),
                 None => format!("+proj=merc +lon_0={lon} +k={k}"),
@@ -182,7 +175,6 @@ impl Method {
             Self::Sinusoidal if plain && lat == 0.0 => format!("+proj=sinu +lon_0={lon}"),
             Self::Mollweide if plain && lat == 0.0 => format!("+proj=moll +lon_0={lon}"),
             Self::Robinson if plain && lat == 0.0 => format!("+proj=robin +lon_0={lon}"),
-            Self::Miller if plain && lat == 0.0 => format!("+proj=mill +lon_0={lon}"),
             _ => return None,
         })
     }

@@ -17,10 +17,10 @@ const MAX_DEPTH: usize = 32;
 impl Node {
     /// Reads one node; `None` if the text is not well-known text.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::node(&mut text.trim(), 0)
+        Self::from_start(&mut text.trim(), 0)
     }
 
-    fn node(rest: &mut &str, depth: usize) -> Option<Self> {
+    fn from_start(rest: &mut &str, depth: usize) -> Option<Self> {
         let open = rest.find(['[', '('])?;
         let keyword = rest[..open].trim().to_ascii_uppercase();
         if depth > MAX_DEPTH || keyword.is_empty() || !keyword.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
@@ -44,7 +44,7 @@ impl Node {
                 _ => {
                     let end = rest.find([',', ']', ')', '[', '('])?;
                     if rest[end..].starts_with(['[', '(']) {
-                        node.children.push(Self::node(rest, depth + 1)?);
+                        node.children.push(Self::from_start(rest, depth + 1)?);
                         continue;
                     }
                     let word = rest[..end].trim();
@@ -78,6 +78,7 @@ impl Node {
         authority.numbers.first().map(|&n| n as u32).or_else(text)
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     /// The value of a `PARAMETER`, whatever the case of its name.
     pub fn parameter(&self, names: &[&str]) -> Option<f64> {
         names.iter().find_map(|name| {

@@ -109,11 +109,7 @@ impl<'a> Outputs<'a> {
                     let classes = &self.segmenter.manifest().classes;
                     let path = self.named("geojson");
                     let placement = geojson::Placement::new(raster.georef(), self.size.0, self.size.1);
-                    atomic(&path, |file| {
-                        let mut writer = geojson::Writer::with_placement(file, classes, placement)?;
-                        polygons.iter().try_for_each(|polygon| writer.polygon(polygon))?;
-                        writer.finish().map(|_| ())
-                    })?;
+                    atomic(&path, |file| geojson::write(file, &polygons, classes, placement))?;
                     files.push(path);
                 }
                 Format::Raw => {

@@ -39,7 +39,10 @@ export async function buildWasm({ quick }) {
   const finishing = [];
   for (const device of DEVICES) {
     // Cargo names both artefacts alike, so that to it each build makes the other stale.
-    const sources = sha256(...sourceFiles().map((file) => readFileSync(file)), JSON.stringify([optimisation(device), settings(device), quick]));
+    const sources = sha256(
+      ...sourceFiles().map((file) => readFileSync(file)),
+      JSON.stringify([optimisation(device), settings(device), quick]),
+    );
     if (recordOf(device).sources === sources) {
       console.log(`wasm for ${device}: is up to date`);
       continue;
@@ -47,7 +50,14 @@ export async function buildWasm({ quick }) {
     console.log(`wasm for ${device}`);
     // As a cdylib alone: beside an rlib, cargo leaves link-time optimisation out.
     await run("cargo", [
-      "rustc", "--lib", "--crate-type=cdylib", `--profile=${PROFILE}`, `--target=${TARGET}`, "--locked", ...features(device), ...settings(device),
+      "rustc",
+      "--lib",
+      "--crate-type=cdylib",
+      `--profile=${PROFILE}`,
+      `--target=${TARGET}`,
+      "--locked",
+      ...features(device),
+      ...settings(device),
     ]);
     const artefact = readFileSync(join(target, TARGET, PROFILE, "samlora.wasm"));
     finishing.push(finishWasm(device, artefact, await findBindgen(target), { quick, sources }));
@@ -83,7 +93,16 @@ async function findBindgen(target) {
     if (found === `wasm-bindgen ${version}`) return { program, version };
   }
   console.log(`installing wasm-bindgen-cli ${version} into ${join(target, "tools")} (some minutes, once)`);
-  const install = ["install", "wasm-bindgen-cli", "--bin", "wasm-bindgen", "--version", version, "--root", join(target, "tools")];
+  const install = [
+    "install",
+    "wasm-bindgen-cli",
+    "--bin",
+    "wasm-bindgen",
+    "--version",
+    version,
+    "--root",
+    join(target, "tools"),
+  ];
   // A mirror of the registry may lack a version that the program's own lock file names.
   await run("cargo", [...install, "--locked"]).catch(() => run("cargo", install));
   return { program: join(target, "tools/bin/wasm-bindgen"), version };
@@ -98,12 +117,22 @@ async function finishWasm(device, artefact, bindgen, { quick, sources }) {
     mkdirSync(folder, { recursive: true });
     const raw = join(folder, "samlora.wasm");
     writeFileSync(raw, artefact);
-    await run(bindgen.program, ["--target=web", "--out-name=samlora", `--out-dir=${folder}`, "--remove-producers-section", raw]);
+    await run(bindgen.program, [
+      "--target=web",
+      "--out-name=samlora",
+      `--out-dir=${folder}`,
+      "--remove-producers-section",
+      raw,
+    ]);
     rmSync(raw);
     const wasm = join(folder, "samlora_bg.wasm");
     if (!quick) await run(process.execPath, [wasmOpt, ...optimisation(device), wasm, "-o", wasm]);
     const glue = join(folder, "samlora.js");
-    const { code } = await esbuild.transform(readFileSync(glue, "utf8"), { minify: true, format: "esm", target: "es2022" });
+    const { code } = await esbuild.transform(readFileSync(glue, "utf8"), {
+      minify: true,
+      format: "esm",
+      target: "es2022",
+    });
     writeFileSync(glue, code);
   }
   const description = await describeBuild(device, bindgen.version, quick);

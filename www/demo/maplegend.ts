@@ -41,7 +41,8 @@ export class MapLegend {
         all += stats.pixels;
       }
     }
-    for (const [index, share] of this.#shares) share.textContent = all ? formatShare((pixels.get(index) ?? 0) / all) : "";
+    for (const [index, share] of this.#shares)
+      share.textContent = all ? formatShare((pixels.get(index) ?? 0) / all) : "";
   }
 
   #item({ index, name, color }: ClassInfo): HTMLElement {
@@ -59,7 +60,11 @@ export class MapLegend {
     const share = document.createElement("span");
     share.className = "share";
     this.#shares.set(index, share);
-    label.append(box, swatch(color), Object.assign(document.createElement("span"), { className: "grow", textContent: name }));
+    label.append(
+      box,
+      swatch(color),
+      Object.assign(document.createElement("span"), { className: "grow", textContent: name }),
+    );
     item.append(label, share);
     if (index) item.append(this.#threshold(index, name));
     return item;

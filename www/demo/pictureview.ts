@@ -35,7 +35,10 @@ export class PictureView {
       handle(async () => {
         if (!this.#result || !this.#picture || !this.#model) return;
         const { classMask, width, height } = this.#result;
-        offerDownload(await encodeMask(classMask, width, height, this.#model.info.classes), `${this.#picture.name}.classes.png`);
+        offerDownload(
+          await encodeMask(classMask, width, height, this.#model.info.classes),
+          `${this.#picture.name}.classes.png`,
+        );
       }),
     );
   }
@@ -96,7 +99,8 @@ export class PictureView {
   }
 
   #repaint(): void {
-    if (this.#colours && this.#result) this.#views.showOverlay(this.#colours, this.#result.classMask, (index) => this.#legend.isHidden(index));
+    if (this.#colours && this.#result)
+      this.#views.showOverlay(this.#colours, this.#result.classMask, (index) => this.#legend.isHidden(index));
   }
 }
 

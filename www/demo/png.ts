@@ -19,9 +19,12 @@ export async function encodeMask(mask: Uint8Array, width: number, height: number
   const data = new Uint8Array(await new Response(stream).arrayBuffer());
 
   const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
-  return new Blob([signature, chunk("IHDR", header), chunk("PLTE", colours), chunk("IDAT", data), chunk("IEND", new Uint8Array())], {
-    type: "image/png",
-  });
+  return new Blob(
+    [signature, chunk("IHDR", header), chunk("PLTE", colours), chunk("IDAT", data), chunk("IEND", new Uint8Array())],
+    {
+      type: "image/png",
+    },
+  );
 }
 
 function chunk(type: string, data: Uint8Array): Uint8Array<ArrayBuffer> {

@@ -12,7 +12,13 @@ export interface Probe {
 }
 
 // Viridis at quarters (matplotlib): even steps of lightness, readable without colour vision.
-const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]] as const;
+const RAMP = [
+  [68, 1, 84],
+  [59, 82, 139],
+  [33, 145, 140],
+  [94, 201, 98],
+  [253, 231, 37],
+] as const;
 
 export class Views {
   onProbe: (probe: Probe) => void = () => {};
@@ -60,7 +66,8 @@ export class Views {
   /** Takes the masks away; the picture stays. */
   clearResult(): void {
     this.#result = undefined;
-    for (const canvas of [this.#overlay, this.#confidence]) context(canvas).clearRect(0, 0, canvas.width, canvas.height);
+    for (const canvas of [this.#overlay, this.#confidence])
+      context(canvas).clearRect(0, 0, canvas.width, canvas.height);
     for (const cross of this.#crosses()) cross.hidden = true;
   }
 
@@ -89,7 +96,10 @@ export class Views {
   #onKey(event: KeyboardEvent): void {
     const step = event.shiftKey ? 10 : 1;
     const moves: Record<string, [number, number]> = {
-      ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step],
+      ArrowLeft: [-step, 0],
+      ArrowRight: [step, 0],
+      ArrowUp: [0, -step],
+      ArrowDown: [0, step],
     };
     const move = moves[event.key];
     if (!move) return;

@@ -16,7 +16,8 @@ export async function readPixels(image: ImageInput): Promise<Pixels> {
     return { rgba: new Uint8ClampedArray(image.data), width: image.width, height: image.height };
   }
   if (!(image instanceof Blob)) return draw(image, ...sizeOf(image));
-  if (image.size === 0) throw new SamloraError("format", `${nameOf(image)} is empty`, "give a PNG, JPEG or WebP picture");
+  if (image.size === 0)
+    throw new SamloraError("format", `${nameOf(image)} is empty`, "give a PNG, JPEG or WebP picture");
   let bitmap: ImageBitmap;
   try {
     // The network wants the file's own samples, not the screen's colours.

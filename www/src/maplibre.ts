@@ -46,6 +46,11 @@ export * from "./map/tiles.ts";
  * masks.remove();
  * ```
  */
-export function samlora(maplibregl: MapLibre, map: MapLibreMap, segmenter: Segmenter | undefined, options: MapOptions): MapMasks {
+export function samlora(
+  maplibregl: MapLibre,
+  map: MapLibreMap,
+  segmenter: Segmenter | undefined,
+  options: MapOptions,
+): MapMasks {
   return new MapMasks(maplibregl, map, segmenter, options);
 }

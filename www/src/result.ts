@@ -2,7 +2,15 @@
 
 import type { Engine, Masks, ModelId, SegmentReply } from "./engine/engine.ts";
 import { SamloraError } from "./error.ts";
-import type { BlobOptions, ClassInfo, ClassStats, GeoJSONFeatureCollection, OverlayOptions, PolygonOptions, Segmentation } from "./types.ts";
+import type {
+  BlobOptions,
+  ClassInfo,
+  ClassStats,
+  GeoJSONFeatureCollection,
+  OverlayOptions,
+  PolygonOptions,
+  Segmentation,
+} from "./types.ts";
 
 /** Runs on the engine that made the result. */
 type Call = <T>(work: (engine: Engine) => Promise<T>) => Promise<T>;
@@ -41,7 +49,12 @@ export class Result implements Segmentation {
   async toBlob({ type = "image/png", ...options }: BlobOptions = {}): Promise<Blob> {
     const canvas = new OffscreenCanvas(this.width, this.height);
     const context = canvas.getContext("2d");
-    if (!context) throw new SamloraError("limit", `no canvas of ${this.width} x ${this.height} pixels`, "cut the picture into parts");
+    if (!context)
+      throw new SamloraError(
+        "limit",
+        `no canvas of ${this.width} x ${this.height} pixels`,
+        "cut the picture into parts",
+      );
     context.putImageData(await this.toImageData(options), 0, 0);
     const blob = await canvas.convertToBlob({ type });
     // Browsers write PNG where they do not know the type.
@@ -66,7 +79,11 @@ export class Result implements Segmentation {
     if (!wanted) return { width, height, classMask: this.classMask, confidenceMask };
     const unknown = wanted.find((index) => !this.#classes.some((c) => c.index === index));
     if (unknown !== undefined) {
-      throw new SamloraError("invalid", `there is no class ${unknown}`, `this model has classes 0 to ${this.#classes.length - 1}`);
+      throw new SamloraError(
+        "invalid",
+        `there is no class ${unknown}`,
+        `this model has classes 0 to ${this.#classes.length - 1}`,
+      );
     }
     const keep = new Set(wanted);
     return { width, height, classMask: this.classMask.map((index) => (keep.has(index) ? index : 0)), confidenceMask };

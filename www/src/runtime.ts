@@ -4,7 +4,10 @@ import { SamloraError } from "./error.ts";
 import type { Device } from "./types.ts";
 
 /** What both builds export. */
-export type Runtime = Pick<typeof import("../wasm/cpu/samlora.js"), "Segmenter" | "openDevice" | "selfTest" | "version"> &
+export type Runtime = Pick<
+  typeof import("../wasm/cpu/samlora.js"),
+  "Segmenter" | "openDevice" | "selfTest" | "version"
+> &
   Partial<Pick<typeof import("../wasm/gpu/samlora.js"), "tellSoftware">>;
 
 /** A model in wasm's memory. */
@@ -24,7 +27,7 @@ export function loadRuntime(device: Device): Promise<Runtime> {
 }
 
 /** A module of one function that multiplies and adds in one step; engines without relaxed SIMD refuse it. */
-// prettier-ignore
+// biome-ignore format: an instruction a line
 const RELAXED = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, // magic number and version
   1, 8, 1, 96, 3, 123, 123, 123, 1, 123, // a type: three v128 to one

@@ -9,7 +9,16 @@ import { Pool } from "./engine/pool.ts";
 import { RemoteEngine } from "./engine/remote.ts";
 import { Result } from "./result.ts";
 import { normalise } from "./package/source.ts";
-import type { Device, ImageInput, LoadOptions, Logits, PackageInput, Segmentation, SegmenterInfo, SegmentOptions } from "./types.ts";
+import type {
+  Device,
+  ImageInput,
+  LoadOptions,
+  Logits,
+  PackageInput,
+  Segmentation,
+  SegmenterInfo,
+  SegmentOptions,
+} from "./types.ts";
 
 /** An engine and the models on it, closed with the last of them. */
 interface Host {
@@ -54,7 +63,10 @@ export class Segmenter {
       if (base !== undefined && under === undefined) {
         under = ++lastModel;
         const { onProgress: _, ...quiet } = watch;
-        await host.engine.load({ model: under, source: normalise(base as PackageInput), device, precision, store }, quiet);
+        await host.engine.load(
+          { model: under, source: normalise(base as PackageInput), device, precision, store },
+          quiet,
+        );
       }
       const request = { model, source, device, precision, store, ...(under !== undefined && { base: under }) };
       return new Segmenter(host, model, await host.engine.load(request, watch));
@@ -108,7 +120,11 @@ export class Segmenter {
       const named = this.info.classes.find(({ name, index }) => name === key || String(index) === key);
       if (named && threshold >= 0 && threshold <= 1) return [named.index, threshold];
       const classes = this.info.classes.map(({ name }) => name).join(", ");
-      throw new SamloraError("invalid", `threshold ${threshold} of class ${key}`, `give a number from 0 to 1 for one of: ${classes}`);
+      throw new SamloraError(
+        "invalid",
+        `threshold ${threshold} of class ${key}`,
+        `give a number from 0 to 1 for one of: ${classes}`,
+      );
     });
     return Object.fromEntries(found);
   }
@@ -130,7 +146,10 @@ function release({ engine, models }: Host, model: ModelId): void {
 }
 
 /** What `options` ask for: the device, and how to start what runs on it. */
-function plan({ device = "auto", worker = true, workers, base }: LoadOptions): { device: Device | "auto"; start: () => Host } {
+function plan({ device = "auto", worker = true, workers, base }: LoadOptions): {
+  device: Device | "auto";
+  start: () => Host;
+} {
   const own = typeof device === "string" ? undefined : (device as GPUDevice);
   if (own === undefined && !["auto", "gpu", "cpu"].includes(device as string)) {
     throw new SamloraError("invalid", `there is no device ${JSON.stringify(device)}`, 'use "auto", "gpu" or "cpu"');

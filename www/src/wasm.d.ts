@@ -27,7 +27,12 @@ declare module "*/samlora.js" {
       pause: () => Promise<void> | void,
     ): Promise<Segmentation>;
     logits(rgba: Uint8ClampedArray, width: number, height: number): Promise<any>;
-    overlay(classMask: Uint8Array, width: number, height: number, options: { opacity?: number; outline?: boolean }): Uint8ClampedArray;
+    overlay(
+      classMask: Uint8Array,
+      width: number,
+      height: number,
+      options: { opacity?: number; outline?: boolean },
+    ): Uint8ClampedArray;
     polygons(
       classMask: Uint8Array,
       confidenceMask: Uint8Array,

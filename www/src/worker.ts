@@ -1,7 +1,14 @@
 // The worker's script: a local engine at the other end of the wire.
 
 import { Actor, type Port } from "./engine/actor.ts";
-import type { LoadRequest, LogitsRequest, ModelId, OverlayRequest, PolygonRequest, SegmentRequest } from "./engine/engine.ts";
+import type {
+  LoadRequest,
+  LogitsRequest,
+  ModelId,
+  OverlayRequest,
+  PolygonRequest,
+  SegmentRequest,
+} from "./engine/engine.ts";
 import { LocalEngine } from "./engine/local.ts";
 import { probe } from "./device/probe.ts";
 import type { PageMethods } from "./engine/remote.ts";

@@ -2,7 +2,17 @@
 
 import { execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import { createServer as createPort } from "node:net";
 import { homedir } from "node:os";
@@ -14,15 +24,21 @@ import { www } from "./support.mjs";
 const kept = join(process.env.CARGO_TARGET_DIR ?? join(homedir(), ".samlora-target"), "consumers");
 
 const TYPES = {
-  ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".json": "application/json",
-  ".wasm": "application/wasm", ".png": "image/png",
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".css": "text/css",
+  ".json": "application/json",
+  ".wasm": "application/wasm",
+  ".png": "image/png",
 };
 
 /** Runs a program in a folder; what it printed, which is also in the error if it fails. */
 export async function execute(folder, command, ...args) {
   try {
     const { stdout, stderr } = await promisify(execFile)(command, args, {
-      cwd: folder, maxBuffer: 1 << 26,
+      cwd: folder,
+      maxBuffer: 1 << 26,
       env: { ...process.env, NO_COLOR: "1", NEXT_TELEMETRY_DISABLED: "1" },
     });
     return stdout + stderr;
@@ -35,8 +51,14 @@ export async function execute(folder, command, ...args) {
 export async function pack(folder) {
   mkdirSync(folder, { recursive: true });
   await execute(www, "npm", "pack", "--pack-destination", folder, "--loglevel=error");
-  const tarball = join(folder, readdirSync(folder).find((file) => file.endsWith(".tgz")));
-  const named = join(folder, `samlora-${createHash("sha256").update(readFileSync(tarball)).digest("hex").slice(0, 16)}.tgz`);
+  const tarball = join(
+    folder,
+    readdirSync(folder).find((file) => file.endsWith(".tgz")),
+  );
+  const named = join(
+    folder,
+    `samlora-${createHash("sha256").update(readFileSync(tarball)).digest("hex").slice(0, 16)}.tgz`,
+  );
   renameSync(tarball, named);
   return named;
 }
@@ -59,10 +81,20 @@ export async function install(t, example, tarball, shared, more = {}) {
   writeFileSync(manifest, JSON.stringify(project));
   try {
     await execute(
-      folder, "npm", "install", "--prefer-offline", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error",
+      folder,
+      "npm",
+      "install",
+      "--prefer-offline",
+      "--no-package-lock",
+      "--no-audit",
+      "--no-fund",
+      "--loglevel=error",
     );
   } catch (error) {
-    const reachable = await execute(folder, "npm", "ping", "--fetch-retries=0").then(() => true, () => false);
+    const reachable = await execute(folder, "npm", "ping", "--fetch-retries=0").then(
+      () => true,
+      () => false,
+    );
     if (reachable || process.env.CI) throw error;
     console.log(`left out: the package in ${example}, npm's registry cannot be reached`);
     t.skip("npm's registry cannot be reached");
@@ -80,7 +112,9 @@ export async function serveFiles(t, folders, headers = {}) {
       .find((candidate) => existsSync(candidate) && statSync(candidate).isFile());
     if (!file) return response.writeHead(404).end();
     response.writeHead(200, {
-      "content-type": TYPES[extname(file)] ?? "application/octet-stream", "access-control-allow-origin": "*", ...headers,
+      "content-type": TYPES[extname(file)] ?? "application/octet-stream",
+      "access-control-allow-origin": "*",
+      ...headers,
     });
     response.end(request.method === "HEAD" ? undefined : readFileSync(file));
   });
@@ -96,14 +130,22 @@ export async function serveFiles(t, folders, headers = {}) {
 export async function startServer(t, folder, script, ...args) {
   const port = await freePort();
   const server = spawn(process.execPath, [join(folder, "node_modules", script), ...args, String(port)], {
-    cwd: folder, stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, NEXT_TELEMETRY_DISABLED: "1" },
+    cwd: folder,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, NEXT_TELEMETRY_DISABLED: "1" },
   });
   let said = "";
   for (const stream of [server.stdout, server.stderr]) stream.on("data", (chunk) => (said += chunk));
   t.after(() => server.kill());
   const url = `http://localhost:${port}`;
   for (const end = Date.now() + 60_000; Date.now() < end && server.exitCode === null; ) {
-    if (await fetch(url).then((response) => response.ok, () => false)) return url;
+    if (
+      await fetch(url).then(
+        (response) => response.ok,
+        () => false,
+      )
+    )
+      return url;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   throw new Error(`${script} does not answer at ${url}: ${said}`);

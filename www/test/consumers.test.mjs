@@ -41,15 +41,21 @@ after(async () => {
 async function expectMask(chrome, name, url, device) {
   const page = await chrome.newPage();
   const complaints = [];
-  page.on("console", (message) => message.type() === "error" && complaints.push(`${message.text()} ${message.location().url}`));
+  page.on(
+    "console",
+    (message) => message.type() === "error" && complaints.push(`${message.text()} ${message.location().url}`),
+  );
   page.on("pageerror", (error) => complaints.push(error.message));
   try {
     await page.goto(`${url}/?device=${device}`);
     const status = page.locator("#status");
-    await page.waitForFunction(
-      () => /^(Segmented|Failed)/.test(document.querySelector("#status")?.textContent ?? ""), null,
-      { timeout: device === "gpu" ? 400_000 : 100_000 }, // The software adapter's compiler takes over a minute.
-    ).catch((error) => complaints.push(error.message));
+    await page
+      .waitForFunction(
+        () => /^(Segmented|Failed)/.test(document.querySelector("#status")?.textContent ?? ""),
+        null,
+        { timeout: device === "gpu" ? 400_000 : 100_000 }, // The software adapter's compiler takes over a minute.
+      )
+      .catch((error) => complaints.push(error.message));
     const text = await status.textContent();
     assert.match(text, new RegExp(`^Segmented on the ${device}`), [text, ...complaints].join("\n"));
     const found = await page.evaluate(readMask, colours);
@@ -57,7 +63,11 @@ async function expectMask(chrome, name, url, device) {
     const equal = expected.filter((value, pixel) => value === found.mask[pixel]).length / expected.length;
     console.log(`${name} on ${device}: ${(100 * equal).toFixed(2)} % equal pixels`);
     assert.ok(equal >= EQUAL_PIXELS, `${name}: ${equal} of the pixels are as the native program has them`);
-    assert.deepEqual(complaints.filter((text) => !text.includes("favicon")), [], "the browser complains");
+    assert.deepEqual(
+      complaints.filter((text) => !text.includes("favicon")),
+      [],
+      "the browser complains",
+    );
   } finally {
     await page.close();
   }
@@ -75,7 +85,8 @@ function readMask(colours) {
   return { mask, isolated: crossOriginIsolated };
 }
 
-const strict = (folder) => execute(folder, join(tools, "tsc"), "-p", ".", "--noEmit", "--strict", "--skipLibCheck", "false");
+const strict = (folder) =>
+  execute(folder, join(tools, "tsc"), "-p", ".", "--noEmit", "--strict", "--skipLibCheck", "false");
 
 // Two at a time, each with a Chromium of its own: on WebGPU, the software adapter's compiler takes over a minute a page.
 describe("installed", { concurrency: 2 }, () => {
@@ -126,7 +137,12 @@ describe("installed", { concurrency: 2 }, () => {
     await execute(folder, "node", join("node_modules", VITE), "build");
     const url = await serveFiles(t, [join(folder, "dist")], { "content-security-policy": POLICY });
     await expectMask(chrome, "no worker", url, "cpu");
-    await expectMask(chrome, "no worker, Vite's server", await startServer(t, folder, VITE, "--strictPort", "--port"), "cpu");
+    await expectMask(
+      chrome,
+      "no worker, Vite's server",
+      await startServer(t, folder, VITE, "--strictPort", "--port"),
+      "cpu",
+    );
   });
 
   it("webpack", { timeout: 900_000 }, async (t) => {

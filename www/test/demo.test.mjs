@@ -8,7 +8,13 @@ import { browser, drawScene, exportTiny, run, scratch, serve, www } from "./supp
 
 // Without the service worker, through which requests would not be seen here; offline.test.mjs is about it.
 const DESKTOP = { viewport: { width: 1280, height: 900 }, serviceWorkers: "block" };
-const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, serviceWorkers: "block" };
+const PHONE = {
+  viewport: { width: 390, height: 844 },
+  deviceScaleFactor: 2,
+  isMobile: true,
+  hasTouch: true,
+  serviceWorkers: "block",
+};
 
 test("the page", { timeout: 600_000 }, async (t) => {
   const screenshots = process.env.SAMLORA_SCREENSHOTS ?? join(www, "test/screenshots");
@@ -26,7 +32,8 @@ test("the page", { timeout: 600_000 }, async (t) => {
     const faults = [];
     page.on("pageerror", (error) => faults.push(error.message));
     page.on("request", (request) => {
-      if (!request.url().startsWith(url) && !/^(blob|data):/.test(request.url())) faults.push(`outside request: ${request.url()}`);
+      if (!request.url().startsWith(url) && !/^(blob|data):/.test(request.url()))
+        faults.push(`outside request: ${request.url()}`);
     });
     await page.goto(`${url}/#picture`);
     await page.locator("#info").waitFor({ timeout: 60_000 });
@@ -41,7 +48,12 @@ test("the page", { timeout: 600_000 }, async (t) => {
   await t.test("loads a package, segments a chosen file, shows and exports", async () => {
     const { page, faults, close } = await open(DESKTOP);
     assert.match(await page.locator("#info").textContent(), /tiny.*q8.*CPU/s);
-    assert.deepEqual(await page.locator("#legend tbody label").allTextContents(), ["background", "building", "road", "water"]);
+    assert.deepEqual(await page.locator("#legend tbody label").allTextContents(), [
+      "background",
+      "building",
+      "road",
+      "water",
+    ]);
     await segment(page);
     assert.match(await page.locator("#status").textContent(), /192 × 192 pixels in/);
     assert.match(await page.locator("#timings").textContent(), /Encode.*ms.*Windows1/s);
@@ -113,7 +125,10 @@ test("the page", { timeout: 600_000 }, async (t) => {
           for (const [name, type, base64] of files) {
             data.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], name, { type }));
           }
-          const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }) : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+          const event =
+            kind === "drop"
+              ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+              : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
           document.body.dispatchEvent(event);
         },
         [kind, files],
@@ -130,7 +145,10 @@ test("the page", { timeout: 600_000 }, async (t) => {
     await page.locator("#picture-address button").click();
     await page.locator("#details").waitFor({ timeout: 60_000 });
 
-    await transfer("drop", readdirSync(model).map((f) => [f, "", readFileSync(join(model, f)).toString("base64")]));
+    await transfer(
+      "drop",
+      readdirSync(model).map((f) => [f, "", readFileSync(join(model, f)).toString("base64")]),
+    );
     await page.locator("#details").waitFor({ state: "hidden" });
     await page.locator("#details").waitFor({ timeout: 60_000 }); // Loaded, and the picture segmented again.
     assert.equal(await page.locator("#error").isVisible(), false);
@@ -155,7 +173,9 @@ test("the page", { timeout: 600_000 }, async (t) => {
       assert.match(await page.locator("#error-remedy").textContent(), remedy);
       assert.equal(await page.locator("#error-code").textContent(), code);
     };
-    await page.locator("#picture-file").setInputFiles({ name: "notes.png", mimeType: "image/png", buffer: Buffer.from("hello") });
+    await page
+      .locator("#picture-file")
+      .setInputFiles({ name: "notes.png", mimeType: "image/png", buffer: Buffer.from("hello") });
     await expect(/notes\.png is not a picture/, /PNG/, "format");
     await page.locator("#error-close").click();
     assert.equal(await page.locator("#error").isVisible(), false);
@@ -212,8 +232,13 @@ test("what `make demo` serves", { timeout: 600_000 }, async (t) => {
   await page.locator("#samples button").first().click();
   await page.locator("#details").waitFor({ timeout: 300_000 });
 
-  const rows = await page.locator("#legend tbody tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
-  assert.deepEqual(rows.map(([name]) => name), CLASSES);
+  const rows = await page
+    .locator("#legend tbody tr")
+    .evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+  assert.deepEqual(
+    rows.map(([name]) => name),
+    CLASSES,
+  );
   const share = Object.fromEntries(rows.map(([name, percent]) => [name, parseFloat(percent)]));
   assert.ok(share.building > 1 && share.road > 1, JSON.stringify(share));
   assert.equal(await page.locator("#error").isVisible(), false);

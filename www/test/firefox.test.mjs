@@ -13,7 +13,9 @@ import { drawScene, exportTiny, run, scratch, serve, www } from "./support.mjs";
 const EQUAL_PIXELS = 0.999;
 
 /** The Firefox to drive; empty if there is none. */
-const executablePath = process.env.FIREFOX ?? execFileSync("sh", ["-c", "command -v firefox-esr || command -v firefox || true"]).toString().trim();
+const executablePath =
+  process.env.FIREFOX ??
+  execFileSync("sh", ["-c", "command -v firefox-esr || command -v firefox || true"]).toString().trim();
 
 /** Firefox with WebGPU switched on, which Linux still has behind a setting. */
 async function firefox(t) {
@@ -75,7 +77,13 @@ test("Firefox", { timeout: 600_000 }, async (t) => {
           const result = await segmenter.segment(scene);
           const png = (await result.toBlob({ outline: true })).type;
           const { features } = await result.toGeoJSON({ tile: { z: 18, x: 1, y: 1 } });
-          return { info: segmenter.info, mask: [...result.classMask], total: result.timings.total, png, features: features.length };
+          return {
+            info: segmenter.info,
+            mask: [...result.classMask],
+            total: result.timings.total,
+            png,
+            features: features.length,
+          };
         } finally {
           segmenter.dispose();
         }
@@ -85,7 +93,9 @@ test("Firefox", { timeout: 600_000 }, async (t) => {
     );
     assert.equal(mask.length, classes.length);
     const equal = mask.filter((c, i) => c === classes[i]).length / classes.length;
-    console.log(`${JSON.stringify(options)}: ${info.device}, ${info.precision}, ${(100 * equal).toFixed(3)} % equal pixels, ${total.toFixed(0)} ms`);
+    console.log(
+      `${JSON.stringify(options)}: ${info.device}, ${info.precision}, ${(100 * equal).toFixed(3)} % equal pixels, ${total.toFixed(0)} ms`,
+    );
     assert.ok(equal >= least, `${equal} of the pixels are equal`);
     assert.equal(png, "image/png");
     assert.ok(features > 0);
@@ -106,7 +116,9 @@ test("Firefox", { timeout: 600_000 }, async (t) => {
         performance.clearResourceTimings();
         const segmenter = await Segmenter.load(address, { device: "cpu", worker: false }); // This thread's requests are seen.
         segmenter.dispose();
-        const shards = performance.getEntriesByType("resource").filter(({ name }) => name.startsWith(address) && !name.endsWith(".json"));
+        const shards = performance
+          .getEntriesByType("resource")
+          .filter(({ name }) => name.startsWith(address) && !name.endsWith(".json"));
         return { stored: segmenter.info.stored, shards: shards.length };
       };
       const [first, second, list] = [await open(), await open(), await storage.list()];
@@ -138,7 +150,9 @@ test("Firefox", { timeout: 600_000 }, async (t) => {
       return { same, width, whole, rejected, free };
     }, address);
     const { same, width, whole, rejected, free } = found;
-    console.log(`picture ${whole.toFixed(0)} ms, rejected after ${rejected.toFixed(0)} ms, free after ${free.toFixed(0)} ms`);
+    console.log(
+      `picture ${whole.toFixed(0)} ms, rejected after ${rejected.toFixed(0)} ms, free after ${free.toFixed(0)} ms`,
+    );
     assert.ok(same && width === 32);
     // Four fifths of the picture were to come.
     assert.ok(free < whole * 0.6, JSON.stringify(found));
@@ -146,8 +160,15 @@ test("Firefox", { timeout: 600_000 }, async (t) => {
 
   await t.test("two workers compute side by side what one does", async () => {
     const found = await page.evaluate(async (address) => {
-      const [one, two] = await Promise.all([1, 2].map((workers) => samlora.Segmenter.load(address, { device: "cpu", workers })));
-      const noise = (seed) => new ImageData(new Uint8ClampedArray(4 * 96 * 96).map((_, i) => (i % 4 === 3 ? 255 : (i * 7919 * seed) % 251)), 96, 96);
+      const [one, two] = await Promise.all(
+        [1, 2].map((workers) => samlora.Segmenter.load(address, { device: "cpu", workers })),
+      );
+      const noise = (seed) =>
+        new ImageData(
+          new Uint8ClampedArray(4 * 96 * 96).map((_, i) => (i % 4 === 3 ? 255 : (i * 7919 * seed) % 251)),
+          96,
+          96,
+        );
       const tiles = [1, 2, 3, 4].map(noise);
       const alone = [];
       for (const tile of tiles) alone.push((await one.segment(tile)).classMask);

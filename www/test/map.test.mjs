@@ -7,7 +7,11 @@ import { test } from "node:test";
 import { browser, drawScene, exportTiny, scratch, serve, www } from "./support.mjs";
 
 const IMPORTS = {
-  imports: { samlora: "/lib/index.js", "samlora/maplibre": "/lib/maplibre.js", "maplibre-gl": "/maplibre/maplibre-gl.mjs" },
+  imports: {
+    samlora: "/lib/index.js",
+    "samlora/maplibre": "/lib/maplibre.js",
+    "maplibre-gl": "/maplibre/maplibre-gl.mjs",
+  },
 };
 const PAGE = `<!doctype html><script type="importmap">${JSON.stringify(IMPORTS)}</script>
 <style>.map { width: 512px; height: 512px }</style><div class="map" id="a"></div><div class="map" id="b"></div>`;
@@ -22,11 +26,20 @@ async function prepare() {
   const Z = 16;
   const X = 2 ** (Z - 1);
   const tools = {
-    ...library, maplibregl, model, scene, Z, X,
+    ...library,
+    maplibregl,
+    model,
+    scene,
+    Z,
+    X,
     /** The model with its calls counted. */
     counted() {
       const calls = [];
-      return { info: model.info, calls, segment: (image, options) => (calls.push(options), model.segment(image, options)) };
+      return {
+        info: model.info,
+        calls,
+        segment: (image, options) => (calls.push(options), model.segment(image, options)),
+      };
     },
     /** The scene as tiles of `side` pixels around the map's origin, `across` a side. */
     source(side = 256, across = 2) {
@@ -47,8 +60,12 @@ async function prepare() {
       const [, , east] = library.tileBounds({ z: Z, x: X + 1, y: X });
       const [, south] = library.tileBounds({ z: Z, x: X, y: X + 1 });
       const map = new maplibregl.Map({
-        container, style: { version: 8, sources: {}, layers: [] }, center: [(west + east) / 2, (north + south) / 2],
-        zoom: Z - 1, attributionControl: false, fadeDuration: 0,
+        container,
+        style: { version: 8, sources: {}, layers: [] },
+        center: [(west + east) / 2, (north + south) / 2],
+        zoom: Z - 1,
+        attributionControl: false,
+        fadeDuration: 0,
       });
       await map.once("load");
       return map;
@@ -93,7 +110,9 @@ test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
     await page.route("**/scene.png**", (route) => route.fulfill({ path: tile, contentType: "image/png" }));
     await page.route("**/maplibre/*", (route) => {
       const file = join(www, "node_modules/maplibre-gl/dist", new URL(route.request().url()).pathname.split("/").pop());
-      return existsSync(file) ? route.fulfill({ body: readFileSync(file), contentType: "text/javascript" }) : route.fulfill({ status: 404 });
+      return existsSync(file)
+        ? route.fulfill({ body: readFileSync(file), contentType: "text/javascript" })
+        : route.fulfill({ status: 404 });
     });
     await page.goto(`${url}/bare.html`);
     await page.evaluate(prepare);
@@ -109,17 +128,29 @@ test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
       const map = await globalThis.map();
       const order = [];
       const masks = samlora(maplibregl, map, segmenter, {
-        source: source(), opacity: 1, outline: false, onTile: (mask) => order.push(`${mask.tile.x - X},${mask.tile.y - X}`),
+        source: source(),
+        opacity: 1,
+        outline: false,
+        onTile: (mask) => order.push(`${mask.tile.x - X},${mask.tile.y - X}`),
       });
       const centre = map.getCenter();
       map.jumpTo({ center: map.unproject([150, 150]) }); // Nearer to the first tile.
       await finished(masks, 4);
       map.jumpTo({ center: centre });
-      const places = [[90, 100], [400, 120], [120, 420], [380, 400]].map(([x, y]) => ({ x, y, at: masks.classAt(map.unproject([x + 0.5, y + 0.5])) }));
+      const places = [
+        [90, 100],
+        [400, 120],
+        [120, 420],
+        [380, 400],
+      ].map(([x, y]) => ({ x, y, at: masks.classAt(map.unproject([x + 0.5, y + 0.5])) }));
       const drawn = [];
       for (const { x, y, at } of places) {
         const [red, green, blue] = at.class.color;
-        drawn.push({ is: await pixel(map, x, y), want: at.class.index ? `${red} ${green} ${blue} 255` : "0 0 0 0", index: at.class.index });
+        drawn.push({
+          is: await pixel(map, x, y),
+          want: at.class.index ? `${red} ${green} ${blue} 255` : "0 0 0 0",
+          index: at.class.index,
+        });
       }
       const calls = segmenter.calls.length;
       masks.setStyle({ classes: [] });
@@ -133,15 +164,31 @@ test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
       const paint = map.getPaintProperty(masks.id, "raster-opacity");
       const again = segmenter.calls.length;
       masks.remove();
-      return { order, drawn, calls, again, hidden, shown, rejected, paint, left: map.getSource(masks.id) === undefined };
+      return {
+        order,
+        drawn,
+        calls,
+        again,
+        hidden,
+        shown,
+        rejected,
+        paint,
+        left: map.getSource(masks.id) === undefined,
+      };
     });
     assert.equal(found.order[0], "0,0");
-    assert.ok(found.drawn.some(({ index }) => index > 0), "the scene has no class at all");
+    assert.ok(
+      found.drawn.some(({ index }) => index > 0),
+      "the scene has no class at all",
+    );
     for (const { is, want } of found.drawn) assert.equal(is, want);
     assert.equal(found.calls, 4);
     assert.equal(found.again, 4, "restyling ran the network");
     assert.deepEqual(found.hidden, Array(4).fill("0 0 0 0"));
-    assert.deepEqual(found.shown, found.drawn.map(({ is }) => is));
+    assert.deepEqual(
+      found.shown,
+      found.drawn.map(({ is }) => is),
+    );
     assert.deepEqual(found.rejected, [0, 0, 0, 0]);
     assert.equal(found.paint, 0.5);
     assert.ok(found.left);
@@ -171,12 +218,21 @@ test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
       const masks = new TileMasks(model, source(side, 3));
       const mask = await masks.get({ z: Z, x: X + 1, y: X + 1 }, new AbortController().signal);
       const halo = (model.info.inputSize - side) / 2;
-      const whole = await model.segment(await createImageBitmap(scene, side - halo, side - halo, side + 2 * halo, side + 2 * halo));
+      const whole = await model.segment(
+        await createImageBitmap(scene, side - halo, side - halo, side + 2 * halo, side + 2 * halo),
+      );
       const corner = await masks.get({ z: Z, x: X, y: X }, new AbortController().signal);
       const beside = await model.segment(await createImageBitmap(scene, 0, 0, side + halo, side + halo));
       const equal = (mask, whole, left, top) =>
-        mask.classMask.every((index, at) => index === whole.classMask[(top + Math.floor(at / side)) * whole.width + left + (at % side)]);
-      return { halo, windows: whole.timings.windows, middle: equal(mask, whole, halo, halo), corner: equal(corner, beside, 0, 0) };
+        mask.classMask.every(
+          (index, at) => index === whole.classMask[(top + Math.floor(at / side)) * whole.width + left + (at % side)],
+        );
+      return {
+        halo,
+        windows: whole.timings.windows,
+        middle: equal(mask, whole, halo, halo),
+        corner: equal(corner, beside, 0, 0),
+      };
     });
     assert.ok(found.halo > 0);
     assert.equal(found.windows, 1, "the halo is not free");
@@ -194,7 +250,9 @@ test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
       const last = tileBounds({ z: Z, x: X + 1, y: X + 1 });
       const stats = masks.tiles().flatMap((mask) => mask.stats());
       return {
-        collection, bounds: [first[0], last[1], last[2], first[3]], stats,
+        collection,
+        bounds: [first[0], last[1], last[2], first[3]],
+        stats,
         strict: (await masks.toGeoJSON({ thresholds: { building: 1, road: 1, water: 1 } })).features.length,
       };
     });
@@ -213,7 +271,8 @@ test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
         assert.deepEqual(ring[0], ring.at(-1));
         const area = ring.slice(1).reduce((sum, [x, y], j) => sum + ring[j][0] * y - x * ring[j][1], 0);
         assert.ok(i === 0 ? area > 0 : area < 0, "outer rings run counterclockwise, holes clockwise");
-        for (const [x, y] of ring) assert.ok(x >= west - 1e-7 && x <= east + 1e-7 && y >= south - 1e-7 && y <= north + 1e-7);
+        for (const [x, y] of ring)
+          assert.ok(x >= west - 1e-7 && x <= east + 1e-7 && y >= south - 1e-7 && y <= north + 1e-7);
       }
     }
     for (const [name, count] of Object.entries(pixels)) {
@@ -230,10 +289,16 @@ test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
       const signals = [];
       const endless = {
         info: { ...model.info, workers: 4 },
-        segment: (_, { signal }) => new Promise((_, reject) => (signals.push(signal), signal.addEventListener("abort", () => reject(signal.reason)))),
+        segment: (_, { signal }) =>
+          new Promise(
+            (_, reject) => (signals.push(signal), signal.addEventListener("abort", () => reject(signal.reason))),
+          ),
       };
       const errors = [];
-      const masks = samlora(maplibregl, map, endless, { source: source(), onError: (error) => errors.push(error.message) });
+      const masks = samlora(maplibregl, map, endless, {
+        source: source(),
+        onError: (error) => errors.push(error.message),
+      });
       await until(() => signals.length === 4);
       const home = map.getCenter();
       map.jumpTo({ center: [10, 10] });
@@ -274,7 +339,11 @@ test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
       await finished(three, 4);
       const layers = a.getStyle().layers.length;
       stop.abort();
-      const state = { layers, left: a.getStyle().layers.map((layer) => layer.id === one.id), hidden: await pixel(b, 100, 100) };
+      const state = {
+        layers,
+        left: a.getStyle().layers.map((layer) => layer.id === one.id),
+        hidden: await pixel(b, 100, 100),
+      };
       state.shown = await pixel(a, 100, 100);
       a.setStyle({ version: 8, sources: {}, layers: [] }, { diff: false }); // The page changes its style.
       await until(() => a.getStyle()?.layers.length === 1);
@@ -292,11 +361,20 @@ test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
   await t.test("takes the tiles of a raster source of the map", async () => {
     const found = await run(async () => {
       const map = await globalThis.map();
-      map.addSource("photos", { type: "raster", tiles: [`${location.origin}/scene.png?{z}/{x}/{y}`], tileSize: 512, minzoom: 15, maxzoom: 15 });
+      map.addSource("photos", {
+        type: "raster",
+        tiles: [`${location.origin}/scene.png?{z}/{x}/{y}`],
+        tileSize: 512,
+        minzoom: 15,
+        maxzoom: 15,
+      });
       const masks = samlora(maplibregl, map, model, { source: "photos" });
       await until(() => masks.stats().finished > 0);
       const errors = [];
-      samlora(maplibregl, map, model, { source: "nothing", onError: (error) => errors.push([error.code, error.remedy]) });
+      samlora(maplibregl, map, model, {
+        source: "nothing",
+        onError: (error) => errors.push([error.code, error.remedy]),
+      });
       return { tile: masks.tiles()[0].tile, width: masks.tiles()[0].width, errors };
     });
     assert.equal(found.tile.z, 15);

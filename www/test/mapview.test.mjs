@@ -8,12 +8,25 @@ import { browser, drawScene, fixture, run, scratch, serve, www } from "./support
 
 // Without the service worker, through which requests would not be seen here; offline.test.mjs is about it.
 const DESKTOP = { viewport: { width: 1280, height: 900 }, serviceWorkers: "block" };
-const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, serviceWorkers: "block" };
+const PHONE = {
+  viewport: { width: 390, height: 844 },
+  deviceScaleFactor: 2,
+  isMobile: true,
+  hasTouch: true,
+  serviceWorkers: "block",
+};
 const AXE = readFileSync(join(www, "node_modules/axe-core/axe.min.js"), "utf8");
 
 // 4 x 4 tiles of zoom 17 around the map's origin, 2 x 2 of zoom 16: there a pixel is 2.39 m.
 const EDGE = (360 / 2 ** 16) * 1.0001;
-const TILES = { name: "drawn", url: "/tiles/drawn/{z}/{x}/{y}.png", minzoom: 14, maxzoom: 17, bounds: [-EDGE, -EDGE, EDGE, EDGE].map((v) => v * 0.999), attribution: "Drawn <b>here</b>" };
+const TILES = {
+  name: "drawn",
+  url: "/tiles/drawn/{z}/{x}/{y}.png",
+  minzoom: 14,
+  maxzoom: 17,
+  bounds: [-EDGE, -EDGE, EDGE, EDGE].map((v) => v * 0.999),
+  attribution: "Drawn <b>here</b>",
+};
 
 test("the page's map", { timeout: 900_000 }, async (t) => {
   const screenshots = process.env.SAMLORA_SCREENSHOTS ?? join(www, "test/screenshots");
@@ -21,8 +34,17 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
   const folder = scratch(t);
   const model = join(folder, "tiny");
   run(
-    "export", "--base", fixture("tiny_sam.safetensors"), "--adapter", fixture("s256_k4_lora.safetensors"),
-    "--classes", "building,road,water", "--ground-resolution", "2.4", "--out", model,
+    "export",
+    "--base",
+    fixture("tiny_sam.safetensors"),
+    "--adapter",
+    fixture("s256_k4_lora.safetensors"),
+    "--classes",
+    "building,road,water",
+    "--ground-resolution",
+    "2.4",
+    "--out",
+    model,
   );
   const tile = drawScene(join(folder, "tile.png"), 256, 256);
   const picture = drawScene(join(folder, "scene.png"), 300, 200);
@@ -37,7 +59,8 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     const faults = [];
     page.on("pageerror", (error) => faults.push(error.message));
     page.on("request", (request) => {
-      if (!request.url().startsWith(url) && !/^(blob|data):/.test(request.url())) faults.push(`outside request: ${request.url()}`);
+      if (!request.url().startsWith(url) && !/^(blob|data):/.test(request.url()))
+        faults.push(`outside request: ${request.url()}`);
     });
     await page.route("**/tiles/index.json", (route) => route.fulfill({ json: { tiles } }));
     await page.route("**/samples/index.json", (route) => route.fulfill({ json: [] }));
@@ -48,26 +71,42 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
   }
 
   const finished = (page, count = "(\\d+)") =>
-    page.waitForFunction((count) => {
-      const found = new RegExp(`^${count} of (\\d+) tiles in view`).exec(document.querySelector("#map-status").textContent);
-      return found && new RegExp(`^${found.at(-1)} of`).test(found[0]);
-    }, count, { timeout: 120_000 });
+    page.waitForFunction(
+      (count) => {
+        const found = new RegExp(`^${count} of (\\d+) tiles in view`).exec(
+          document.querySelector("#map-status").textContent,
+        );
+        return found && new RegExp(`^${found.at(-1)} of`).test(found[0]);
+      },
+      count,
+      { timeout: 120_000 },
+    );
 
   /** The part of the map's pixels that differ between two pictures of it. */
   async function differs(page, work) {
-    const shot = async () => (await page.locator("#map canvas").screenshot({ style: "#map-classes, #resolution, .maplibregl-control-container { visibility: hidden }" })).toString("base64");
+    const shot = async () =>
+      (
+        await page
+          .locator("#map canvas")
+          .screenshot({ style: "#map-classes, #resolution, .maplibregl-control-container { visibility: hidden }" })
+      ).toString("base64");
     const before = await shot();
     await work();
     await page.waitForTimeout(600);
-    return page.evaluate(async (pictures) => {
-      const [a, b] = await Promise.all(pictures.map(async (png) => {
-        const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
-        const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
-        context.drawImage(bitmap, 0, 0);
-        return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
-      }));
-      return a.filter((value, i) => Math.abs(value - b[i]) > 12).length / a.length;
-    }, [before, await shot()]);
+    return page.evaluate(
+      async (pictures) => {
+        const [a, b] = await Promise.all(
+          pictures.map(async (png) => {
+            const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
+            const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+            context.drawImage(bitmap, 0, 0);
+            return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+          }),
+        );
+        return a.filter((value, i) => Math.abs(value - b[i]) > 12).length / a.length;
+      },
+      [before, await shot()],
+    );
   }
 
   await t.test("draws masks over the server's tiles, tells what is where, and exports", async () => {
@@ -91,7 +130,10 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     const box = await page.locator("#map").boundingBox();
     await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
     const probe = page.locator("#map-probe");
-    assert.match(await probe.textContent(), /(background|building|road|water), confidence .* %, at .*°, tile 17\/\d+\/\d+/);
+    assert.match(
+      await probe.textContent(),
+      /(background|building|road|water), confidence .* %, at .*°, tile 17\/\d+\/\d+/,
+    );
     const clicked = await probe.textContent();
     assert.equal(await page.locator(".maplibregl-popup-content strong").textContent(), clicked.split(",")[0]);
     await page.keyboard.press("Enter");
@@ -100,8 +142,17 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
 
     // Restyling changes the picture, not the number of tiles that were computed.
     const boxes = await legend.locator("input[type=checkbox]:enabled").all();
-    assert.ok((await differs(page, async () => { for (const box of boxes) await box.uncheck(); })) > 0.05, "classes that are off are still drawn");
-    assert.ok((await differs(page, async () => { for (const box of boxes) await box.check(); })) > 0.05);
+    assert.ok(
+      (await differs(page, async () => {
+        for (const box of boxes) await box.uncheck();
+      })) > 0.05,
+      "classes that are off are still drawn",
+    );
+    assert.ok(
+      (await differs(page, async () => {
+        for (const box of boxes) await box.check();
+      })) > 0.05,
+    );
     assert.ok((await differs(page, () => page.locator("#map-opacity").fill("100"))) > 0.05);
     const sliders = await legend.locator("input[type=range]").all();
     for (const slider of sliders) await slider.fill("95");
@@ -132,7 +183,10 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
       await page.waitForTimeout(500);
     }
     await page.locator("#resolution").waitFor();
-    assert.match(await page.locator("#resolution-text").textContent(), /a pixel is 9\.6 m; the model was trained at 2\.4 m/);
+    assert.match(
+      await page.locator("#resolution-text").textContent(),
+      /a pixel is 9\.6 m; the model was trained at 2\.4 m/,
+    );
     await page.locator("#resolution-zoom").click();
     await page.locator("#resolution").waitFor({ state: "hidden" });
     assert.deepEqual(faults, []);
@@ -164,7 +218,9 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     const { features } = JSON.parse(readFileSync(await file.path()));
     const extent = [300, 200].map((side) => (side / 256) * (360 / 2 ** 16));
     assert.ok(features.length > 0);
-    const beyond = features.flatMap((f) => f.geometry.coordinates.flat()).filter(([x, y]) => x < -1e-6 || x > extent[0] + 1e-6 || y > 1e-6 || y < -extent[1] - 1e-6);
+    const beyond = features
+      .flatMap((f) => f.geometry.coordinates.flat())
+      .filter(([x, y]) => x < -1e-6 || x > extent[0] + 1e-6 || y > 1e-6 || y < -extent[1] - 1e-6);
     assert.deepEqual(beyond, [], "polygons beyond the picture");
     assert.deepEqual(faults, []);
     await close();
@@ -203,7 +259,11 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
         await page.evaluate(AXE);
         const { violations } = await page.evaluate(() => globalThis.axe.run());
         const grave = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
-        assert.deepEqual(grave.map(({ id, nodes }) => `${id}: ${nodes.map((n) => n.target).join(" ")}`), [], view);
+        assert.deepEqual(
+          grave.map(({ id, nodes }) => `${id}: ${nodes.map((n) => n.target).join(" ")}`),
+          [],
+          view,
+        );
       };
       const box = await page.locator("#map").boundingBox();
       await page.mouse.click(box.x + box.width / 2 + 20, box.y + box.height / 2 + 20);

@@ -28,7 +28,11 @@ test("after one visit everything works without network", { timeout: 300_000 }, a
   };
   const isReady = async (page) => {
     await page.locator("#info", { hasText: "tiny" }).waitFor({ timeout: 60_000 });
-    await page.waitForFunction(() => /^(\d+) of \1 tiles in view/.test(document.querySelector("#map-status").textContent), undefined, { timeout: 60_000 });
+    await page.waitForFunction(
+      () => /^(\d+) of \1 tiles in view/.test(document.querySelector("#map-status").textContent),
+      undefined,
+      { timeout: 60_000 },
+    );
   };
   const download = async (page, button) => {
     const [file] = await Promise.all([page.waitForEvent("download"), page.locator(button).click()]);
@@ -42,14 +46,24 @@ test("after one visit everything works without network", { timeout: 300_000 }, a
 
   await t.test("what was seen is kept, but not without end, and no model twice", async () => {
     const kept = await page.evaluate(async (limit) => {
-      const fetches = Array.from({ length: limit + 20 }, (_, i) => () => fetch(`samples/scene.png?${i}`).then((r) => r.blob()));
+      const fetches = Array.from(
+        { length: limit + 20 },
+        (_, i) => () => fetch(`samples/scene.png?${i}`).then((r) => r.blob()),
+      );
       for (let i = 0; i < fetches.length; i += 20) await Promise.all(fetches.slice(i, i + 20).map((start) => start()));
       const seen = await caches.open("samlora-seen");
       const newest = () => seen.match(`samples/scene.png?${limit + 19}`);
-      for (let i = 0; i < 100 && !((await seen.keys()).length === limit && (await newest())); i++) await new Promise((r) => setTimeout(r, 100));
+      for (let i = 0; i < 100 && !((await seen.keys()).length === limit && (await newest())); i++)
+        await new Promise((r) => setTimeout(r, 100));
       const pages = (await caches.keys()).filter((name) => name.startsWith("samlora-page-") || name === "samlora-seen");
-      const urls = (await Promise.all(pages.map(async (name) => (await (await caches.open(name)).keys()).map((r) => r.url)))).flat();
-      return { count: (await seen.keys()).length, newest: (await newest()) !== undefined, weights: urls.filter((url) => /safetensors|samlora\.json/.test(url)) };
+      const urls = (
+        await Promise.all(pages.map(async (name) => (await (await caches.open(name)).keys()).map((r) => r.url)))
+      ).flat();
+      return {
+        count: (await seen.keys()).length,
+        newest: (await newest()) !== undefined,
+        weights: urls.filter((url) => /safetensors|samlora\.json/.test(url)),
+      };
     }, SEEN_LIMIT);
     assert.equal(kept.count, SEEN_LIMIT);
     assert.ok(kept.newest);
@@ -57,7 +71,8 @@ test("after one visit everything works without network", { timeout: 300_000 }, a
   });
 
   await t.test("a new version takes over when the old one is closed, and clears up after it", async () => {
-    const versions = () => page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("samlora-page-")));
+    const versions = () =>
+      page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("samlora-page-")));
     const [old] = await versions();
     const script = join(copy, "sw.js");
     const version = old.slice("samlora-page-".length);
@@ -81,7 +96,9 @@ test("after one visit everything works without network", { timeout: 300_000 }, a
   });
 
   await t.test("reload, load the model, segment, export", async () => {
-    await page.evaluate(() => Promise.all(["models/index.json", "samples/index.json", "samples/scene.png"].map((file) => fetch(file))));
+    await page.evaluate(() =>
+      Promise.all(["models/index.json", "samples/index.json", "samples/scene.png"].map((file) => fetch(file))),
+    );
     await page.close();
     stop();
     stop = () => {};

@@ -13,7 +13,10 @@ const LOGIT_ERROR = 1e-3;
 
 test("masks and logits are the same everywhere", { timeout: 600_000 }, async (t) => {
   const folder = scratch(t);
-  const models = [exportTiny(folder, { name: "tiny-f32", scheme: "f32" }), exportTiny(folder, { name: "tiny-q8", scheme: "q8" })];
+  const models = [
+    exportTiny(folder, { name: "tiny-f32", scheme: "f32" }),
+    exportTiny(folder, { name: "tiny-q8", scheme: "q8" }),
+  ];
   const tile = drawScene(join(folder, "tile.png"), 192, 160);
   const url = await serve(t, models);
   const chrome = await browser(t);
@@ -32,7 +35,11 @@ test("masks and logits are the same everywhere", { timeout: 600_000 }, async (t)
     for (const device of name === "tiny-q8" ? ["cpu", "gpu"] : ["cpu"]) {
       await t.test(`${name} on ${device}`, async () => {
         const page = await blank(chrome, url);
-        const found = await page.evaluate(segmentTile, { model: `${url}/models/${name}/`, tile: readFileSync(tile).toString("base64"), device });
+        const found = await page.evaluate(segmentTile, {
+          model: `${url}/models/${name}/`,
+          tile: readFileSync(tile).toString("base64"),
+          device,
+        });
         assert.equal(found.device, device);
         assert.equal(found.classMask.length, classes.length);
         assert.equal(found.logits.length, logits.length);

@@ -25,7 +25,10 @@ let binary;
 export function samlora() {
   if (!binary) {
     const target = () => {
-      const metadata = execFileSync("cargo", ["metadata", "--format-version=1", "--no-deps"], { cwd: root, maxBuffer: 1 << 26 });
+      const metadata = execFileSync("cargo", ["metadata", "--format-version=1", "--no-deps"], {
+        cwd: root,
+        maxBuffer: 1 << 26,
+      });
       return JSON.parse(metadata.toString()).target_directory;
     };
     binary = process.env.SAMLORA_BIN ?? join(target(), "debug/samlora");
@@ -46,8 +49,17 @@ export const fixture = (name) => join(fixtures, name);
 export function exportTiny(folder, { name = "tiny", scheme = "f32" } = {}) {
   const out = join(folder, name);
   run(
-    "export", "--base", fixture("tiny_sam.safetensors"), "--adapter", fixture("s256_k4_lora.safetensors"),
-    "--classes", "building,road,water", "--scheme", scheme, "--out", out,
+    "export",
+    "--base",
+    fixture("tiny_sam.safetensors"),
+    "--adapter",
+    fixture("s256_k4_lora.safetensors"),
+    "--classes",
+    "building,road,water",
+    "--scheme",
+    scheme,
+    "--out",
+    out,
   );
   return out;
 }
@@ -68,13 +80,23 @@ export async function serve(t, models, page = process.env.SAMLORA_DIST ?? join(w
 
 /** Chromium with WebGPU and WebGL on the software adapter. */
 export async function browser(t) {
-  const executablePath = process.env.CHROMIUM ?? execFileSync("sh", ["-c", "command -v chromium || command -v google-chrome"]).toString().trim();
+  const executablePath =
+    process.env.CHROMIUM ??
+    execFileSync("sh", ["-c", "command -v chromium || command -v google-chrome"]).toString().trim();
   const chrome = await chromium.launch({
     executablePath,
     args: [
-      "--headless=new", "--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader",
-      "--use-angle=swiftshader", "--enable-unsafe-swiftshader", // WebGL, for maps.
-      "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic",
+      "--headless=new",
+      "--no-sandbox",
+      "--enable-unsafe-webgpu",
+      "--use-webgpu-adapter=swiftshader",
+      "--use-angle=swiftshader",
+      "--enable-unsafe-swiftshader", // WebGL, for maps.
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      "--no-first-run",
+      "--disable-quic",
     ],
   });
   t.after(() => chrome.close());
@@ -103,7 +125,11 @@ export function drawScene(file, width, height) {
       const noise = ((x * 7919 + y * 104729) % 31) - 15;
       const road = Math.abs(x - y / 2 - 40) < 6;
       const roof = x % 61 > 22 && x % 61 < 48 && y % 53 > 14 && y % 53 < 40;
-      const colour = road ? [128, 126, 122] : roof ? [176, 84, 62] : [82 + 30 * Math.sin(x / 37), 118 + 24 * Math.cos(y / 29), 62];
+      const colour = road
+        ? [128, 126, 122]
+        : roof
+          ? [176, 84, 62]
+          : [82 + 30 * Math.sin(x / 37), 118 + 24 * Math.cos(y / 29), 62];
       const at = y * (1 + 3 * width) + 1 + 3 * x;
       for (let c = 0; c < 3; c++) rows[at + c] = Math.max(0, Math.min(255, Math.round(colour[c] + noise)));
     }

@@ -50,7 +50,8 @@ export async function chooseDevice({ device: wish, precision: most, own, retries
   }
   if (adapter && !unfit) return { device: "gpu", adapter, gpu: await watchGpu(precision, own) };
   const why = unfit ?? NO_ADAPTER;
-  if (wish === "gpu") throw new SamloraError("device", why, 'use the CPU device (device: "cpu" or "auto"), or another browser or driver');
+  if (wish === "gpu")
+    throw new SamloraError("device", why, 'use the CPU device (device: "cpu" or "auto"), or another browser or driver');
   return adapter ? { device: "cpu", instead: why } : { device: "cpu" };
 }
 
@@ -105,4 +106,3 @@ export async function describeAdapter(own?: GPUDevice): Promise<AdapterInfo | un
     return undefined; // Some browsers throw where others give null.
   }
 }
-

@@ -47,7 +47,14 @@ export class LocalEngine implements Engine {
     const opened = await openPackage(source, { ...watch, store });
     const under = base === undefined ? undefined : this.#models.get(base);
     if (base !== undefined && !under) throw disposed();
-    const choice = under?.choice ?? (await chooseDevice({ device, precision, own: this.#options.gpuDevice, retries: this.#options.retries ?? false }));
+    const choice =
+      under?.choice ??
+      (await chooseDevice({
+        device,
+        precision,
+        own: this.#options.gpuDevice,
+        retries: this.#options.retries ?? false,
+      }));
     if (choice.instead && !under) onEvent?.({ type: "fallback", device: choice.device, message: choice.instead });
     this.#watch(choice);
     const { Segmenter } = await loadRuntime(choice.device);
@@ -64,7 +71,10 @@ export class LocalEngine implements Engine {
     const name = nameOf(source);
     let wasm: WasmSegmenter;
     try {
-      wasm = await guarded(choice, under ? under.wasm.loadAdapter(read, name) : Segmenter.load(read, name, nameInWasm(choice)));
+      wasm = await guarded(
+        choice,
+        under ? under.wasm.loadAdapter(read, name) : Segmenter.load(read, name, nameInWasm(choice)),
+      );
     } catch (error) {
       throw SamloraError.from(failure ?? error);
     }
@@ -73,7 +83,10 @@ export class LocalEngine implements Engine {
       throw signal?.aborted ? signal.reason : disposed();
     }
     this.#models.set(model, { wasm, choice });
-    const described = wasm.info() as Omit<SegmenterInfo, "device" | "adapter" | "precision" | "workers" | "stored" | "bytes" | "loadTime">;
+    const described = wasm.info() as Omit<
+      SegmenterInfo,
+      "device" | "adapter" | "precision" | "workers" | "stored" | "bytes" | "loadTime"
+    >;
     const { adapter } = choice;
     return {
       ...described,
@@ -118,7 +131,9 @@ export class LocalEngine implements Engine {
   }
 
   logits({ model, pixels: { rgba, width, height } }: LogitsRequest): Promise<Logits> {
-    return this.#queue(model, ({ wasm, choice }) => guarded(choice, wasm.logits(rgba, width, height) as Promise<Logits>));
+    return this.#queue(model, ({ wasm, choice }) =>
+      guarded(choice, wasm.logits(rgba, width, height) as Promise<Logits>),
+    );
   }
 
   overlay({ model, masks, options }: OverlayRequest): Promise<Uint8ClampedArray> {

@@ -154,7 +154,8 @@ export class Pool implements Engine {
     while (this.#queue.length > 0 && !this.#closed) {
       const { model } = this.#queue[0]!;
       const idle = this.#members.filter(({ busy, failure }) => !busy && !failure);
-      const member = idle.find(({ models }) => models.has(model)) ?? idle[0] ?? (this.#mayGrow() ? this.#start() : undefined);
+      const member =
+        idle.find(({ models }) => models.has(model)) ?? idle[0] ?? (this.#mayGrow() ? this.#start() : undefined);
       if (!member) return;
       void this.#give(member, this.#queue.shift()!);
     }
@@ -197,7 +198,10 @@ export class Pool implements Engine {
     if (base !== undefined) await this.#ensure(member, base);
     // That a copy is not stored was said of the first one.
     const onEvent = (event: SegmenterEvent) => void (event.type !== "unstored" && entry.onEvent(event));
-    const info = await member.engine.load({ ...entry.request, device: this.#device ?? entry.request.device }, { onEvent });
+    const info = await member.engine.load(
+      { ...entry.request, device: this.#device ?? entry.request.device },
+      { onEvent },
+    );
     member.models.add(model);
     if (base !== undefined && this.#models.get(base)?.gone) {
       member.models.delete(base);

@@ -52,9 +52,7 @@ export class RemoteEngine implements Engine {
       const error = new SamloraError(
         "internal",
         event.message ? `the worker failed: ${event.message}` : "the worker's script could not be loaded",
-        event.message
-          ? "load the model again; if it happens again, report it with this text"
-          : missingWorkerRemedy(),
+        event.message ? "load the model again; if it happens again, report it with this text" : missingWorkerRemedy(),
       );
       this.#actor.fail(error);
       onFailure(error);

@@ -47,9 +47,21 @@ export class TileSource {
    * @throws `SamloraError` of code `invalid` for a template that cannot name tiles, or zooms out of order.
    */
   constructor(options: string | TileSourceOptions) {
-    const { tiles, tileSize = 256, minzoom = 0, maxzoom = 22, bounds, attribution, subdomains, headers } =
-      typeof options === "string" ? { tiles: options } as TileSourceOptions : options;
-    if (typeof tiles === "string" && !/\{quadkey\}/.test(tiles) && !(/\{z\}/.test(tiles) && /\{x\}/.test(tiles) && /\{-?y\}/.test(tiles))) {
+    const {
+      tiles,
+      tileSize = 256,
+      minzoom = 0,
+      maxzoom = 22,
+      bounds,
+      attribution,
+      subdomains,
+      headers,
+    } = typeof options === "string" ? ({ tiles: options } as TileSourceOptions) : options;
+    if (
+      typeof tiles === "string" &&
+      !/\{quadkey\}/.test(tiles) &&
+      !(/\{z\}/.test(tiles) && /\{x\}/.test(tiles) && /\{-?y\}/.test(tiles))
+    ) {
       throw new SamloraError(
         "invalid",
         `${JSON.stringify(tiles)} does not name tiles`,
@@ -57,7 +69,11 @@ export class TileSource {
       );
     }
     if (!(0 <= minzoom && minzoom <= maxzoom && maxzoom <= 30)) {
-      throw new SamloraError("invalid", `there are no zooms from ${minzoom} to ${maxzoom}`, "give 0 <= minzoom <= maxzoom <= 30");
+      throw new SamloraError(
+        "invalid",
+        `there are no zooms from ${minzoom} to ${maxzoom}`,
+        "give 0 <= minzoom <= maxzoom <= 30",
+      );
     }
     this.url = typeof tiles === "string" ? tiles : undefined;
     this.tileSize = tileSize;
@@ -82,12 +98,18 @@ export class TileSource {
   }
 
   /** The pixels of a tile of `width` x `height` pixels that lie within the bounds. */
-  inside({ z, x, y }: TileId, { width, height }: { width: number; height: number }): { columns: [number, number]; rows: [number, number] } {
+  inside(
+    { z, x, y }: TileId,
+    { width, height }: { width: number; height: number },
+  ): { columns: [number, number]; rows: [number, number] } {
     const [west, south, east, north] = this.bounds;
     const [left, top] = toTile([west, north], z);
     const [right, bottom] = toTile([east, south], z);
     const pixel = (place: number, side: number) => Math.max(0, Math.min(Math.round(place * side), side));
-    return { columns: [pixel(left - x, width), pixel(right - x, width)], rows: [pixel(top - y, height), pixel(bottom - y, height)] };
+    return {
+      columns: [pixel(left - x, width), pixel(right - x, width)],
+      rows: [pixel(top - y, height), pixel(bottom - y, height)],
+    };
   }
 
   /** The address of `tile`, unless tiles come from a function. */
@@ -138,7 +160,9 @@ export class TileSource {
     throw new SamloraError(
       refused ? "unsupported" : "io",
       `${url}: the server answered ${response.status} ${response.statusText}`.trimEnd(),
-      refused ? "the server wants a key: check the address, or give it in `headers`" : "try again later, or ask who runs the server",
+      refused
+        ? "the server wants a key: check the address, or give it in `headers`"
+        : "try again later, or ask who runs the server",
     );
   }
 }
@@ -147,7 +171,12 @@ export class TileSource {
 async function unreachable(url: string, signal: AbortSignal, cause: unknown): Promise<SamloraError> {
   const foreign = new URL(url, globalThis.location?.href).origin !== globalThis.location?.origin;
   // Without CORS the browser hides the answer, but not that there was one.
-  const answers = foreign && (await fetch(url, { mode: "no-cors", signal }).then(() => true, () => false));
+  const answers =
+    foreign &&
+    (await fetch(url, { mode: "no-cors", signal }).then(
+      () => true,
+      () => false,
+    ));
   if (signal.aborted) throw signal.reason;
   if (answers) {
     return new SamloraError(

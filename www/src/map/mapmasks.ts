@@ -115,7 +115,11 @@ export class MapMasks {
       const tile = { z, x: Math.floor(column), y: Math.floor(row) };
       const mask = this.#masks?.peek(tile);
       if (!mask) continue;
-      const { index, confidence } = mask.at((column - tile.x) * mask.width, (row - tile.y) * mask.height, this.#style.thresholds);
+      const { index, confidence } = mask.at(
+        (column - tile.x) * mask.width,
+        (row - tile.y) * mask.height,
+        this.#style.thresholds,
+      );
       const found = this.#segmenter?.info.classes.find((c) => c.index === index);
       return found && { class: found, confidence, tile };
     }
@@ -129,7 +133,12 @@ export class MapMasks {
   async toGeoJSON(options: TilePolygonOptions = {}): Promise<GeoJSONFeatureCollection> {
     const { classes, thresholds } = this.#style;
     const { minPixels } = this.#options;
-    const given = { ...(classes && { classes }), ...(thresholds && { thresholds }), ...(minPixels !== undefined && { minPixels }), ...options };
+    const given = {
+      ...(classes && { classes }),
+      ...(thresholds && { thresholds }),
+      ...(minPixels !== undefined && { minPixels }),
+      ...options,
+    };
     const features = await Promise.all(this.tiles().map((mask) => mask.toFeatures(given)));
     return { type: "FeatureCollection", features: features.flat() };
   }
@@ -195,7 +204,8 @@ export class MapMasks {
   #makeMasks(): TileMasks | undefined {
     let source: TileSource | undefined;
     try {
-      source = typeof this.#options.source === "string" ? sourceOf(this.#map, this.#options.source) : this.#options.source;
+      source =
+        typeof this.#options.source === "string" ? sourceOf(this.#map, this.#options.source) : this.#options.source;
     } catch (error) {
       this.#tell(error, undefined);
       return undefined;
@@ -222,9 +232,13 @@ export class MapMasks {
     const centre = this.#map.getCenter().wrap();
     this.#centre = [centre.lng, centre.lat];
     // A world that is seen twice has every tile once.
-    const canonical = this.#map.coveringTiles({ tileSize, minzoom, maxzoom, roundZoom: true }).map((id) => id.canonical);
+    const canonical = this.#map
+      .coveringTiles({ tileSize, minzoom, maxzoom, roundZoom: true })
+      .map((id) => id.canonical);
     const tiles = new Map(canonical.map(({ z, x, y }) => [`${z}/${x}/${y}`, { z, x, y }]));
-    const ordered = [...tiles.values()].filter((tile) => masks.source.has(tile)).sort((a, b) => this.#distance(a) - this.#distance(b));
+    const ordered = [...tiles.values()]
+      .filter((tile) => masks.source.has(tile))
+      .sort((a, b) => this.#distance(a) - this.#distance(b));
     this.#view = ordered.slice(0, VIEW_LIMIT);
 
     const inView = new Set(this.#view.map(nameOf));

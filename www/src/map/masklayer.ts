@@ -55,9 +55,23 @@ export class MaskLayer {
     const { id } = this;
     this.#drawn.clear();
     this.#asked.clear();
-    this.#map.addSource(id, { type: "raster", tiles: [`${id}://{z}/{x}/{y}`], tileSize, minzoom, maxzoom, bounds: [...bounds] });
-    const paint = { "raster-opacity": this.#style.opacity ?? 0.55, "raster-fade-duration": 0, "raster-resampling": "nearest" } as const;
-    this.#map.addLayer({ id, type: "raster", source: id, paint }, before !== undefined && this.#map.getLayer(before) ? before : undefined);
+    this.#map.addSource(id, {
+      type: "raster",
+      tiles: [`${id}://{z}/{x}/{y}`],
+      tileSize,
+      minzoom,
+      maxzoom,
+      bounds: [...bounds],
+    });
+    const paint = {
+      "raster-opacity": this.#style.opacity ?? 0.55,
+      "raster-fade-duration": 0,
+      "raster-resampling": "nearest",
+    } as const;
+    this.#map.addLayer(
+      { id, type: "raster", source: id, paint },
+      before !== undefined && this.#map.getLayer(before) ? before : undefined,
+    );
   }
 
   /** Changes what is given. Opacity is the layer's; anything else is painted anew. */
@@ -119,7 +133,10 @@ export class MaskLayer {
 
   /** The picture of a tile for MapLibre. */
   async #draw(url: string): Promise<ImageBitmap> {
-    const [z, x, y] = url.slice(url.indexOf("://") + 3).split("/").map(Number) as [number, number, number];
+    const [z, x, y] = url
+      .slice(url.indexOf("://") + 3)
+      .split("/")
+      .map(Number) as [number, number, number];
     const mask = this.#maskOf({ z, x, y });
     this.#drawn.set(nameOf({ z, x, y }), this.#lookOf(mask));
     if (mask) return createImageBitmap(mask.toImageData(this.#style));

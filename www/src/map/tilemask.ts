@@ -155,13 +155,18 @@ export class TileMask {
    * `confidence` (mean, 0 to 1), `pixels`, `area_m2`, `tile` (`z/x/y`).
    */
   toFeatures({ classes, thresholds, minPixels, tolerance }: TilePolygonOptions = {}): Promise<GeoJSONFeature[]> {
-    const options = { ...(classes && { classes }), ...(minPixels !== undefined && { minPixels }), ...(tolerance !== undefined && { tolerance }) };
+    const options = {
+      ...(classes && { classes }),
+      ...(minPixels !== undefined && { minPixels }),
+      ...(tolerance !== undefined && { tolerance }),
+    };
     // One after the other, because all of them draw into the same mask.
     const traced = this.#tracing.then(async () => {
       const { left, top, width, height } = this.#middle;
       const above = this.classesAbove(thresholds);
       const whole = this.#whole.classMask.fill(0);
-      for (let y = 0; y < height; y++) whole.set(above.subarray(y * width, (y + 1) * width), (top + y) * this.#whole.width + left);
+      for (let y = 0; y < height; y++)
+        whole.set(above.subarray(y * width, (y + 1) * width), (top + y) * this.#whole.width + left);
       const { features } = await this.#whole.toGeoJSON(options);
       return features.map((feature) => this.#place(feature));
     });
@@ -173,13 +178,16 @@ export class TileMask {
   #place({ geometry, properties }: GeoJSONFeature): GeoJSONFeature {
     const { left, top, width, height } = this.#middle;
     const { z, x, y } = this.tile;
-    const place = ([column, row]: number[]) => fromTile([x + (column! - left) / width, y + (row! - top) / height], z).map(rounded);
+    const place = ([column, row]: number[]) =>
+      fromTile([x + (column! - left) / width, y + (row! - top) / height], z).map(rounded);
     const polygon = (rings: number[][][]) => {
       const placed = rings.map((ring) => ring.map(place));
       // RFC 7946: outer rings run counterclockwise; rows run down, so that depends on who traced them.
       return signedArea(placed[0]!) < 0 ? placed.map((ring) => ring.reverse()) : placed;
     };
-    const first = (geometry.type === "Polygon" ? geometry.coordinates[0]![0]! : geometry.coordinates[0]![0]![0]!) as number[];
+    const first = (
+      geometry.type === "Polygon" ? geometry.coordinates[0]![0]! : geometry.coordinates[0]![0]![0]!
+    ) as number[];
     const [, latitude] = place(first) as [number, number];
     const pixels = Number(properties?.pixels ?? 0);
     return {
@@ -197,7 +205,12 @@ export class TileMask {
   }
 }
 
-function cut(mask: Uint8Array, stride: number, { left, top, width, height }: Middle, { columns, rows }: Inside): Uint8Array {
+function cut(
+  mask: Uint8Array,
+  stride: number,
+  { left, top, width, height }: Middle,
+  { columns, rows }: Inside,
+): Uint8Array {
   const middle = new Uint8Array(width * height);
   for (let y = rows[0]; y < rows[1]; y++) {
     const from = (top + y) * stride + left;

@@ -157,7 +157,8 @@ export class TileMasks {
     const workers = Math.max(1, segmenter.info.workers ?? 1);
     while (this.#segmenting < workers && this.#ready.size) void this.#segment(this.#next(this.#ready), segmenter);
     const ahead = workers - this.#segmenting + 1;
-    while (this.#downloading + this.#ready.size < ahead && this.#queue.size) void this.#download(this.#next(this.#queue), segmenter);
+    while (this.#downloading + this.#ready.size < ahead && this.#queue.size)
+      void this.#download(this.#next(this.#queue), segmenter);
   }
 
   #next(jobs: Set<Job>): Job {
@@ -178,7 +179,8 @@ export class TileMasks {
       if (!job.picture) this.#finish(job, null);
       else if (!job.signal.aborted) this.#ready.add(job);
     } catch (error) {
-      const retry = error instanceof SamloraError && error.code === "io" && job.attempts++ < (this.#options.retries ?? 2);
+      const retry =
+        error instanceof SamloraError && error.code === "io" && job.attempts++ < (this.#options.retries ?? 2);
       if (retry && !job.signal.aborted) this.#retry(job);
       else this.#fail(job, error);
     } finally {
@@ -189,11 +191,14 @@ export class TileMasks {
 
   #retry(job: Job): void {
     this.#retrying++;
-    setTimeout(() => {
-      this.#retrying--;
-      if (!job.signal.aborted) this.#queue.add(job);
-      this.#pump();
-    }, RETRY_DELAY * 2 ** (job.attempts - 1));
+    setTimeout(
+      () => {
+        this.#retrying--;
+        if (!job.signal.aborted) this.#queue.add(job);
+        this.#pump();
+      },
+      RETRY_DELAY * 2 ** (job.attempts - 1),
+    );
   }
 
   async #segment(job: Job, segmenter: Segmenter): Promise<void> {
@@ -204,7 +209,11 @@ export class TileMasks {
       const { classes } = segmenter.info;
       // Without thresholds: `TileMask` applies them, so that they can be changed afterwards.
       const thresholds = Object.fromEntries(classes.filter((c) => c.threshold && c.index).map((c) => [c.index, 0]));
-      const whole = await segmenter.segment(picture!.image, { signal, thresholds, ...(minPixels !== undefined && { minPixels }) });
+      const whole = await segmenter.segment(picture!.image, {
+        signal,
+        thresholds,
+        ...(minPixels !== undefined && { minPixels }),
+      });
       if (segmenter !== this.#segmenter) return void this.#queue.add(job);
       this.#done++;
       this.#times = [...this.#times.slice(-15), whole.timings.total];
@@ -232,7 +241,10 @@ export class TileMasks {
     const key = nameOf(tile);
     let shared = this.#pictures.get(key);
     if (!shared) {
-      shared = new Shared((signal) => this.source.read(tile, signal), (self) => this.#pictures.drop(key, self));
+      shared = new Shared(
+        (signal) => this.source.read(tile, signal),
+        (self) => this.#pictures.drop(key, self),
+      );
       this.#pictures.set(key, shared);
     }
     return shared.join(signal);

@@ -83,7 +83,11 @@ export async function ask(line: Line, url: string, init: RequestInit): Promise<R
 }
 
 /** A file's length and version without its bytes; `undefined` from a server that does not say. */
-export async function versionOf(url: string, signal: AbortSignal | undefined, silence: number): Promise<FileVersion | undefined> {
+export async function versionOf(
+  url: string,
+  signal: AbortSignal | undefined,
+  silence: number,
+): Promise<FileVersion | undefined> {
   const line = new Line(signal, silence);
   try {
     // Asking for a range makes the browser ask for the file as it is, so that the length is not that of a compressed body.

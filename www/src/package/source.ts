@@ -92,7 +92,9 @@ function named(files: File[]): Map<string, File> {
     );
   }
   const folder = path(manifest).slice(0, -MANIFEST.length);
-  return new Map(files.filter((file) => path(file).startsWith(folder)).map((file) => [path(file).slice(folder.length), file]));
+  return new Map(
+    files.filter((file) => path(file).startsWith(folder)).map((file) => [path(file).slice(folder.length), file]),
+  );
 }
 
 /** Reads the manifest of `source`: the network's, or where that gives no answer the one in storage. */

@@ -63,7 +63,8 @@ const glueInside = {
     build.onResolve({ filter: /^\.\.\/wasm\// }, ({ path }) => ({ path: join(www, path.slice(3)) }));
     build.onLoad({ filter: /[\\/]wasm[\\/](gpu|cpu|cpu-relaxed)[\\/]samlora\.js$/ }, ({ path }) => {
       const parts = readFileSync(path, "utf8").split('new URL("samlora_bg.wasm",import.meta.url)');
-      if (parts.length !== 2) throw new Error(`${path} does not look for its .wasm as wasm-bindgen used to`);
+      // In wasm-bindgen's own words, and in those that build/wasm.mjs adds.
+      if (parts.length !== 3) throw new Error(`${path} does not look for its .wasm as wasm-bindgen used to`);
       const device = basename(dirname(path));
       return { contents: parts.join(`new URL("./wasm/${device}/samlora_bg.wasm",import.meta.url)`), loader: "js" };
     });

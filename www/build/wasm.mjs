@@ -31,6 +31,9 @@ const optimisation = (device) => [
   ...(device === "cpu-relaxed" ? ["--enable-relaxed-simd"] : []),
 ];
 
+/** The glue says where its module is, so that who loads it sees what comes of it. Bundlers look for exactly these words. */
+const ADDRESS = 'export const address=()=>new URL("samlora_bg.wasm",import.meta.url);';
+
 const wasmOpt = join(www, "node_modules/binaryen/bin/wasm-opt");
 
 /** Builds the wasm modules; `quick` leaves wasm-opt out. */
@@ -41,7 +44,7 @@ export async function buildWasm({ quick }) {
     // Cargo names both artefacts alike, so that to it each build makes the other stale.
     const sources = sha256(
       ...sourceFiles().map((file) => readFileSync(file)),
-      JSON.stringify([optimisation(device), settings(device), quick]),
+      JSON.stringify([optimisation(device), settings(device), quick, ADDRESS]),
     );
     if (recordOf(device).sources === sources) {
       console.log(`wasm for ${device}: is up to date`);
@@ -111,7 +114,7 @@ async function findBindgen(target) {
 /** wasm-bindgen, wasm-opt and a minified glue script, unless they were made from this very artefact. */
 async function finishWasm(device, artefact, bindgen, { quick, sources }) {
   const folder = join(www, "wasm", device);
-  const made = sha256(artefact, JSON.stringify([bindgen.version, quick || optimisation(device)]));
+  const made = sha256(artefact, JSON.stringify([bindgen.version, quick || optimisation(device), ADDRESS]));
   if (recordOf(device).made !== made) {
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
@@ -133,7 +136,7 @@ async function finishWasm(device, artefact, bindgen, { quick, sources }) {
       format: "esm",
       target: "es2022",
     });
-    writeFileSync(glue, code);
+    writeFileSync(glue, code + ADDRESS);
   }
   const description = await describeBuild(device, bindgen.version, quick);
   writeFileSync(join(folder, "build.json"), JSON.stringify({ made, sources, ...description }, null, 2));

@@ -213,11 +213,11 @@ export class MapView {
           );
       }),
     );
-    map.on("click", ({ lngLat }) => this.#tellAt(lngLat));
+    map.on("click", ({ lngLat }) => handle(() => this.#tellAt(lngLat)));
     map.getCanvas().addEventListener("keydown", (event) => {
       if (event.key !== "Enter") return;
       event.preventDefault();
-      this.#tellAt(map.getCenter());
+      handle(() => this.#tellAt(map.getCenter()));
     });
     map.on("movestart", ({ originalEvent }) => {
       if (originalEvent) this.#untouched = false;
@@ -235,12 +235,12 @@ export class MapView {
   }
 
   /** Says class and confidence at a place, on the map and for screen readers. */
-  #tellAt(place: maplibregl.LngLat): void {
-    const found = this.#masks?.classAt(place);
+  async #tellAt(place: maplibregl.LngLat): Promise<void> {
+    const found = await this.#masks?.classAt(place);
     const where = `${place.lat.toFixed(5)}°, ${place.lng.toFixed(5)}°`;
     if (!found) {
       this.#popup.remove();
-      element("map-probe").textContent = `No mask yet at ${where}.`;
+      element("map-probe").textContent = `No mask at ${where}.`;
       return;
     }
     const confidence = `confidence ${formatShare(found.confidence)}`;
@@ -275,9 +275,10 @@ export class MapView {
       // Screen readers hear of the end, not of every tile.
       element("map-said").textContent = inView && finished === inView ? `All ${inView} tiles in view have masks.` : "";
     }
-    this.#counting ??= setTimeout(() => {
+    this.#counting ??= setTimeout(async () => {
+      // A model that is gone by then counts no more.
+      await this.#legend.setShares(this.#masks?.tiles() ?? []).catch(() => {});
       this.#counting = undefined;
-      this.#legend.setShares(this.#masks?.tiles() ?? []);
       if (stats && stats.waiting + stats.running) this.#update(); // Tiles that are not there end without a mask.
     }, PACE);
   }

@@ -1,6 +1,6 @@
 // The two pictures, mask and confidence, and the probe that moves over both.
 
-import type { Segmentation } from "samlora";
+import { NO_DATA, type Segmentation } from "samlora";
 import { element } from "./page.ts";
 
 export interface Probe {
@@ -73,7 +73,7 @@ export class Views {
 
   showResult(result: Segmentation): void {
     this.#result = result;
-    const { width, height, confidenceMask } = result;
+    const { width, height, classMask, confidenceMask } = result;
     const image = new ImageData(width, height);
     for (const [i, value] of confidenceMask.entries()) {
       const position = (value / 255) * (RAMP.length - 1);
@@ -81,16 +81,14 @@ export class Views {
       const high = RAMP[Math.min(Math.floor(position) + 1, RAMP.length - 1)]!;
       const part = position - Math.min(Math.floor(position), RAMP.length - 2);
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = low[c]! + part * (high[c]! - low[c]!);
-      image.data[4 * i + 3] = 255;
+      image.data[4 * i + 3] = classMask[i] === NO_DATA ? 0 : 255;
     }
     context(this.#confidence).putImageData(image, 0, 0);
   }
 
-  /** Paints the class colours without those that are switched off. */
-  showOverlay(colours: ImageData, classMask: Uint8Array, isHidden: (index: number) => boolean): void {
-    const image = new ImageData(new Uint8ClampedArray(colours.data), colours.width);
-    for (const [i, index] of classMask.entries()) if (isHidden(index)) image.data[4 * i + 3] = 0;
-    context(this.#overlay).putImageData(image, 0, 0);
+  /** Paints the class colours. */
+  showOverlay(colours: ImageData): void {
+    context(this.#overlay).putImageData(colours, 0, 0);
   }
 
   #onKey(event: KeyboardEvent): void {

@@ -1,6 +1,7 @@
 // Loads the one wasm build that the device needs, of the CPU's two the one that the engine can run. Each has its own glue code, which finds its .wasm beside itself.
 
 import { SamloraError } from "./error.ts";
+import { Silence, START_SILENCE, within } from "./silence.ts";
 import type { Device } from "./types.ts";
 
 /** What both builds export. */
@@ -40,16 +41,52 @@ const loadCpu = () =>
   WebAssembly.validate(RELAXED) ? import("../wasm/cpu-relaxed/samlora.js") : import("../wasm/cpu/samlora.js");
 
 async function start(device: Device): Promise<Runtime> {
+  const silent = (what: string) =>
+    new SamloraError(
+      "io",
+      `the ${device} runtime could not be loaded: nothing came of ${what} for ${START_SILENCE / 1000} s`,
+      "check the connection and the server of the package's scripts, and load the model again",
+    );
   try {
-    const runtime = await (device === "gpu" ? import("../wasm/gpu/samlora.js") : loadCpu());
-    await runtime.default();
+    const script = device === "gpu" ? import("../wasm/gpu/samlora.js") : loadCpu();
+    const runtime = await within<Runtime & typeof import("../wasm/cpu/samlora.js")>(script, () => silent("its script"));
+    const { href } = runtime.address();
+    await instantiate(href, runtime.default, () => silent(href));
     return runtime;
   } catch (cause) {
+    if (cause instanceof SamloraError) throw cause;
     throw new SamloraError(
       "io",
       `the ${device} runtime could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`,
       "check that the package's wasm folder is served beside its scripts, and that a content security policy has 'wasm-unsafe-eval'",
       cause,
     );
+  }
+}
+
+/** Fetches and compiles the module, for as long as it takes: only bytes that cease to come are an error. */
+async function instantiate(
+  url: string,
+  init: (how: { module_or_path: Response }) => Promise<unknown>,
+  silent: () => Error,
+) {
+  const controller = new AbortController();
+  const silence = new Silence(() => controller.abort(silent()));
+  const { signal } = controller;
+  try {
+    const response = await fetch(url, { signal });
+    if (!response.ok)
+      throw new Error(`${url}: the server answered ${response.status} ${response.statusText}`.trimEnd());
+    // The answer itself goes to the compiler, so that the browser can keep what it compiled; a copy shows the bytes.
+    const seen = response.clone().body?.getReader();
+    const watch = async () => {
+      while (seen && !(await seen.read()).done) silence.alive();
+      silence.end();
+    };
+    await Promise.all([init({ module_or_path: response }), watch()]);
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    silence.end();
   }
 }

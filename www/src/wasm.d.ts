@@ -1,7 +1,9 @@
 // The bindings as src/web.rs declares them, so that the types check before wasm has been built.
 
 declare module "*/samlora.js" {
-  export default function init(): Promise<unknown>;
+  export default function init(how: { module_or_path: Response }): Promise<unknown>;
+  /** Where the module itself is; added by the build. */
+  export function address(): URL;
   export function version(): string;
   export function openDevice(device: string): Promise<void>;
   /** In the GPU's build. */
@@ -27,18 +29,30 @@ declare module "*/samlora.js" {
       pause: () => Promise<void> | void,
     ): Promise<Segmentation>;
     logits(rgba: Uint8ClampedArray, width: number, height: number): Promise<any>;
+    refine(
+      classMask: Uint8Array,
+      confidenceMask: Uint8Array,
+      width: number,
+      height: number,
+      options: { thresholds?: [number, number][]; minPixels?: number; part?: [number, number, number, number] },
+    ): Segmentation;
     overlay(
       classMask: Uint8Array,
       width: number,
       height: number,
-      options: { opacity?: number; outline?: boolean },
+      options: { opacity?: number; outline?: boolean; classes?: readonly number[] },
     ): Uint8ClampedArray;
     polygons(
       classMask: Uint8Array,
       confidenceMask: Uint8Array,
       width: number,
       height: number,
-      options: { minPixels?: number; tolerance?: number; tile?: { z: number; x: number; y: number } },
+      options: {
+        minPixels?: number;
+        tolerance?: number;
+        tile?: { z: number; x: number; y: number };
+        classes?: readonly number[];
+      },
     ): string;
     free(): void;
   }

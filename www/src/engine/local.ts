@@ -9,6 +9,8 @@ import type {
   ModelId,
   OverlayRequest,
   PolygonRequest,
+  RefineReply,
+  RefineRequest,
   SegmentReply,
   SegmentRequest,
 } from "./engine.ts";
@@ -40,22 +42,25 @@ export class LocalEngine implements Engine {
     this.#options = options;
   }
 
-  async load({ model, source, device, precision, store, base }: LoadRequest, watch: LoadWatch): Promise<SegmenterInfo> {
+  async load(
+    { model, source, device, precision, store, baseModel }: LoadRequest,
+    watch: LoadWatch,
+  ): Promise<SegmenterInfo> {
     const start = performance.now();
     const { signal, onEvent } = watch;
     // First of all, so that a wrong address is reported before the runtime is fetched.
     const opened = await openPackage(source, { ...watch, store });
-    const under = base === undefined ? undefined : this.#models.get(base);
-    if (base !== undefined && !under) throw disposed();
+    const base = baseModel === undefined ? undefined : this.#models.get(baseModel);
+    if (baseModel !== undefined && !base) throw disposed();
     const choice =
-      under?.choice ??
+      base?.choice ??
       (await chooseDevice({
         device,
         precision,
         own: this.#options.gpuDevice,
         retries: this.#options.retries ?? false,
       }));
-    if (choice.instead && !under) onEvent?.({ type: "fallback", device: choice.device, message: choice.instead });
+    if (choice.instead && !base) onEvent?.({ type: "fallback", device: choice.device, message: choice.instead });
     this.#watch(choice);
     const { Segmenter } = await loadRuntime(choice.device);
     let failure: unknown;
@@ -73,7 +78,7 @@ export class LocalEngine implements Engine {
     try {
       wasm = await guarded(
         choice,
-        under ? under.wasm.loadAdapter(read, name) : Segmenter.load(read, name, nameInWasm(choice)),
+        base ? base.wasm.loadAdapter(read, name) : Segmenter.load(read, name, nameInWasm(choice)),
       );
     } catch (error) {
       throw SamloraError.from(failure ?? error);
@@ -104,26 +109,14 @@ export class LocalEngine implements Engine {
     return this.#queue(model, async ({ wasm, choice }) => {
       signal?.throwIfAborted();
       const { rgba, width, height } = pixels;
-      const options = {
-        ...rest,
-        thresholds: Object.entries(thresholds ?? {}).map(([index, least]): [number, number] => [Number(index), least]),
-      };
+      const options = { ...rest, thresholds: pairs(thresholds) };
       const work = wasm.segment(rgba, width, height, options, pauser(choice.gpu?.device, signal));
       const result = await guarded(choice, work).catch((error: unknown) => {
         throw signal?.aborted ? signal.reason : error;
       });
       try {
-        const reply: SegmentReply = {
-          width: result.width,
-          height: result.height,
-          classMask: result.classMask(),
-          confidenceMask: result.confidenceMask(),
-          timings: result.timings(),
-          stats: result.stats(),
-        };
-        const all = result.probabilities();
-        if (all) reply.probabilities = all;
-        return reply;
+        const probabilities = result.probabilities();
+        return { ...masksOf(result), timings: result.timings(), ...(probabilities && { probabilities }) };
       } finally {
         result.free();
       }
@@ -136,14 +129,31 @@ export class LocalEngine implements Engine {
     );
   }
 
+  refine({ model, masks, options: { thresholds, part, minPixels } }: RefineRequest): Promise<RefineReply> {
+    const { classMask, confidenceMask, width, height } = masks;
+    const options = {
+      thresholds: pairs(thresholds),
+      ...(minPixels !== undefined && { minPixels }),
+      ...(part && { part: [part.left, part.top, part.width, part.height] as [number, number, number, number] }),
+    };
+    return this.#now(model, (wasm) => {
+      const result = wasm.refine(classMask, confidenceMask, width, height, options);
+      try {
+        return masksOf(result);
+      } finally {
+        result.free();
+      }
+    });
+  }
+
   overlay({ model, masks, options }: OverlayRequest): Promise<Uint8ClampedArray> {
     const { classMask, width, height } = masks;
-    return this.#queue(model, async ({ wasm }) => wasm.overlay(classMask, width, height, options));
+    return this.#now(model, (wasm) => wasm.overlay(classMask, width, height, options));
   }
 
   polygons({ model, masks, options }: PolygonRequest): Promise<string> {
     const { classMask, confidenceMask, width, height } = masks;
-    return this.#queue(model, async ({ wasm }) => wasm.polygons(classMask, confidenceMask, width, height, options));
+    return this.#now(model, (wasm) => wasm.polygons(classMask, confidenceMask, width, height, options));
   }
 
   unload(model: ModelId): void {
@@ -165,6 +175,17 @@ export class LocalEngine implements Engine {
     });
   }
 
+  /** Work on masks, between the layers of a network that runs: wasm waits there, and nothing of it is changed. */
+  async #now<T>(model: ModelId, work: (wasm: WasmSegmenter) => T): Promise<T> {
+    const entry = this.#models.get(model);
+    if (this.#closed || !entry) throw disposed();
+    try {
+      return work(entry.wasm);
+    } catch (error) {
+      throw SamloraError.from(error);
+    }
+  }
+
   #queue<T>(model: ModelId, work: (entry: { wasm: WasmSegmenter; choice: Choice }) => Promise<T>): Promise<T> {
     const result = this.#last.then(() => {
       const entry = this.#models.get(model);
@@ -177,6 +198,20 @@ export class LocalEngine implements Engine {
     });
   }
 }
+
+function masksOf(result: ReturnType<WasmSegmenter["refine"]>): RefineReply {
+  const { width, height } = result;
+  return {
+    width,
+    height,
+    classMask: result.classMask(),
+    confidenceMask: result.confidenceMask(),
+    stats: result.stats(),
+  };
+}
+
+const pairs = (thresholds: Record<number, number> = {}) =>
+  Object.entries(thresholds).map(([index, least]): [number, number] => [Number(index), least]);
 
 const nameInWasm = ({ gpu }: Choice) => (gpu ? wasmName(gpu.precision) : "cpu");
 

@@ -23,6 +23,7 @@ export class MaskLayer {
   readonly #maplibregl: MapLibre;
   readonly #map: MapLibreMap;
   readonly #maskOf: (tile: TileId) => TileMask | undefined;
+  readonly #onError: (error: unknown) => void;
   #style: MapStyle;
   /** Counts changes of style. */
   #version = 0;
@@ -36,10 +37,17 @@ export class MaskLayer {
   #asked = new Map<string, string>();
   #blank: Promise<ImageBitmap> | undefined;
 
-  constructor(maplibregl: MapLibre, map: MapLibreMap, maskOf: (tile: TileId) => TileMask | undefined, style: MapStyle) {
+  constructor(
+    maplibregl: MapLibre,
+    map: MapLibreMap,
+    maskOf: (tile: TileId) => TileMask | undefined,
+    style: MapStyle,
+    onError: (error: unknown) => void,
+  ) {
     this.#maplibregl = maplibregl;
     this.#map = map;
     this.#maskOf = maskOf;
+    this.#onError = onError;
     this.#style = style;
     maplibregl.addProtocol(this.id, async ({ url }) => ({ data: await this.#draw(url) }));
     map.on("sourcedata", this.#onSourceData);
@@ -139,7 +147,17 @@ export class MaskLayer {
       .map(Number) as [number, number, number];
     const mask = this.#maskOf({ z, x, y });
     this.#drawn.set(nameOf({ z, x, y }), this.#lookOf(mask));
-    if (mask) return createImageBitmap(mask.toImageData(this.#style));
+    const { outline, classes, thresholds } = this.#style;
+    try {
+      const style = {
+        ...(outline !== undefined && { outline }),
+        ...(classes && { classes }),
+        ...(thresholds && { thresholds }),
+      };
+      if (mask) return await createImageBitmap(await mask.toImageData(style));
+    } catch (error) {
+      this.#onError(error);
+    }
     this.#blank ??= createImageBitmap(new ImageData(1, 1));
     return this.#blank;
   }

@@ -5,9 +5,17 @@ import { download, PATIENCE, tooLong, type Patience } from "./download.ts";
 import { SamloraError } from "../error.ts";
 import { versionOf, type FileVersion } from "./http.ts";
 import { MANIFEST, MANIFEST_LIMIT } from "./manifest.ts";
-import type { Source } from "./source.ts";
 import type { ReadFile } from "../types.ts";
 import { blobAccess, httpAccess, Zip, type Watch } from "./zip.ts";
+
+/** A package; all but a function can be sent to a worker. */
+export type Source =
+  | { base: string }
+  | { archive: string }
+  | { files: Map<string, File> }
+  | { directory: FileSystemDirectoryHandle }
+  | { blob: Blob }
+  | { read: ReadFile };
 
 /** A manifest's bytes, and what tells the version of the file that they come from, where the server says. */
 export interface ManifestBytes {
@@ -31,13 +39,15 @@ export interface Files {
 }
 
 const FOLDER_REMEDY = `the address must be that of a folder which holds ${MANIFEST}`;
+/** The manifest is there, so that the address is right. */
+const SHARD_REMEDY = "the package is not there as a whole: copy all files of its folder to the server";
 
 /** A package's folder on a server. */
 export function folderFiles(base: string, patience: Patience = PATIENCE): Files {
   const job = (file: string, limit: number) => ({
     url: fileUrl(base, file),
     file,
-    remedy: FOLDER_REMEDY,
+    remedy: file === MANIFEST ? FOLDER_REMEDY : SHARD_REMEDY,
     limit,
     patience,
   });

@@ -268,7 +268,8 @@ impl SamConfig {
         range("iou_depth", self.iou_depth, 1, 16)?;
         range("iou_hidden", self.iou_hidden, 1, 65_536)?;
         range("mask_in_chans", self.mask_in_chans, 4, 1024)?;
-        range("mask_tokens", self.mask_tokens, 1, 256)?;
+        // 255 stands for pixels without data in masks.
+        range("mask_tokens", self.mask_tokens, 1, 255)?;
         let divides = |name: &str, whole: usize, part: usize| {
             if whole.is_multiple_of(part) {
                 Ok(())

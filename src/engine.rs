@@ -10,9 +10,9 @@ use crate::image::{Pixels, RgbImage};
 use crate::kernels;
 use crate::logits::Logits;
 use crate::lora;
-use crate::mask::ClassMask;
+use crate::mask::{ClassMask, ClassStats};
 use crate::model::{Parameters, Sam};
-use crate::mosaic::{Blend, Windows};
+use crate::mosaic::Windows;
 use crate::preprocess;
 use crate::weights::manifest::{Kind, Manifest};
 use crate::weights::package::{self, LoadProgress, PackageSource};
@@ -20,6 +20,7 @@ use crate::weights::upload;
 
 mod clock;
 mod device;
+mod segment;
 mod self_test;
 
 #[cfg(feature = "cuda")]
@@ -31,27 +32,36 @@ pub use device::tell_software;
 pub use device::{DeviceChoice, open_device};
 pub use self_test::{random_model, self_test};
 
-use clock::Stopwatch;
-
-/// The most pixels that are segmented at once, with probabilities times classes: each is one byte of every result.
-const MAX_MASK_PIXELS: u64 = 1 << 31;
-/// The most memory for blending; 1 GiB is 100,000 columns of six classes at an input of 448 px.
-const MAX_BLEND_BYTES: u64 = 1 << 30;
-
 /// What [`Segmenter::segment`] shall give.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SegmentOptions {
     /// Also the probability of every class.
     pub probabilities: bool,
+    /// Class index and least confidence, 0 to 1, instead of the package's own: less sure pixels become background.
+    pub thresholds: Vec<(u8, f32)>,
+    /// Regions of fewer pixels are given to their neighbours; see [`ClassMask::remove_small`]. The mask is then finished as a
+    /// whole: no row is, before the last window.
+    pub min_pixels: u64,
 }
 
 /// What was found in an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segmentation {
-    /// Class and confidence of each pixel.
+    /// Class and confidence of each pixel, [`NO_DATA`](crate::mask::NO_DATA) where there is none.
     pub mask: ClassMask,
-    /// Probability of every class, 0 to 255, `[height, width, classes]`, if asked for.
+    /// Probability of every class before thresholds, 0 to 255, `[height, width, classes]`, if asked for; 0 where there is no data.
     pub probabilities: Option<Vec<u8>>,
+    /// Pixels, shares and how long it took.
+    pub summary: Summary,
+}
+
+/// What is known of a whole image once all its rows are finished.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Pixels, share and mean confidence of each of the model's classes.
+    pub classes: Vec<ClassStats>,
+    /// Pixels that hold no data.
+    pub without_data: u64,
     /// How long it took.
     pub timings: Timings,
 }
@@ -160,97 +170,6 @@ impl Segmenter {
         &self.device
     }
 
-    /// Class and confidence of every pixel of an image of any size.
-    ///
-    /// An image that fits into the model's input runs in one window, mirrored at its borders up to the input's size;
-    /// a larger one in overlapping windows whose logits are blended.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Device`] if the device fails.
-    pub async fn segment(&self, image: &RgbImage, options: &SegmentOptions) -> Result<Segmentation> {
-        self.run(
-            image.width(),
-            image.height(),
-            options,
-            |x, y, w, h| image.crop(x, y, w, h).map(Some),
-            async |_| Ok(()),
-        )
-        .await
-    }
-
-    /// [`Segmenter::segment`] for an image that is read in parts: `read` gives the part at column x, row y of a width and
-    /// height, all within the image, or none where there is nothing to segment.
-    ///
-    /// `progress` gets the share (0 to 1) that is done, after every layer of every window; it may wait, to let others run,
-    /// and its error ends the work.
-    ///
-    /// # Errors
-    /// Those of `read` and `progress`; [`ErrorKind::Invalid`] for an empty image; [`ErrorKind::Device`] if the device fails.
-    pub async fn run<P: Pixels>(
-        &self,
-        width: usize,
-        height: usize,
-        options: &SegmentOptions,
-        mut read: impl FnMut(usize, usize, usize, usize) -> Result<Option<P>>,
-        mut progress: impl AsyncFnMut(f64) -> Result<()>,
-    ) -> Result<Segmentation> {
-        self.check(width, height, options)?;
-        let total = Stopwatch::start();
-        let mut timings = Timings::default();
-        let size = self.manifest.input_size;
-        let windows = Windows::new(width, height, size, self.manifest.tile_size);
-        let count = windows.count();
-        let classes = self.manifest.architecture.mask_tokens;
-        let mut blend = Blend::new(windows.clone(), width, height, classes, options.probabilities);
-        let mut mask = ClassMask { width, height, classes: Vec::new(), confidence: Vec::new() };
-        let mut probabilities = Vec::new();
-        for (row, &y) in windows.ys.iter().enumerate() {
-            for &x in &windows.xs {
-                let mut watch = Stopwatch::start();
-                let within =
-                    |at: i64, length: usize| (at.max(0) as usize, (at + size as i64).min(length as i64) as usize);
-                let ((left, right), (top, bottom)) = (within(x, width), within(y, height));
-                let Some(part) = read(left, top, right - left, bottom - top)? else {
-                    timings.windows += 1;
-                    progress(timings.windows as f64 / count as f64).await?;
-                    continue;
-                };
-                let input = self.input(&part, x - left as i64, y - top as i64)?;
-                timings.preprocess += watch.lap();
-                let share = |done: f64| (timings.windows as f64 + done) / count as f64;
-                let embedding = self.encode(input, async |done| progress(share(done)).await).await?;
-                self.wait()?;
-                timings.encode += watch.lap();
-                let logits = self.sam.decode(embedding);
-                #[cfg(feature = "gpu")]
-                if count == 1 && !options.probabilities && kernels::classifies(&logits) {
-                    let place = [(-y).max(0) as usize, (-x).max(0) as usize];
-                    let found = kernels::classify(logits, size, place, [height, width]).await?;
-                    (mask.classes, mask.confidence) = found;
-                    timings.windows = 1;
-                    timings.decode += watch.lap();
-                    timings.total = total.elapsed();
-                    progress(1.0).await?;
-                    return Ok(Segmentation { mask, probabilities: None, timings });
-                }
-                let logits = read_back(logits).await?;
-                timings.decode += watch.lap();
-                blend.add(x, y, &logits.resize(size, size));
-                timings.classify += watch.lap();
-                timings.windows += 1;
-                progress(timings.windows as f64 / count as f64).await?;
-            }
-            let watch = Stopwatch::start();
-            let rows = blend.finish(row);
-            mask.classes.extend(rows.classes);
-            mask.confidence.extend(rows.confidence);
-            probabilities.extend(rows.probabilities);
-            timings.classify += watch.elapsed();
-        }
-        timings.total = total.elapsed();
-        Ok(Segmentation { mask, probabilities: options.probabilities.then_some(probabilities), timings })
-    }
-
     /// [`Sam::encode`] that stops between layers: `pause` gets the window's share (0 to 1) that is done, the mask decoder
     /// counting as a layer.
     async fn encode(&self, input: Tensor<4>, mut pause: impl AsyncFnMut(f64) -> Result<()>) -> Result<Tensor<4>> {
@@ -267,33 +186,12 @@ impl Segmenter {
         Ok(embedding)
     }
 
-    /// Refuses an empty image, a model without classes, and what would not fit into memory: the mask's pixels, the probabilities, and the
-    /// blend's rows of one window.
-    fn check(&self, width: usize, height: usize, options: &SegmentOptions) -> Result<()> {
-        if width == 0 || height == 0 {
-            return Err(Error::new(ErrorKind::Invalid, format!("the image is empty: {width} x {height} pixels")));
-        }
-        if self.manifest.kind == Kind::Base {
-            return Err(Error::new(ErrorKind::Invalid, "a base package has no classes")
-                .at(&self.manifest.name)
-                .remedy("put an adapter onto it, or export it with --classes"));
-        }
-        let classes = self.manifest.architecture.mask_tokens as u64;
-        let (pixels, rows) = (width as u64 * height as u64, width as u64 * self.manifest.input_size as u64);
-        let numbers = if options.probabilities { pixels * classes } else { pixels };
-        if numbers > MAX_MASK_PIXELS || rows * (classes + 1) * 4 > MAX_BLEND_BYTES {
-            let message = format!("{width} x {height} pixels are too many to segment at once");
-            return Err(Error::new(ErrorKind::Limit, message).remedy("cut the image into parts"));
-        }
-        Ok(())
-    }
-
     /// The low-resolution logits, `[classes, input / 4, input / 4]`, of the one window that an image runs in which fits
     /// into the model's input.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if it does not fit; [`ErrorKind::Device`] if the device fails.
-    pub async fn logits(&self, image: &RgbImage) -> Result<Logits> {
+    pub async fn logits(&self, image: &impl Pixels) -> Result<Logits> {
         let size = self.manifest.input_size;
         if image.width() > size || image.height() > size {
             let message = format!("{} x {} pixels do not fit into {size} x {size}", image.width(), image.height());

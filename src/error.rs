@@ -62,12 +62,17 @@ impl Error {
         Self(Box::new(Inner { kind, message: message.into(), place: None, remedy: None, source: None }))
     }
 
-    /// Names the place: a file, a tensor, an option. Outer places are put before inner ones.
+    /// Names the place: a file, a tensor, an option. Outer places are put before inner ones, unless the inner one begins with
+    /// the outer: a file's name is said once, and a folder's not beside that of a file in it.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
+        let place = place.to_string();
         self.0.place = Some(match self.0.place.take() {
-            Some(inner) => format!("{place}: {inner}"),
-            None => place.to_string(),
+            Some(inner) => match inner.strip_prefix(place.trim_end_matches('/')) {
+                Some(rest) if rest.is_empty() || rest.starts_with(':') || rest.starts_with('/') => inner,
+                _ => format!("{place}: {inner}"),
+            },
+            None => place,
         });
         self
     }
@@ -128,5 +133,23 @@ impl From<std::io::Error> for Error {
             _ => ErrorKind::Io,
         };
         Self::new(kind, e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_named_from_the_outside_in_and_once() {
+        let at = |places: &[&str]| {
+            let error = places.iter().fold(Error::new(ErrorKind::Io, "broken"), |e, place| e.at(place));
+            error.to_string()
+        };
+        assert_eq!(at(&["tensor a", "model.pth"]), "model.pth: tensor a: broken");
+        assert_eq!(at(&["tensor a", "model.pth", "model.pth"]), "model.pth: tensor a: broken");
+        assert_eq!(at(&["chips/images/a.png", "chips"]), "chips/images/a.png: broken");
+        assert_eq!(at(&["chips/images/a.png", "chips/"]), "chips/images/a.png: broken");
+        assert_eq!(at(&["chips2/a.png", "chips"]), "chips: chips2/a.png: broken");
     }
 }

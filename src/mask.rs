@@ -9,6 +9,9 @@ pub(crate) mod regions;
 
 use regions::Regions;
 
+/// Stands for a class where an image holds no data: neither a class nor background. Its confidence is 0.
+pub const NO_DATA: u8 = 255;
+
 /// A class and its probability for every pixel of an image. Both planes are row-major `[height, width]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassMask {
@@ -16,7 +19,7 @@ pub struct ClassMask {
     pub width: usize,
     /// Height in pixels, at least 1.
     pub height: usize,
-    /// `[height, width]`: the class index of each pixel; 0 is background.
+    /// `[height, width]`: the class index of each pixel; 0 is background, [`NO_DATA`] none at all.
     pub classes: Vec<u8>,
     /// `[height, width]`: probability of that class, 0 to 255 for 0 to 1.
     pub confidence: Vec<u8>,
@@ -31,7 +34,7 @@ pub struct ClassStats {
     pub name: String,
     /// How many pixels have it.
     pub pixels: u64,
-    /// Their share of all pixels, 0 to 1.
+    /// Their share of the pixels that hold data, 0 to 1.
     pub share: f64,
     /// Mean probability over those pixels, 0 to 1; 0 where there are none.
     pub mean_confidence: f64,
@@ -50,44 +53,14 @@ impl ClassMask {
 
     /// Pixels, share and mean confidence of each class, in the order given.
     pub fn stats(&self, classes: &[Class]) -> Vec<ClassStats> {
-        let mut pixels = [0u64; 256];
-        let mut sums = [0u64; 256];
-        for (&class, &confidence) in self.classes.iter().zip(&self.confidence) {
-            pixels[usize::from(class)] += 1;
-            sums[usize::from(class)] += u64::from(confidence);
-        }
-        let all = self.classes.len().max(1) as f64;
-        classes
-            .iter()
-            .map(|class| {
-                let (n, sum) = (pixels[usize::from(class.index)], sums[usize::from(class.index)]);
-                ClassStats {
-                    index: class.index,
-                    name: class.name.clone(),
-                    pixels: n,
-                    share: n as f64 / all,
-                    mean_confidence: if n == 0 { 0.0 } else { sum as f64 / (255.0 * n as f64) },
-                }
-            })
-            .collect()
+        let mut counts = Counts::default();
+        counts.add(&self.classes, &self.confidence);
+        counts.stats(classes)
     }
 
-    /// Makes background of every pixel whose confidence is below its class's threshold.
-    ///
-    /// The confidence of such a pixel becomes `255 - confidence`: the probability that it is *not* the rejected class.
-    /// A threshold on background itself has no effect.
+    /// [`apply_thresholds`] to the whole mask.
     pub fn apply_thresholds(&mut self, classes: &[Class]) {
-        // A confidence c stands for c / 255, so it is below threshold t if c < t * 255.
-        let mut least = [0.0f32; 256];
-        for class in classes.iter().filter(|c| c.index != 0) {
-            least[usize::from(class.index)] = class.threshold.unwrap_or(0.0) * 255.0;
-        }
-        for (class, confidence) in self.classes.iter_mut().zip(&mut self.confidence) {
-            if f32::from(*confidence) < least[usize::from(*class)] {
-                *class = 0;
-                *confidence = 255 - *confidence;
-            }
-        }
+        apply_thresholds(&mut self.classes, &mut self.confidence, classes);
     }
 
     /// Gives every connected region (4-connectivity, background included) of fewer than `min_pixels` pixels the class
@@ -95,7 +68,7 @@ impl ClassMask {
     ///
     /// One pass: only neighbours that are large enough themselves count; a region without such a neighbour becomes
     /// background. Ties go to the lower class index. The confidence of a changed pixel becomes `255 - confidence`, the
-    /// most that is left for its new class.
+    /// most that is left for its new class. Pixels without data stay as they are and are nobody's neighbours.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if the planes do not have the mask's size.
@@ -106,7 +79,7 @@ impl ClassMask {
             return Ok(());
         }
         let regions = Regions::find(&self.classes, self.width, self.height);
-        let replacements = regions.sieve(&self.classes, min_pixels);
+        let replacements = regions.sieve(&self.classes, min_pixels, NO_DATA);
         for (y, run) in regions.runs() {
             if let Some(Some(class)) = replacements.get(regions.region_of_run(run.index)) {
                 let row = y * self.width;
@@ -115,6 +88,68 @@ impl ClassMask {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes background of every pixel whose confidence is below its class's threshold.
+///
+/// The confidence of such a pixel becomes `255 - confidence`: the probability that it is *not* the rejected class.
+/// A threshold on background itself has no effect, nor does any on pixels without data.
+pub fn apply_thresholds(classes: &mut [u8], confidence: &mut [u8], table: &[Class]) {
+    // A confidence c stands for c / 255, so it is below threshold t if c < t * 255.
+    let mut least = [0.0f32; 256];
+    for class in table.iter().filter(|c| c.index != 0 && c.index != NO_DATA) {
+        least[usize::from(class.index)] = class.threshold.unwrap_or(0.0) * 255.0;
+    }
+    for (class, confidence) in classes.iter_mut().zip(confidence) {
+        if f32::from(*confidence) < least[usize::from(*class)] {
+            *class = 0;
+            *confidence = 255 - *confidence;
+        }
+    }
+}
+
+/// Pixels and confidence by class, added up part by part.
+#[derive(Debug, Clone)]
+pub struct Counts {
+    pixels: [u64; 256],
+    confidence: [u64; 256],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { pixels: [0; 256], confidence: [0; 256] }
+    }
+}
+
+impl Counts {
+    /// Adds the pixels of a part: class and confidence of each.
+    pub fn add(&mut self, classes: &[u8], confidence: &[u8]) {
+        for (&class, &confidence) in classes.iter().zip(confidence) {
+            self.pixels[usize::from(class)] += 1;
+            self.confidence[usize::from(class)] += u64::from(confidence);
+        }
+    }
+
+    /// Pixels that hold no data.
+    pub fn without_data(&self) -> u64 {
+        self.pixels[usize::from(NO_DATA)]
+    }
+
+    /// Pixels, share and mean confidence of each class, in the order given.
+    pub fn stats(&self, classes: &[Class]) -> Vec<ClassStats> {
+        let with_data: u64 = self.pixels.iter().sum::<u64>() - self.without_data();
+        let of = |class: &Class| {
+            let (pixels, sum) = (self.pixels[usize::from(class.index)], self.confidence[usize::from(class.index)]);
+            ClassStats {
+                index: class.index,
+                name: class.name.clone(),
+                pixels,
+                share: pixels as f64 / with_data.max(1) as f64,
+                mean_confidence: sum as f64 / (255.0 * pixels.max(1) as f64),
+            }
+        };
+        classes.iter().map(of).collect()
     }
 }
 
@@ -181,5 +216,29 @@ mod tests {
         let mut alone = ClassMask::new(2, 1, vec![1, 2], vec![9; 2]).expect("valid");
         alone.remove_small(5).expect("valid");
         assert_eq!(alone.classes, [0, 0]);
+    }
+
+    #[test]
+    fn pixels_without_data_are_neither_class_nor_background() {
+        let n = NO_DATA;
+        #[rustfmt::skip]
+        let classes = vec![
+            1, 1, 1, n,
+            1, n, 1, 2,
+            1, 1, 1, n];
+        let confidence: Vec<u8> = classes.iter().map(|c| if *c == n { 0 } else { 102 }).collect();
+        let mut mask = ClassMask::new(4, 3, classes.clone(), confidence).expect("valid");
+        let table = [class(0, None), class(1, None), class(2, None)];
+        let stats = mask.stats(&table);
+        assert_eq!((stats[1].pixels, stats[1].share), (8, 8.0 / 9.0));
+        assert!((stats[1].mean_confidence - 0.4).abs() < 1e-9);
+        // A hole without data is not filled, a speck beside it takes the class around and not what is nothing.
+        mask.remove_small(3).expect("valid");
+        assert_eq!(mask.classes[5], n);
+        assert_eq!((mask.classes[7], mask.confidence[7]), (1, 153));
+        assert_eq!((mask.classes[3], mask.classes[11], mask.confidence[3]), (n, n, 0));
+        mask.apply_thresholds(&[class(1, Some(0.9))]);
+        assert_eq!(mask.classes.iter().filter(|c| **c == n).count(), 3);
+        assert_eq!(mask.classes.iter().filter(|c| **c == 0).count(), 9);
     }
 }

@@ -5,6 +5,7 @@
 //! finished as soon as no later window reaches it, so memory holds one row of windows, whatever the height.
 
 use crate::logits::{Logits, classify, probabilities, to_byte};
+use crate::mask::NO_DATA;
 
 /// The windows over an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +53,9 @@ fn positions(length: usize, size: usize, tile: usize) -> Vec<i64> {
 /// Finished rows of pixels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
-    /// Class of each pixel, row by row.
+    /// The first row's index in the image.
+    pub top: usize,
+    /// Class of each pixel, row by row; [`NO_DATA`] where there is no data.
     pub classes: Vec<u8>,
     /// Probability of that class, 0 to 255.
     pub confidence: Vec<u8>,
@@ -60,7 +63,7 @@ pub struct Rows {
     pub probabilities: Vec<u8>,
 }
 
-/// Sums the windows' logits.
+/// Sums the windows' logits, and remembers which pixels hold data.
 pub struct Blend {
     windows: Windows,
     width: usize,
@@ -72,16 +75,54 @@ pub struct Blend {
     /// Weighted sums of the rows from `top` on: `[rows, width, classes]`, then the weights `[rows, width]`.
     sums: Vec<f32>,
     weights: Vec<f32>,
+    /// `[rows, width]`: whether a pixel holds data.
+    valid: Vec<bool>,
+    /// Class and confidence of the whole image, if something else has found them already.
+    classified: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Blend {
     /// For an image of `width` x `height` pixels and `classes` channels.
     pub fn new(windows: Windows, width: usize, height: usize, classes: usize, with_probabilities: bool) -> Self {
-        Self { windows, width, height, classes, with_probabilities, top: 0, sums: Vec::new(), weights: Vec::new() }
+        let (sums, weights, valid) = (Vec::new(), Vec::new(), Vec::new());
+        Self { windows, width, height, classes, with_probabilities, top: 0, sums, weights, valid, classified: None }
     }
 
-    /// Adds the logits of the window at column `x`, row `y`, resampled to its pixels. Windows come row by row; one that
-    /// never comes leaves background of confidence 0 where no other reaches.
+    /// Says which pixels of the window at column `x`, row `y` hold data: `[rows, columns]` of its part within the image, none
+    /// if all do. Pixels that no window speaks of hold none.
+    pub fn mark(&mut self, x: i64, y: i64, valid: &[bool]) {
+        let size = self.windows.size;
+        let rows = visible(y, size, self.height);
+        let columns = visible(x, size, self.width);
+        self.reserve(((y + rows.end as i64) as usize).saturating_sub(self.top) * self.width);
+        for (i, row) in rows.enumerate() {
+            let at = ((y + row as i64) as usize - self.top) * self.width + (x + columns.start as i64) as usize;
+            let pixels = &mut self.valid[at..at + columns.len()];
+            match valid.get(i * columns.len()..(i + 1) * columns.len()) {
+                Some(valid) => pixels.copy_from_slice(valid),
+                None => pixels.fill(true),
+            }
+        }
+    }
+
+    /// Whether one window covers the image and nobody asks for probabilities: then [`Blend::add_classified`] may stand for
+    /// [`Blend::add`].
+    pub fn takes_classified(&self) -> bool {
+        self.windows.count() == 1 && !self.with_probabilities
+    }
+
+    /// Takes class and confidence of every pixel of an image that one window covers, instead of its logits.
+    pub fn add_classified(&mut self, classes: Vec<u8>, confidence: Vec<u8>) {
+        self.classified = Some((classes, confidence));
+    }
+
+    fn reserve(&mut self, pixels: usize) {
+        if self.valid.len() < pixels {
+            self.valid.resize(pixels, false);
+        }
+    }
+
+    /// Adds the logits of the window at column `x`, row `y`, resampled to its pixels. Windows come row by row.
     pub fn add(&mut self, x: i64, y: i64, logits: &Logits) {
         let size = self.windows.size;
         let rows = visible(y, size, self.height);
@@ -113,37 +154,48 @@ impl Blend {
             None => self.height,
         };
         let pixels = end.saturating_sub(self.top) * self.width;
+        self.reserve(pixels);
+        let mut rows = match self.classified.take() {
+            Some((classes, confidence)) => Rows { top: self.top, classes, confidence, probabilities: Vec::new() },
+            None => self.classify(pixels),
+        };
+        for (i, valid) in self.valid.drain(..pixels).enumerate() {
+            if !valid {
+                rows.classes[i] = NO_DATA;
+                rows.confidence[i] = 0;
+                let at = i * self.classes;
+                rows.probabilities.iter_mut().skip(at).take(self.classes).for_each(|p| *p = 0);
+            }
+        }
+        self.top = end;
+        rows
+    }
+
+    /// Class, confidence and probabilities of the next pixels, by the blended logits.
+    fn classify(&mut self, pixels: usize) -> Rows {
         if self.weights.len() < pixels {
             self.weights.resize(pixels, 0.0);
             self.sums.resize(pixels * self.classes, 0.0);
         }
-        let mut rows = Rows::default();
+        let mut rows = Rows { top: self.top, ..Rows::default() };
         let mut logits = vec![0.0; self.classes];
         let mut bytes = vec![0; self.classes];
         for (sums, weight) in self.sums.chunks_exact(self.classes).zip(&self.weights).take(pixels) {
-            if *weight == 0.0 {
-                // No window has been here: background that nobody vouches for.
-                rows.classes.push(0);
-                rows.confidence.push(0);
-                bytes.fill(0);
-            } else {
-                for (logit, sum) in logits.iter_mut().zip(sums) {
-                    *logit = sum / weight;
-                }
-                let (class, probability) = classify(&logits);
-                rows.classes.push(class);
-                rows.confidence.push(to_byte(probability));
-                if self.with_probabilities {
-                    probabilities(&logits, &mut bytes);
-                }
+            // No window has been here: nothing is known, and the caller has not marked the pixel as valid.
+            let weight = if *weight == 0.0 { 1.0 } else { *weight };
+            for (logit, sum) in logits.iter_mut().zip(sums) {
+                *logit = sum / weight;
             }
+            let (class, probability) = classify(&logits);
+            rows.classes.push(class);
+            rows.confidence.push(to_byte(probability));
             if self.with_probabilities {
+                probabilities(&logits, &mut bytes);
                 rows.probabilities.extend_from_slice(&bytes);
             }
         }
         self.sums.drain(..pixels * self.classes);
         self.weights.drain(..pixels);
-        self.top = end;
         rows
     }
 }
@@ -180,9 +232,11 @@ mod tests {
         let mut all = Rows::default();
         for (i, &y) in windows.ys.iter().enumerate() {
             for &x in &windows.xs {
+                blend.mark(x, y, &[]);
                 blend.add(x, y, &logits);
             }
             let rows = blend.finish(i);
+            assert_eq!(rows.top, all.classes.len() / width);
             all.classes.extend(rows.classes);
             all.confidence.extend(rows.confidence);
             all.probabilities.extend(rows.probabilities);
@@ -191,5 +245,26 @@ mod tests {
         assert_eq!(all.classes, vec![1; width * height]);
         assert_eq!(all.confidence, vec![sure; width * height]);
         assert_eq!(all.probabilities, [255 - sure, sure].repeat(width * height));
+    }
+
+    #[test]
+    fn pixels_that_no_window_marks_hold_no_data() {
+        let windows = Windows::new(40, 20, 32, 16);
+        let plane = 32 * 32;
+        let logits =
+            Logits { classes: 2, height: 32, width: 32, values: [vec![0.0; plane], vec![1.0; plane]].concat() };
+        let mut blend = Blend::new(windows.clone(), 40, 20, 2, true);
+        let (x, y) = (windows.xs[0], windows.ys[0]);
+        let mut valid = vec![true; 32 * 20];
+        valid[33] = false;
+        blend.mark(x, y, &valid);
+        blend.add(x, y, &logits);
+        let rows = blend.finish(0);
+        let empty = |i: usize| i % 40 >= 32 || i == 41;
+        for i in 0..800 {
+            assert_eq!(rows.classes[i], if empty(i) { NO_DATA } else { 1 }, "pixel {i}");
+            assert_eq!(rows.confidence[i] == 0, empty(i));
+            assert_eq!(rows.probabilities[2 * i + 1] == 0, empty(i));
+        }
     }
 }

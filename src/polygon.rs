@@ -1,7 +1,7 @@
 //! Polygons of a class mask, exact along pixel edges, or simplified without tearing neighbours apart.
 //!
 //! Coordinates are pixel corners: x to the right, y down, pixel (0, 0) covers `[0, 1] x [0, 1]`. Each polygon is one
-//! 4-connected region of one class; background (class 0) has none. Rings are closed (last point = first). An exterior
+//! 4-connected region of one class; background (class 0) has none, nor have pixels without data. Rings are closed (last point = first). An exterior
 //! runs clockwise as seen on the screen (its shoelace sum in these coordinates is positive), a hole the other way;
 //! [`crate::geojson`] turns them to RFC 7946's right-hand rule.
 //!
@@ -12,14 +12,14 @@ use std::collections::HashMap;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::mask::regions::Regions;
-use crate::mask::{ClassMask, check_plane};
+use crate::mask::{ClassMask, NO_DATA, check_plane};
 
 mod simplify;
 
 /// One connected region of a class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Polygon {
-    /// The class index, never 0.
+    /// The class index, neither 0 nor [`NO_DATA`].
     pub class: u8,
     /// The outer ring, closed, `[x, y]`.
     pub exterior: Vec<[f64; 2]>,
@@ -99,7 +99,11 @@ fn trace_with(
     for y in 0..height {
         for x in 0..width {
             let class = classes[y * width + x];
-            if class == 0 || (y > 0 && classes[(y - 1) * width + x] == class) || seen.get(y * width + x) {
+            if class == 0
+                || class == NO_DATA
+                || (y > 0 && classes[(y - 1) * width + x] == class)
+                || seen.get(y * width + x)
+            {
                 continue;
             }
             let ring = grid.walk(x, y, class, simplify, &mut seen);

@@ -1,7 +1,9 @@
 //! Where pixels come from: pictures, GeoTIFFs and folders of XYZ tiles, read window by window.
 
+mod memory;
 mod raster;
 
+pub use memory::{Memory, SampleSlice};
 pub use raster::{Depth, Patch, Raster, Samples, Window};
 
 #[cfg(not(target_arch = "wasm32"))]

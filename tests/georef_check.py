@@ -19,6 +19,7 @@ warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarni
 MANIFEST = json.loads(Path(sys.argv[1]).read_text())
 OUT = Path(MANIFEST["out"])
 COLORS = {c["index"]: tuple(c["color"]) for c in MANIFEST["classes"]}
+NO_DATA = 255
 
 
 def same_transform(a, b, size):
@@ -30,13 +31,15 @@ def same_transform(a, b, size):
 
 
 def check_raster(job, mask):
-    assert mask.count == 1 and mask.dtypes[0] == "uint8"
+    assert mask.count == 1 and mask.dtypes[0] == "uint8" and mask.nodata == NO_DATA
     table = mask.colormap(1)
     for index, color in COLORS.items():
         assert table[index][:3] == color, (index, table[index])
     if job["input"]:
         with rasterio.open(job["input"]) as source:
             assert mask.shape == source.shape, (mask.shape, source.shape)
+            if job.get("command") and job["small"]:
+                assert ((mask.read(1) == NO_DATA) == (source.dataset_mask() == 0)).all(), "no data is not the input's"
             if job["georef"]:
                 assert mask.crs == source.crs, (mask.crs, source.crs)
                 assert same_transform(mask.transform, source.transform, (source.width, source.height))
@@ -61,7 +64,7 @@ def check_raster(job, mask):
         for y in rows:
             window = Window(0, y, mask.width, min(2048, mask.height - y))
             assert (png.read(1, window=window) == mask.read(1, window=window)).all(), "PNG and TIFF differ"
-        assert png.colormap(1)[1][:3] == COLORS[1]
+        assert png.colormap(1)[1][:3] == COLORS[1] and png.colormap(1)[NO_DATA][3] == 0
     if job.get("command") and job["small"]:
         with rasterio.open(OUT / f"{job['name']}.overlay.png") as overlay:
             assert overlay.shape == mask.shape and overlay.count == 3
@@ -81,6 +84,7 @@ def check_colours(job):
 def check_polygons(job, mask):
     collection = json.loads((OUT / f"{job['name']}.geojson").read_text())
     values = mask.read(1)
+    values[values == NO_DATA] = 0  # no polygon either
     georeferenced = mask.crs is not None
     transform = mask.transform if georeferenced else rasterio.Affine.identity()
     assert ("coordinate_space" in collection) == (not georeferenced)

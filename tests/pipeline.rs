@@ -7,12 +7,46 @@ use std::time::Instant;
 
 use common::{load, merged, picture};
 use samlora::engine::{SegmentOptions, Segmentation, Segmenter};
+use samlora::error::{Error, ErrorKind, Result};
+use samlora::georef::Georef;
 use samlora::image::RgbImage;
 use samlora::logits::{classify, to_byte};
-use samlora::mosaic::Windows;
+use samlora::mask::NO_DATA;
+use samlora::mosaic::{Rows, Windows};
+use samlora::source::{Depth, Memory, Patch, Raster, SampleSlice, Window};
 use samlora::weights::quantize::Scheme;
 
-const ALL: SegmentOptions = SegmentOptions { probabilities: true };
+const ALL: SegmentOptions = SegmentOptions { probabilities: true, thresholds: Vec::new(), min_pixels: 0 };
+
+/// A raster of three bands of 8 bits whose windows a closure reads.
+struct Read<F>((usize, usize), F);
+
+impl<F: FnMut(Window) -> Result<Patch>> Raster for Read<F> {
+    fn size(&self) -> (usize, usize) {
+        self.0
+    }
+
+    fn bands(&self) -> usize {
+        3
+    }
+
+    fn depth(&self) -> Depth {
+        Depth::U8
+    }
+
+    fn georef(&self) -> Option<&Georef> {
+        None
+    }
+
+    fn read(&mut self, window: Window, bands: &[usize]) -> Result<Patch> {
+        assert_eq!(bands, [0, 1, 2]);
+        (self.1)(window)
+    }
+
+    fn describe(&self) -> String {
+        "a test's raster".to_owned()
+    }
+}
 
 /// Six classes, input 96, tile 72.
 fn tiny() -> Segmenter {
@@ -49,7 +83,7 @@ fn images_of_every_size_give_masks_of_that_size() {
     for (width, height) in [(1, 1), (1, 300), (300, 1), (95, 60), (96, 96), (97, 96), (96, 97), (200, 130), (333, 97)] {
         let found = segment(&segmenter, &picture.crop(100, 100, width, height).unwrap());
         let windows = Windows::new(width, height, 96, 72).count();
-        assert_eq!(found.timings.windows, windows, "{width} x {height}");
+        assert_eq!(found.summary.timings.windows, windows, "{width} x {height}");
         assert_eq!(windows == 1, width <= 96 && height <= 96);
     }
 }
@@ -109,18 +143,20 @@ fn large_images_blend_their_windows_and_are_the_same_however_they_are_read() {
     assert!(same * 10_000 >= classes.len() * 9_999 && near == confidence.len(), "{same} {near} of {}", classes.len());
 
     let (mut shares, mut asked) = (Vec::new(), 0);
-    let read = |x: usize, y: usize, w: usize, h: usize| {
+    let read = |window: Window| {
         asked += 1;
-        assert!(w <= 96 && h <= 96 && x + w <= 250 && y + h <= 190);
-        image.crop(x, y, w, h).map(Some)
+        assert!(window.width <= 96 && window.height <= 96);
+        Memory::rgb(&image).read(window, &[0, 1, 2])
     };
     let note = async |share| {
         shares.push(share);
         Ok(())
     };
-    let parts = pollster::block_on(segmenter.run(250, 190, &ALL, read, note)).unwrap();
+    let mut raster = Read((250, 190), read);
+    let parts = pollster::block_on(segmenter.segment_raster(&mut raster, &ALL, note)).unwrap();
     assert_eq!((parts.mask, parts.probabilities), (whole.mask, whole.probabilities));
-    assert_eq!(asked, whole.timings.windows);
+    assert_eq!((parts.summary.classes, parts.summary.without_data), (whole.summary.classes, 0));
+    assert_eq!(asked, whole.summary.timings.windows);
     // After every block, the neck and the decoder of each window.
     let layers = segmenter.manifest().architecture.depth + 2;
     assert!(shares.is_sorted() && shares.len() == asked * layers && shares.last() == Some(&1.0));
@@ -155,54 +191,107 @@ fn windows_without_data_are_not_run() {
     let segmenter = tiny();
     let image = picture().crop(0, 0, 400, 90).unwrap();
     let whole = segment(&segmenter, &image);
-    let (mut run, mut shares) = (0, Vec::new());
-    let read = |x: usize, y: usize, w: usize, h: usize| {
-        if x + w <= 200 {
-            return Ok(None);
-        }
-        run += 1;
-        image.crop(x, y, w, h).map(Some)
-    };
+    let valid: Vec<bool> = (0..400 * 90).map(|i| i % 400 >= 200).collect();
+    let mut shares = Vec::new();
     let note = async |share| {
         shares.push(share);
         Ok(())
     };
-    let half = pollster::block_on(segmenter.run(400, 90, &SegmentOptions::default(), read, note)).unwrap();
+    let mut raster = Memory::new((400, 90), 3, SampleSlice::U8(image.pixels()), &valid).unwrap();
+    let half = pollster::block_on(segmenter.segment_raster(&mut raster, &ALL, note)).unwrap();
     let windows = Windows::new(400, 90, 96, 72);
-    let starts: Vec<usize> = windows.xs.iter().map(|x| *x as usize).filter(|x| x + 96 > 200).collect();
-    assert!(run == starts.len() && run < windows.count(), "{run}");
-    assert_eq!(shares.last(), Some(&1.0));
-    assert!(half.probabilities.is_none());
-    // Up to the first window that ran: nothing. From where only windows that ran count: as if all had run.
+    // A note for each window, and one for each layer of those that ran.
+    let run = windows.xs.iter().filter(|x| **x as usize + 96 > 200).count();
+    let layers = segmenter.manifest().architecture.depth + 1;
+    assert_eq!(shares.len(), windows.count() + run * layers);
+    assert!(run < windows.count() && shares.is_sorted() && shares.last() == Some(&1.0));
+    assert_eq!((half.summary.timings.windows, half.summary.without_data), (windows.count(), 200 * 90));
+    // From where only windows that ran count: as if all had run.
     let last_skipped = windows.xs.iter().map(|x| *x as usize).filter(|x| x + 96 <= 200).max().unwrap() + 96;
+    let probabilities = half.probabilities.unwrap();
     for (pixel, (class, confidence)) in half.mask.classes.iter().zip(&half.mask.confidence).enumerate() {
         match pixel % 400 {
-            x if x < starts[0] => assert_eq!((*class, *confidence), (0, 0)),
+            x if x < 200 => {
+                assert_eq!((*class, *confidence), (NO_DATA, 0));
+                assert_eq!(probabilities[pixel * 6..pixel * 6 + 6], [0; 6]);
+            }
             x if x >= last_skipped => {
                 assert_eq!((*class, *confidence), (whole.mask.classes[pixel], whole.mask.confidence[pixel]));
             }
             _ => {}
         }
     }
+    let with_data: u64 = half.summary.classes.iter().map(|c| c.pixels).sum();
+    let shares: f64 = half.summary.classes.iter().map(|c| c.share).sum();
+    assert!(with_data == 200 * 90 && (shares - 1.0).abs() < 1e-9, "{with_data} {shares}");
 }
 
 #[test]
-fn errors_of_the_reader_come_through_and_an_empty_image_is_one() {
-    use samlora::error::{Error, ErrorKind};
+fn the_finish_is_the_same_streamed_and_held() {
     let segmenter = tiny();
-    let read = |_, _, _, _| Err::<Option<RgbImage>, _>(Error::new(ErrorKind::Io, "the drive is gone"));
-    let found = pollster::block_on(segmenter.run(200, 200, &ALL, read, async |_| Ok(())));
-    assert_eq!(found.unwrap_err().kind(), ErrorKind::Io);
-    for (width, height) in [(0, 0), (0, 5), (5, 0)] {
-        let read = |_, _, _, _| Ok(None::<RgbImage>);
-        let found = pollster::block_on(segmenter.run(width, height, &ALL, read, async |_| Ok(())));
+    let image = picture().crop(200, 100, 230, 250).unwrap();
+    let plain = segment(&segmenter, &image);
+    let valid: Vec<bool> = (0..230 * 250).map(|i| !(60..90).contains(&(i % 230))).collect();
+    let run = |options: &SegmentOptions| {
+        let mut raster = Memory::new((230, 250), 3, SampleSlice::U8(image.pixels()), &valid).unwrap();
+        let mut tops = Vec::new();
+        let mut all = Rows::default();
+        let sink = |rows: &Rows, raster: &mut Memory| {
+            assert_eq!((rows.top * 230, raster.size()), (all.classes.len(), (230, 250)));
+            tops.push(rows.top);
+            all.classes.extend_from_slice(&rows.classes);
+            all.confidence.extend_from_slice(&rows.confidence);
+            Ok(())
+        };
+        let done = segmenter.segment_windows(&mut raster, options, sink, async |_| Ok(()));
+        let summary = pollster::block_on(done).unwrap();
+        assert!(tops.len() > 1 && tops[0] == 0);
+        (all, summary)
+    };
+    let limits: Vec<(u8, f32)> = vec![(1, 0.6), (2, 0.4), (3, 0.9)];
+    let (streamed, _) = run(&SegmentOptions { thresholds: limits.clone(), ..Default::default() });
+    let (held, summary) = run(&SegmentOptions { thresholds: limits.clone(), min_pixels: 40, ..Default::default() });
+    // The same, step by step.
+    let mut expected = plain.mask;
+    let mut classes = segmenter.manifest().classes.clone();
+    for (index, threshold) in limits {
+        classes[usize::from(index)].threshold = Some(threshold);
+    }
+    for (i, _) in valid.iter().enumerate().filter(|(_, valid)| !**valid) {
+        (expected.classes[i], expected.confidence[i]) = (NO_DATA, 0);
+    }
+    expected.apply_thresholds(&classes);
+    assert!((&streamed.classes, &streamed.confidence) == (&expected.classes, &expected.confidence));
+    expected.remove_small(40).unwrap();
+    assert!((&held.classes, &held.confidence) == (&expected.classes, &expected.confidence));
+    assert!(held.classes != streamed.classes, "the picture has small regions");
+    assert_eq!(summary.classes, expected.stats(&classes));
+    for thresholds in [vec![(9, 0.5)], vec![(1, 1.5)], vec![(1, f32::NAN)]] {
+        let options = SegmentOptions { thresholds, ..Default::default() };
+        let found = pollster::block_on(segmenter.segment(&image, &options));
         assert_eq!(found.unwrap_err().kind(), ErrorKind::Invalid);
     }
 }
 
 #[test]
+fn errors_of_the_reader_come_through_and_an_empty_image_is_one() {
+    let segmenter = tiny();
+    let run = |size, read: &dyn Fn() -> Result<Patch>| {
+        let mut raster = Read(size, |_| read());
+        pollster::block_on(segmenter.segment_raster(&mut raster, &ALL, async |_| Ok(())))
+    };
+    let gone = || Err(Error::new(ErrorKind::Io, "the drive is gone"));
+    assert_eq!(run((200, 200), &gone).unwrap_err().kind(), ErrorKind::Io);
+    for size in [(0, 0), (0, 5), (5, 0)] {
+        assert_eq!(run(size, &gone).unwrap_err().kind(), ErrorKind::Invalid);
+    }
+    let mut grey = Memory::new((9, 9), 1, SampleSlice::U8(&[0; 81]), &[]).unwrap();
+    let found = pollster::block_on(segmenter.segment_raster(&mut grey, &ALL, async |_| Ok(())));
+    assert!(found.unwrap_err().to_string().contains("3 bands"));
+}
+
+#[test]
 fn work_stops_at_the_layer_whose_progress_fails() {
-    use samlora::error::{Error, ErrorKind};
     let segmenter = tiny();
     let image = picture().crop(0, 0, 96, 96).unwrap();
     for last in 1..=segmenter.manifest().architecture.depth + 2 {
@@ -211,8 +300,7 @@ fn work_stops_at_the_layer_whose_progress_fails() {
             layers += 1;
             if layers == last { Err(Error::new(ErrorKind::Io, "stopped")) } else { Ok(()) }
         };
-        let read = |x, y, w, h| image.crop(x, y, w, h).map(Some);
-        let found = pollster::block_on(segmenter.run(96, 96, &ALL, read, stop));
+        let found = pollster::block_on(segmenter.segment_raster(&mut Memory::rgb(&image), &ALL, stop));
         assert!(found.unwrap_err().to_string().contains("stopped"));
         assert_eq!(layers, last);
     }
@@ -224,6 +312,6 @@ fn a_strip_of_50_000_pixels_takes_a_minute_at_most() {
     let pixels: Vec<u8> = (0..50_000 * 2 * 3usize).map(|i| (i % 251) as u8).collect();
     let watch = Instant::now();
     let found = segment(&segmenter, &RgbImage::new(50_000, 2, pixels).unwrap());
-    println!("{} windows in {:.1} s", found.timings.windows, watch.elapsed().as_secs_f64());
+    println!("{} windows in {:.1} s", found.summary.timings.windows, watch.elapsed().as_secs_f64());
     assert!(watch.elapsed().as_secs() < 60);
 }

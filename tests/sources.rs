@@ -342,7 +342,7 @@ fn outputs_that_cannot_be_written_leave_nothing() {
     let mut png = write::MaskPng::create(&old, 3, 2, &classes).expect("begun");
     png.write(&[0, 1, 2]).expect("written");
     assert_eq!(png.finish().expect_err("a row is missing").kind(), ErrorKind::Invalid);
-    let mut tiff = write::MaskTiff::create(&old, 3, 2, &classes, None, None).expect("begun");
+    let mut tiff = write::MaskTiff::create(&old, 3, 2, &classes, None).expect("begun");
     assert_eq!(tiff.write(&[0; 7]).expect_err("too long").kind(), ErrorKind::Invalid);
     drop(tiff);
     let full = write::atomic(&old, |_| Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into()));

@@ -107,13 +107,18 @@ impl Regions {
         self.region_of_run(run)
     }
 
-    /// For each region of fewer than `min_pixels` pixels the class it should take; `None` for the others.
-    pub(crate) fn sieve(&self, classes: &[u8], min_pixels: u64) -> Vec<Option<u8>> {
+    /// For each region of fewer than `min_pixels` pixels the class it should take; `None` for the others, and for
+    /// those of class `no_data`, which no region takes over either.
+    pub(crate) fn sieve(&self, classes: &[u8], min_pixels: u64, no_data: u8) -> Vec<Option<u8>> {
         let small: Vec<bool> = self.pixels.iter().map(|&n| u64::from(n) < min_pixels).collect();
+        let mut without_data = vec![false; small.len()];
+        for (_, run) in self.runs().filter(|(y, run)| classes[y * self.width + run.start] == no_data) {
+            without_data[self.region_of_run(run.index)] = true;
+        }
         let mut borders: HashMap<usize, HashMap<u8, u64>> = HashMap::new();
         let mut border = |a: usize, b: usize, class_a: u8, class_b: u8, length: u64| {
             for (region, other, class) in [(a, b, class_b), (b, a, class_a)] {
-                if small[region] && !small[other] {
+                if small[region] && !small[other] && !without_data[other] {
                     *borders.entry(region).or_default().entry(class).or_default() += length;
                 }
             }
@@ -143,7 +148,7 @@ impl Regions {
             .iter()
             .enumerate()
             .map(|(region, small)| {
-                small.then(|| {
+                (*small && !without_data[region]).then(|| {
                     let longest =
                         borders.get(&region).and_then(|b| b.iter().max_by_key(|(class, n)| (**n, 255 - **class)));
                     longest.map_or(0, |(class, _)| *class)

@@ -17,8 +17,8 @@ use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 
 use super::cache::Cache;
-use super::patched::PlainSamples;
 use super::open::{Block, Window, check_window};
+use super::patched::PlainSamples;
 use super::{PixelSource, sidecar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::{Crs, GeoKeys, Georef};

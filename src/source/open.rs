@@ -9,7 +9,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Georef;
 use crate::image::{RgbImage, check_size};
 
-
 /// An image of any size that is read in windows.
 pub trait PixelSource {
     /// Width and height in pixels.
@@ -177,7 +176,14 @@ pub(super) struct Window {
 
 impl Window {
     /// Copies what a block whose top left pixel is (x, y) has of this window.
-    pub(super) fn copy<T: Copy>(&self, out: &mut [T], samples: usize, block: &[T], at: (usize, usize), size: (usize, usize)) {
+    pub(super) fn copy<T: Copy>(
+        &self,
+        out: &mut [T],
+        samples: usize,
+        block: &[T],
+        at: (usize, usize),
+        size: (usize, usize),
+    ) {
         let (left, right) = (self.x.max(at.0), (self.x + self.width).min(at.0 + size.0));
         let (top, bottom) = (self.y.max(at.1), (self.y + self.height).min(at.1 + size.1));
         if left >= right {

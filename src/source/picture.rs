@@ -174,6 +174,11 @@ impl PixelSource for Picture {
     }
 
     fn describe(&self) -> String {
-        format!("picture of {} x {} pixels{}", self.block.width, self.block.height, super::open::place(self.georef.as_ref()))
+        format!(
+            "picture of {} x {} pixels{}",
+            self.block.width,
+            self.block.height,
+            super::open::place(self.georef.as_ref())
+        )
     }
 }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Georef;
-use crate::image::Pixels;
+use crate::image::{Pixels, check_size};
 
 /// A rectangle of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +17,24 @@ pub struct Window {
     pub width: usize,
     /// Rows, at least 1.
     pub height: usize,
+}
+
+impl Window {
+    /// Checks that the window lies within an image of a width and height, and can be held in memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it is empty or leaves the image, [`ErrorKind::Limit`] if it is too large.
+    pub fn check(&self, (image_width, image_height): (usize, usize)) -> Result<()> {
+        let Self { x, y, width, height } = *self;
+        check_size(width, height)?;
+        let inside = |at: usize, len: usize, all: usize| at.checked_add(len).is_some_and(|end| end <= all);
+        if !inside(x, width, image_width) || !inside(y, height, image_height) {
+            let image = format!("the image of {image_width} x {image_height} pixels");
+            let message = format!("a window of {width} x {height} at ({x}, {y}) leaves {image}");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        Ok(())
+    }
 }
 
 /// Type of an image's samples.
@@ -110,8 +128,8 @@ pub trait Raster {
     /// marked so by a nodata value, alpha, an internal or external mask, is not a number, or lies outside all tiles.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::error::ErrorKind::Invalid) if the window is empty or leaves the image, or a band is not
-    /// there; [`ErrorKind::Limit`](crate::error::ErrorKind::Limit) if it is too large; and whatever reading the file gives.
+    /// [`ErrorKind::Invalid`] if the window is empty or leaves the image, or a band is not
+    /// there; [`ErrorKind::Limit`] if it is too large; and whatever reading the file gives.
     fn read(&mut self, window: Window, bands: &[usize]) -> Result<Patch>;
 
     /// One line about the image for people: format, size, bands, place.

@@ -4,10 +4,9 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::error::to_js;
-use super::options::{SegmentOptions, Stats, to_object};
+use super::options::{Stats, to_object};
 use crate::config::Class;
 use crate::engine;
-use crate::error::{Error, ErrorKind};
 
 /// Class, confidence and timings of one image. The getters copy; `free` it after taking what is needed.
 #[wasm_bindgen]
@@ -17,29 +16,11 @@ pub struct Segmentation {
 }
 
 impl Segmentation {
-    /// Applies the thresholds of `options`, else the classes' own, and takes small regions away.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Invalid`] for a threshold of no class or beyond 0 to 1.
-    pub(super) fn new(
-        mut inner: engine::Segmentation,
-        classes: &[Class],
-        options: &SegmentOptions,
-    ) -> crate::error::Result<Self> {
-        let mut limits = classes.to_vec();
-        for &(index, threshold) in &options.thresholds {
-            let class = limits.get_mut(usize::from(index)).filter(|_| (0.0..=1.0).contains(&threshold));
-            let class = class.ok_or_else(|| {
-                let message = format!("threshold {threshold} of class {index}, of {} classes", classes.len());
-                Error::new(ErrorKind::Invalid, message).remedy("give a number from 0 to 1 for a class of the model")
-            })?;
-            class.threshold = Some(threshold);
-        }
-        inner.mask.apply_thresholds(&limits);
-        inner.mask.remove_small(options.min_pixels)?;
-        let stats = inner.mask.stats(classes);
-        let stats = stats.into_iter().zip(classes).map(|(stats, class)| Stats::new(stats, class)).collect();
-        Ok(Self { inner, stats })
+    /// Wraps what was found, with the classes' names and colours beside the figures.
+    pub(super) fn new(inner: engine::Segmentation, classes: &[Class]) -> Self {
+        let stats = inner.summary.classes.iter().cloned().zip(classes);
+        let stats = stats.map(|(stats, class)| Stats::new(stats, class)).collect();
+        Self { inner, stats }
     }
 }
 
@@ -57,7 +38,7 @@ impl Segmentation {
         self.inner.mask.height
     }
 
-    /// Class index of every pixel, `[height, width]`.
+    /// Class index of every pixel, `[height, width]`; 255 where there is no data.
     #[wasm_bindgen(js_name = classMask)]
     pub fn class_mask(&self) -> Vec<u8> {
         self.inner.mask.classes.clone()
@@ -80,7 +61,7 @@ impl Segmentation {
     /// `format`, if it cannot be made an object.
     #[wasm_bindgen(unchecked_return_type = "any")]
     pub fn timings(&self) -> Result<JsValue, JsValue> {
-        to_object(&self.inner.timings).map_err(to_js)
+        to_object(&self.inner.summary.timings).map_err(to_js)
     }
 
     /// Pixels, share and mean confidence of each class.

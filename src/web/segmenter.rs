@@ -17,6 +17,7 @@ use crate::image::RgbImage;
 use crate::mask::ClassMask;
 use crate::overlay::{self, Style};
 use crate::polygon;
+use crate::source::{Memory, SampleSlice};
 use crate::tile::TileId;
 
 /// A package, loaded onto a device.
@@ -85,13 +86,15 @@ impl Segmenter {
         #[wasm_bindgen(unchecked_param_type = "() => Promise<void> | void")] pause: Function,
     ) -> Result<Segmentation, JsValue> {
         let segment = async {
-            let options: SegmentOptions = parse(options)?;
+            let SegmentOptions { probabilities, thresholds, min_pixels } = parse(options)?;
             let image = RgbImage::from_rgba(width, height, &rgba)?;
+            // Transparent pixels hold no data, as in the files that the command reads.
+            let valid: Vec<bool> = rgba.chunks_exact(4).map(|pixel| pixel[3] != 0).collect();
             drop(rgba);
-            let wanted = engine::SegmentOptions { probabilities: options.probabilities };
-            let read = |x, y, w, h| image.crop(x, y, w, h).map(Some);
-            let result = self.engine.run(width, height, &wanted, read, async |_| wait(&pause).await).await?;
-            Segmentation::new(result, &self.engine.manifest().classes, &options)
+            let options = engine::SegmentOptions { probabilities, thresholds, min_pixels };
+            let mut raster = Memory::new((width, height), 3, SampleSlice::U8(image.pixels()), &valid)?;
+            let found = self.engine.segment_raster(&mut raster, &options, async |_| wait(&pause).await).await?;
+            Ok(Segmentation::new(found, &self.engine.manifest().classes))
         };
         segment.await.map_err(to_js)
     }

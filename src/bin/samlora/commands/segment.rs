@@ -5,25 +5,25 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use samlora::config::Normalization;
-use samlora::engine::{DeviceChoice, SegmentOptions, Segmentation, Segmenter};
+use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
-use samlora::geojson;
-use samlora::image::check_size;
-use samlora::mask::ClassMask;
-use samlora::overlay;
-use samlora::polygon;
-use samlora::source::raw::{Part, Raw};
-use samlora::source::write::{atomic, mask_geotiff, mask_png, rgb_png};
-use samlora::source::{self, PixelSource, xyz};
+use samlora::source::{self, Colours, ModelInput, Raster, xyz};
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
 use samlora::weights::package::LoadProgress;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{print_json, say, set_threads, size};
 use crate::progress::bar;
 
-/// Reads PNG, JPEG, WebP, TIFF and GeoTIFF files and folders of XYZ tiles; writes into --out, named after the input
+mod outputs;
+
+use outputs::Outputs;
+
+/// A picture whose pixels are larger or smaller than those the model was trained on by more than this factor is warned of.
+const RESOLUTION_FACTOR: f64 = 2.0;
+
+/// Reads PNG, JPEG, WebP, TIFF and GeoTIFF files and folders of XYZ or TMS tiles; writes into --out, named after the input
 #[derive(Debug, Args)]
 pub struct SegmentArgs {
     /// Package folder or .samlora file
@@ -32,7 +32,7 @@ pub struct SegmentArgs {
     /// Adapter package to put onto --model, which is then its base package
     #[arg(long, value_name = "PACKAGE")]
     adapter: Option<PathBuf>,
-    /// Images, GeoTIFFs, or folders of XYZ tiles (z/x/y.ext or z-x-y.ext)
+    /// Images, GeoTIFFs, or folders of tiles (z/x/y.ext or z-x-y.ext)
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// Folder to write to
@@ -47,9 +47,15 @@ pub struct SegmentArgs {
     /// Threads on the CPU [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-    /// Zoom level of an XYZ folder [default: its largest]
+    /// The bands that are red, green and blue, counted from 1 [default: as the file says, else 1,2,3]
+    #[arg(long, value_delimiter = ',', value_name = "R,G,B")]
+    bands: Vec<usize>,
+    /// Zoom level of a folder of tiles [default: its largest]
     #[arg(long)]
     zoom: Option<u8>,
+    /// Rows of tiles are counted from the south (known without it where the folder has a tilemapresource.xml)
+    #[arg(long)]
+    tms: bool,
     /// Regions of fewer pixels are removed
     #[arg(long, default_value_t = 0, value_name = "PIXELS")]
     min_area: u64,
@@ -66,19 +72,19 @@ pub struct SegmentArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// NAME.mask.png: 8-bit with colour table, sample = class
+    /// NAME.mask.png: 8-bit with colour table, sample = class, 255 (transparent) without data
     Png,
     /// NAME.overlay.png: classes drawn over the image
     Overlay,
     /// NAME.geojson: polygons with holes, in longitude and latitude where the place is known
     Geojson,
-    /// NAME.tif: GeoTIFF with colour table, at the input's place
+    /// NAME.tif: GeoTIFF with colour table, at the input's place; 255 is no data
     Geotiff,
     /// NAME.classes.u8, NAME.confidence.u8 and, where the image fits into the input, NAME.logits.f32: plain numbers
     Raw,
 }
 
-/// Runs the command.
+/// Runs the command: all inputs, also after one that fails.
 pub fn run(args: &SegmentArgs) -> Result<()> {
     check(args)?;
     set_threads(args.threads)?;
@@ -89,14 +95,22 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
             .at(args.out.display())
             .remedy("choose another --out")
     })?;
+    let mut failed = Vec::new();
     for input in &args.inputs {
-        let mut source = open(input, args.zoom)?;
-        let report = one(args, &segmenter, input, source.as_mut()).map_err(|e| e.at(input.display()))?;
+        let Err(error) = one(args, &segmenter, input).map_err(|e| e.at(input.display())) else { continue };
         if args.json {
-            print_json(&report)?;
+            print_json(&json!({ "input": input, "error": error.to_string(), "code": error.kind().code() }))?;
         }
+        if args.inputs.len() == 1 {
+            return Err(error);
+        }
+        eprintln!("error: {error}");
+        failed.push((input, error.kind()));
     }
-    Ok(())
+    let Some(&(_, kind)) = failed.first() else { return Ok(()) };
+    let names: Vec<String> = failed.iter().map(|(input, _)| input.display().to_string()).collect();
+    let count = format!("{} of {} inputs failed", failed.len(), args.inputs.len());
+    Err(Error::new(kind, format!("{count}: {}", names.join(", "))).remedy("see the messages above"))
 }
 
 fn load(args: &SegmentArgs) -> Result<Segmenter> {
@@ -119,15 +133,20 @@ fn load(args: &SegmentArgs) -> Result<Segmenter> {
     Ok(segmenter)
 }
 
-/// What can be known to fail is said before anything runs.
+/// What can be known to fail for all inputs is said before anything runs.
 fn check(args: &SegmentArgs) -> Result<()> {
     if !(0.0..=1.0).contains(&args.opacity) {
         return Err(Error::new(ErrorKind::Invalid, format!("{} is not within 0 to 1", args.opacity)).at("--opacity"));
     }
+    if !(args.bands.is_empty() || args.bands.len() == 3 && !args.bands.contains(&0)) {
+        return Err(Error::new(ErrorKind::Invalid, "takes the numbers of three bands, counted from 1")
+            .at("--bands")
+            .remedy("for example --bands 3,2,1"));
+    }
     let mut stems = BTreeMap::new();
     for input in &args.inputs {
-        let place = |e: std::io::Error| Error::from(e).at(input.display());
-        let found = input.canonicalize().map_err(place)?;
+        // An input that is not there fails when its turn comes.
+        let Ok(found) = input.canonicalize() else { continue };
         // A GeoTIFF beside its mask of the same name is the one output that can hit an input.
         let tif = args.out.join(format!("{}.tif", stem(input)?));
         if args.format.contains(&Format::Geotiff) && tif.canonicalize().is_ok_and(|tif| tif == found) {
@@ -154,159 +173,95 @@ fn stem(input: &Path) -> Result<String> {
     }
 }
 
-fn open(input: &Path, zoom: Option<u8>) -> Result<Box<dyn PixelSource>> {
-    if !input.is_dir() {
-        return source::open(input);
+/// Opens an input as the model reads it: its colours, or its samples as they are.
+fn open(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<ModelInput> {
+    let raster = if input.is_dir() { tiles(args, input)? } else { source::open(input)? };
+    let bands = <[usize; 3]>::try_from(args.bands.as_slice()).ok().map(|bands| bands.map(|b| b - 1));
+    let colours = Colours::new(raster, bands)?;
+    if segmenter.manifest().normalization == Normalization::rgb() {
+        return Ok(ModelInput::Colours(colours));
     }
-    let mut levels = xyz::mosaics(input)?;
+    if bands.is_some() {
+        return Err(Error::new(ErrorKind::Invalid, "is for models of RGB pictures; this one reads all bands as they are")
+            .at("--bands"));
+    }
+    Ok(ModelInput::Samples(colours))
+}
+
+fn tiles(args: &SegmentArgs, folder: &Path) -> Result<Box<dyn Raster>> {
+    let mut levels = xyz::mosaics(folder, args.tms.then_some(true))?;
     let known: Vec<String> = levels.iter().map(|m| m.zoom().to_string()).collect();
-    let chosen = match zoom {
+    let chosen = match args.zoom {
         Some(zoom) => levels.into_iter().find(|m| m.zoom() == zoom),
         None => levels.pop(),
     };
     match chosen {
         Some(mosaic) => Ok(Box::new(mosaic)),
         None => Err(Error::new(ErrorKind::NotFound, "has no tiles of that zoom level")
-            .at(input.display())
+            .at(folder.display())
             .remedy(format!("zoom levels: {}", known.join(", ")))),
     }
 }
 
-fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut dyn PixelSource) -> Result<Value> {
-    let (width, height) = source.size();
-    if args.format.contains(&Format::Overlay) {
-        // The one output that holds the whole image: said before hours of computing, not after.
-        check_size(width, height)
-            .map_err(|e| e.at("--format overlay").remedy("ask for other formats: --format png"))?;
+fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
+    let mut raster = open(args, segmenter, input)?;
+    let (width, height) = raster.size();
+    if !args.json {
+        eprintln!("{}", raster.describe());
+    }
+    let warnings = warnings(segmenter, &raster);
+    for warning in &warnings {
+        eprintln!("warning: {}: {warning}", input.display());
     }
     let progress = bar(100, &stem(input)?, "%");
-    if !args.json {
-        eprintln!("{}", source.describe());
-    }
-    let read = |x, y, w, h| match source.nodata(x, y, w, h)? {
-        Some(empty) if empty.iter().all(|&e| e) => Ok(None),
-        _ => source.read(x, y, w, h).map(Some),
-    };
-    let options = SegmentOptions::default();
+    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, &raster)?;
+    let options = SegmentOptions { min_pixels: args.min_area, ..Default::default() };
     let show = async |done: f64| {
         progress.set_position((done * 100.0) as u64);
         Ok(())
     };
-    let found = if segmenter.manifest().normalization == Normalization::rgb() {
-        pollster::block_on(segmenter.run(width, height, &options, read, show))?
-    } else {
-        // Trained on samples beyond 8-bit RGB: they are read as they are, not as a picture for people.
-        let Raw { samples, bands, .. } = source::raw::read(input)?;
-        let part = |x, y, width, height| {
-            Ok(Some(Part { samples: &samples, stride: source.size().0, bands, corner: [x, y], size: [width, height] }))
-        };
-        pollster::block_on(segmenter.run(width, height, &options, part, show))?
-    };
-    let Segmentation { mut mask, timings, .. } = found;
+    let sink = |rows: &_, raster: &mut _| outputs.rows(rows, raster);
+    let summary = pollster::block_on(segmenter.segment_windows(&mut raster, &options, sink, show))?;
     progress.finish_and_clear();
-    clear_nodata(source, &mut mask)?;
-    let classes = &segmenter.manifest().classes;
-    mask.apply_thresholds(classes);
-    mask.remove_small(args.min_area)?;
-    if args.min_area > 0 {
-        // Again: a small hole without data would have taken its neighbours' class.
-        clear_nodata(source, &mut mask)?;
+    let files = outputs.finish(&mut raster)?;
+    let Summary { classes, without_data, timings } = summary;
+    if args.json {
+        return print_json(&json!({
+            "input": input, "width": width, "height": height, "timings_ms": timings, "classes": classes,
+            "pixels_without_data": without_data, "warnings": warnings, "files": files,
+        }));
     }
-    let files = write(args, segmenter, input, source, &mask)?;
-    let stats = mask.stats(classes);
-    if !args.json {
-        say(format_args!(
-            "{}: {width} x {height} px, {} windows, {:.0} ms",
-            input.display(),
-            timings.windows,
-            timings.total
-        ))?;
-        for s in stats.iter().filter(|s| s.pixels > 0) {
-            say(format_args!("  {:>6.2} % {} (confidence {:.2})", 100.0 * s.share, s.name, s.mean_confidence))?;
-        }
-        for file in &files {
-            let bytes = std::fs::metadata(file).map_or(0, |m| m.len());
-            say(format_args!("  {} ({})", file.display(), size(bytes)))?;
-        }
+    let (windows, total) = (timings.windows, timings.total);
+    say(format_args!("{}: {width} x {height} px, {windows} windows, {total:.0} ms", input.display()))?;
+    if without_data > 0 {
+        let share = 100.0 * without_data as f64 / (width as f64 * height as f64);
+        say(format_args!("  {share:>6.2} % of the image hold no data; of the others:"))?;
     }
-    Ok(json!({
-        "input": input, "width": width, "height": height, "timings_ms": timings, "classes": stats, "files": files,
-    }))
-}
-
-/// Pixels that hold no data are background of confidence 0.
-fn clear_nodata(source: &mut dyn PixelSource, mask: &mut ClassMask) -> Result<()> {
-    const ROWS: usize = 256;
-    for y in (0..mask.height).step_by(ROWS) {
-        let rows = ROWS.min(mask.height - y);
-        if let Some(empty) = source.nodata(0, y, mask.width, rows)? {
-            let start = y * mask.width;
-            for (i, _) in empty.iter().enumerate().filter(|(_, empty)| **empty) {
-                mask.classes[start + i] = 0;
-                mask.confidence[start + i] = 0;
-            }
-        }
+    for class in classes.iter().filter(|c| c.pixels > 0) {
+        let (share, confidence) = (100.0 * class.share, class.mean_confidence);
+        say(format_args!("  {share:>6.2} % {} (confidence {confidence:.2})", class.name))?;
+    }
+    for file in &files {
+        let bytes = std::fs::metadata(file).map_or(0, |m| m.len());
+        say(format_args!("  {} ({})", file.display(), size(bytes)))?;
     }
     Ok(())
 }
 
-fn write(
-    args: &SegmentArgs,
-    segmenter: &Segmenter,
-    input: &Path,
-    source: &mut dyn PixelSource,
-    mask: &ClassMask,
-) -> Result<Vec<PathBuf>> {
-    let stem = stem(input)?;
-    let path = |ending: &str| args.out.join(format!("{stem}.{ending}"));
-    let classes = &segmenter.manifest().classes;
-    let mut files = Vec::new();
-    for format in &args.format {
-        match format {
-            Format::Png => {
-                files.push(path("mask.png"));
-                mask_png(path("mask.png"), mask, classes)?;
-            }
-            Format::Overlay => {
-                let image = source.read(0, 0, mask.width, mask.height)?;
-                let style = overlay::Style { opacity: args.opacity, ..Default::default() };
-                files.push(path("overlay.png"));
-                rgb_png(path("overlay.png"), &overlay::blend(&image, mask, classes, style)?)?;
-            }
-            Format::Geojson => {
-                let options = polygon::Options { min_pixels: args.min_area, tolerance: args.simplify };
-                let polygons = polygon::trace_mask(mask, options)?;
-                files.push(path("geojson"));
-                atomic(path("geojson"), |file| geojson::write(file, &polygons, classes, source.georef()))?;
-            }
-            Format::Geotiff => {
-                files.push(path("tif"));
-                mask_geotiff(path("tif"), mask, classes, source.georef())?;
-            }
-            Format::Raw => raw(segmenter, source, mask, &path, &mut files)?,
+/// What may make the result worse than the model, or unusable where it is going.
+fn warnings(segmenter: &Segmenter, raster: &ModelInput) -> Vec<String> {
+    let (width, height) = raster.size();
+    let mut warnings = Vec::new();
+    let pixel = raster.georef().and_then(|georef| georef.ground_resolution(width, height));
+    if let (Some(pixel), Some(trained)) = (pixel, segmenter.manifest().ground_resolution) {
+        let factor = (pixel / trained).max(trained / pixel);
+        if factor > RESOLUTION_FACTOR {
+            let than = if pixel > trained { "coarser" } else { "finer" };
+            warnings.push(format!(
+                "its pixels are {pixel:.3} m wide, {factor:.1} times {than} than the {trained:.3} m that the model was trained on: \
+                 expect poor masks (resample the image, for example with gdalwarp -tr)"
+            ));
         }
     }
-    Ok(files)
-}
-
-fn raw(
-    segmenter: &Segmenter,
-    source: &mut dyn PixelSource,
-    mask: &ClassMask,
-    path: &dyn Fn(&str) -> PathBuf,
-    files: &mut Vec<PathBuf>,
-) -> Result<()> {
-    let mut put = |ending: &str, bytes: &[u8]| {
-        files.push(path(ending));
-        atomic(path(ending), |file| Ok(std::io::Write::write_all(file, bytes)?))
-    };
-    put("classes.u8", &mask.classes)?;
-    put("confidence.u8", &mask.confidence)?;
-    let input = segmenter.manifest().input_size;
-    if mask.width <= input && mask.height <= input {
-        let image = source.read(0, 0, mask.width, mask.height)?;
-        let logits = pollster::block_on(segmenter.logits(&image))?;
-        put("logits.f32", &logits.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
-    }
-    Ok(())
+    warnings
 }

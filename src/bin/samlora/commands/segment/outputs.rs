@@ -1,0 +1,151 @@
+//! The files of one input, written row by row as its mask is finished.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use samlora::config::Class;
+use samlora::engine::Segmenter;
+use samlora::error::Result;
+use samlora::geojson;
+use samlora::mask::ClassMask;
+use samlora::mosaic::Rows;
+use samlora::overlay::{Blender, Style};
+use samlora::polygon;
+use samlora::source::write::{MaskPng, MaskTiff, RgbPng, atomic};
+use samlora::source::{ModelInput, Raster, Window};
+
+use super::{Format, SegmentArgs};
+
+/// What was asked for of one input.
+pub(super) struct Outputs<'a> {
+    args: &'a SegmentArgs,
+    segmenter: &'a Segmenter,
+    /// Folder and the beginning of the files' names.
+    path: PathBuf,
+    size: (usize, usize),
+    png: Option<MaskPng>,
+    overlay: Option<(RgbPng, Blender)>,
+    tiff: Option<MaskTiff>,
+    /// The whole mask, where a format needs it.
+    mask: Option<ClassMask>,
+}
+
+impl<'a> Outputs<'a> {
+    /// Begins the files in `folder`, named after `stem`; they appear once they are complete.
+    pub(super) fn begin(
+        args: &'a SegmentArgs,
+        segmenter: &'a Segmenter,
+        folder: &Path,
+        stem: &str,
+        raster: &ModelInput,
+    ) -> Result<Self> {
+        let (width, height) = raster.size();
+        let classes: &[Class] = &segmenter.manifest().classes;
+        let wants = |format| args.format.contains(&format);
+        let path = |ending: &str| folder.join(format!("{stem}.{ending}"));
+        let png = wants(Format::Png).then(|| MaskPng::create(path("mask.png"), width, height, classes));
+        let tiff =
+            wants(Format::Geotiff).then(|| MaskTiff::create(path("tif"), width, height, classes, raster.georef()));
+        let style = Style { opacity: args.opacity, ..Default::default() };
+        let overlay = wants(Format::Overlay).then(|| {
+            let file = RgbPng::create(path("overlay.png"), width, height)?;
+            Ok((file, Blender::new(width, classes, style)))
+        });
+        let mask = ClassMask { width, height, classes: Vec::new(), confidence: Vec::new() };
+        Ok(Self {
+            args,
+            segmenter,
+            path: folder.join(stem),
+            size: (width, height),
+            png: png.transpose()?,
+            overlay: overlay.transpose()?,
+            tiff: tiff.transpose()?,
+            mask: (wants(Format::Geojson) || wants(Format::Raw)).then_some(mask),
+        })
+    }
+
+    /// Writes finished rows.
+    pub(super) fn rows(&mut self, rows: &Rows, raster: &mut ModelInput) -> Result<()> {
+        if let Some(png) = &mut self.png {
+            png.write(&rows.classes)?;
+        }
+        if let Some(tiff) = &mut self.tiff {
+            tiff.write(&rows.classes)?;
+        }
+        if let Some((file, blender)) = &mut self.overlay {
+            let (width, height) = (self.size.0, rows.classes.len() / self.size.0);
+            let image = raster.image(Window { x: 0, y: rows.top, width, height })?;
+            file.write(&blender.push(&rows.classes, image.pixels())?)?;
+        }
+        if let Some(mask) = &mut self.mask {
+            mask.classes.extend_from_slice(&rows.classes);
+            mask.confidence.extend_from_slice(&rows.confidence);
+        }
+        Ok(())
+    }
+
+    /// Completes the files; gives their names in the order they were asked for.
+    pub(super) fn finish(mut self, raster: &mut ModelInput) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for format in &self.args.format {
+            match format {
+                Format::Png => {
+                    let Some(png) = self.png.take() else { continue };
+                    png.finish()?;
+                    files.push(self.named("mask.png"));
+                }
+                Format::Overlay => {
+                    let Some((mut file, blender)) = self.overlay.take() else { continue };
+                    file.write(&blender.finish())?;
+                    file.finish()?;
+                    files.push(self.named("overlay.png"));
+                }
+                Format::Geotiff => {
+                    let Some(tiff) = self.tiff.take() else { continue };
+                    tiff.finish()?;
+                    files.push(self.named("tif"));
+                }
+                Format::Geojson => {
+                    let Some(mask) = &self.mask else { continue };
+                    let options =
+                        polygon::Options { min_pixels: self.args.min_area, tolerance: self.args.simplify };
+                    let polygons = polygon::trace_mask(mask, options)?;
+                    let classes = &self.segmenter.manifest().classes;
+                    let path = self.named("geojson");
+                    atomic(&path, |file| geojson::write(file, &polygons, classes, raster.georef()))?;
+                    files.push(path);
+                }
+                Format::Raw => {
+                    let Some(mask) = &self.mask else { continue };
+                    self.raw(mask, raster, &mut files)?;
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Plain numbers, for tests and other programs.
+    fn raw(&self, mask: &ClassMask, raster: &mut ModelInput, files: &mut Vec<PathBuf>) -> Result<()> {
+        let mut put = |ending: &str, bytes: &[u8]| {
+            files.push(self.named(ending));
+            atomic(self.named(ending), |file| Ok(file.write_all(bytes)?))
+        };
+        put("classes.u8", &mask.classes)?;
+        put("confidence.u8", &mask.confidence)?;
+        let input = self.segmenter.manifest().input_size;
+        if mask.width <= input && mask.height <= input {
+            let window = Window { x: 0, y: 0, width: mask.width, height: mask.height };
+            let bands: Vec<usize> = (0..raster.bands()).collect();
+            let logits = pollster::block_on(self.segmenter.logits(&raster.read(window, &bands)?))?;
+            put("logits.f32", &logits.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    fn named(&self, ending: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".");
+        name.push(ending);
+        name.into()
+    }
+}

@@ -1,6 +1,5 @@
 //! The plain objects that cross the border: options in, descriptions out, in camelCase.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
 
@@ -9,38 +8,55 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mask::ClassStats;
 use crate::weights::manifest::{Kind, Manifest};
 
-/// Options of `segment`.
-#[derive(Debug, Default, Deserialize)]
+/// Options of every call, each of which reads some of them: one type, because each would cost kilobytes of code. TypeScript
+/// checks what pages give.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct SegmentOptions {
+pub(super) struct Options {
     pub probabilities: bool,
     /// Class index and least confidence, instead of the package's.
     pub thresholds: Vec<(u8, f32)>,
     pub min_pixels: u64,
-}
-
-/// Options of `overlay`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct OverlayOptions {
+    /// Column, row, width and height of the part to keep.
+    pub part: Option<[usize; 4]>,
+    /// Indices of the classes to draw or trace; all but background unless given.
+    pub classes: Option<Vec<u8>>,
     pub opacity: f32,
     pub outline: bool,
+    pub tolerance: f64,
+    pub tile: Option<TileOption>,
 }
 
-impl Default for OverlayOptions {
+impl Default for Options {
     /// The classes' own colours; pages set the opacity of the element that shows them.
     fn default() -> Self {
-        Self { opacity: 1.0, outline: false }
+        Self {
+            probabilities: false,
+            thresholds: Vec::new(),
+            min_pixels: 0,
+            part: None,
+            classes: None,
+            opacity: 1.0,
+            outline: false,
+            tolerance: 0.0,
+            tile: None,
+        }
     }
 }
 
-/// Options of `polygons`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct PolygonOptions {
-    pub min_pixels: u64,
-    pub tolerance: f64,
-    pub tile: Option<TileOption>,
+impl Options {
+    /// Those of `classes` that are wanted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for an index that no class has.
+    pub(super) fn wanted(&self, classes: &[Class]) -> Result<Vec<Class>> {
+        let Some(wanted) = &self.classes else { return Ok(classes.to_vec()) };
+        if let Some(unknown) = wanted.iter().find(|&&index| classes.iter().all(|class| class.index != index)) {
+            return Err(Error::new(ErrorKind::Invalid, format!("there is no class {unknown}"))
+                .remedy(format!("this model has classes 0 to {}", classes.len().saturating_sub(1))));
+        }
+        Ok(classes.iter().filter(|class| wanted.contains(&class.index)).cloned().collect())
+    }
 }
 
 /// A tile of the XYZ scheme.
@@ -113,9 +129,9 @@ impl Stats {
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] naming the option.
-pub(super) fn parse<T: DeserializeOwned + Default>(value: JsValue) -> Result<T> {
+pub(super) fn parse(value: JsValue) -> Result<Options> {
     if value.is_undefined() || value.is_null() {
-        return Ok(T::default());
+        return Ok(Options::default());
     }
     serde_wasm_bindgen::from_value(value).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).at("options"))
 }

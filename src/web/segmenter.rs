@@ -6,7 +6,7 @@ use wasm_bindgen::{Clamped, JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use super::error::{from_js, to_js};
-use super::options::{Info, OverlayOptions, PolygonOptions, SegmentOptions, TileOption, parse, to_object};
+use super::options::{Info, Options, TileOption, parse, to_object};
 use super::result::Segmentation;
 use super::source::CallbackSource;
 use crate::engine;
@@ -86,7 +86,7 @@ impl Segmenter {
         #[wasm_bindgen(unchecked_param_type = "() => Promise<void> | void")] pause: Function,
     ) -> Result<Segmentation, JsValue> {
         let segment = async {
-            let SegmentOptions { probabilities, thresholds, min_pixels } = parse(options)?;
+            let Options { probabilities, thresholds, min_pixels, .. } = parse(options)?;
             let image = RgbImage::from_rgba(width, height, &rgba)?;
             // Transparent pixels hold no data, as in the files that the command reads.
             let valid: Vec<bool> = rgba.chunks_exact(4).map(|pixel| pixel[3] != 0).collect();
@@ -116,6 +116,35 @@ impl Segmenter {
         Ok(object.unchecked_into())
     }
 
+    /// Finishes a mask as `segment` does, without the network: thresholds, then small regions, then the part to keep.
+    ///
+    /// # Errors
+    /// `invalid` for a wrong size or option.
+    pub fn refine(
+        &self,
+        #[wasm_bindgen(js_name = classMask)] class_mask: Vec<u8>,
+        #[wasm_bindgen(js_name = confidenceMask)] confidence_mask: Vec<u8>,
+        width: usize,
+        height: usize,
+        #[wasm_bindgen(
+            unchecked_param_type = "{ thresholds?: [number, number][]; minPixels?: number; part?: [number, number, number, number] }"
+        )]
+        options: JsValue,
+    ) -> Result<Segmentation, JsValue> {
+        let refine = || {
+            let Options { thresholds, min_pixels, part, .. } = parse(options)?;
+            let mask = ClassMask::new(width, height, class_mask, confidence_mask)?;
+            let options = engine::SegmentOptions { thresholds, min_pixels, ..Default::default() };
+            let mask = self.engine.refine(mask, &options)?;
+            let mask = match part {
+                Some([x, y, width, height]) => mask.crop(x, y, width, height)?,
+                None => mask,
+            };
+            Ok(Segmentation::of_mask(mask, &self.engine.manifest().classes))
+        };
+        refine().map_err(to_js)
+    }
+
     /// A class mask in its classes' colours, RGBA8 `[height, width, 4]`, background transparent.
     ///
     /// # Errors
@@ -125,13 +154,15 @@ impl Segmenter {
         #[wasm_bindgen(js_name = classMask)] class_mask: Vec<u8>,
         width: usize,
         height: usize,
-        #[wasm_bindgen(unchecked_param_type = "{ opacity?: number; outline?: boolean }")] options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "{ opacity?: number; outline?: boolean; classes?: readonly number[] }")]
+        options: JsValue,
     ) -> Result<Clamped<Vec<u8>>, JsValue> {
         let paint = || {
-            let OverlayOptions { opacity, outline } = parse(options)?;
+            let options = parse(options)?;
             let confidence = vec![0; class_mask.len()];
             let mask = ClassMask::new(width, height, class_mask, confidence)?;
-            overlay::rgba(&mask, &self.engine.manifest().classes, Style { opacity, outline })
+            let style = Style { opacity: options.opacity, outline: options.outline };
+            overlay::rgba(&mask, &options.wanted(&self.engine.manifest().classes)?, style)
         };
         paint().map(Clamped).map_err(to_js)
     }
@@ -148,19 +179,23 @@ impl Segmenter {
         width: usize,
         height: usize,
         #[wasm_bindgen(
-            unchecked_param_type = "{ minPixels?: number; tolerance?: number; tile?: { z: number; x: number; y: number } }"
+            unchecked_param_type = "{ minPixels?: number; tolerance?: number; classes?: readonly number[]; tile?: { z: number; x: number; y: number } }"
         )]
         options: JsValue,
     ) -> Result<String, JsValue> {
         let trace = || {
-            let PolygonOptions { min_pixels, tolerance, tile } = parse(options)?;
-            let tile = tile.map(|TileOption { z, x, y }| TileId::new(z, x, y)).transpose()?;
+            let options = parse(options)?;
+            let Options { min_pixels, tolerance, tile, .. } = &options;
+            let tile = tile.as_ref().map(|&TileOption { z, x, y }| TileId::new(z, x, y)).transpose()?;
             let georef = tile.map(|tile| Georef::from_tile(tile, width, height));
             let mask = ClassMask::new(width, height, class_mask, confidence_mask)?;
-            let classes = &self.engine.manifest().classes;
-            let mut writer = geojson::Writer::new(Vec::new(), classes, georef.as_ref())?;
-            for polygon in polygon::trace_mask(&mask, polygon::Options { min_pixels, tolerance })? {
-                writer.polygon(&polygon)?;
+            let classes = options.wanted(&self.engine.manifest().classes)?;
+            let mut writer = geojson::Writer::new(Vec::new(), &classes, georef.as_ref())?;
+            let how = polygon::Options { min_pixels: *min_pixels, tolerance: *tolerance };
+            for polygon in polygon::trace_mask(&mask, how)? {
+                if classes.iter().any(|class| class.index == polygon.class) {
+                    writer.polygon(&polygon)?;
+                }
             }
             String::from_utf8(writer.finish()?).map_err(|e| Error::new(ErrorKind::Format, e.to_string()))
         };

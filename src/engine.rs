@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::config::Normalization;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Pixels, RgbImage};
+use crate::image::Pixels;
 use crate::kernels;
 use crate::logits::Logits;
 use crate::lora;

@@ -177,14 +177,46 @@ fn bad_inputs_are_named_and_leave_nothing() {
     fs::copy(bench.path("good.png"), bench.path("sub/good.jpg")).unwrap();
     let (one, two) = (bench.path("good.png"), bench.path("sub/good.jpg"));
     fails(&["segment", "--model", &model, &one, &two, "--out", &out], &["good.jpg", "good.png", "same files", "--out"]);
-    let missing = bench.path("missing.png");
-    fails(&["segment", "--model", &model, &one, &missing, "--out", &out], &["missing.png"]);
-    assert!(!Path::new(&out).exists(), "known to fail before anything ran");
-    for (option, value) in [("--opacity", "2"), ("--opacity", "nan"), ("--simplify", "-1"), ("--simplify", "nan")] {
+    for (option, value) in [
+        ("--opacity", "2"),
+        ("--opacity", "nan"),
+        ("--simplify", "-1"),
+        ("--simplify", "nan"),
+        ("--bands", "1,2"),
+        ("--bands", "0,1,2"),
+    ] {
         let args = ["segment", "--model", &model, &one, "--out", &out, "--format", "geojson", option, value];
-        let output = samlora(&args);
-        assert!(!output.status.success(), "{option} {value}");
+        fails(&args, &[option]);
     }
+    assert!(!Path::new(&out).exists(), "known to fail before anything ran");
+}
+
+#[test]
+fn a_batch_goes_on_after_a_bad_input_and_names_all_of_them() {
+    let bench = Bench::new();
+    let (model, good, missing) = (bench.path("package"), bench.path("good.png"), bench.path("missing.png"));
+    let (empty, cut) = (bench.file("empty.tif", b""), bench.file("cut.png", &fs::read(&good).unwrap()[..200]));
+    fs::copy(&good, bench.path("last.png")).unwrap();
+    let (last, out) = (bench.path("last.png"), bench.path("out"));
+    let inputs = [&missing, &good, &empty, &cut, &last].map(String::as_str);
+    let args = [&["segment", "--json", "--model", &model, "--out", &out, "--format", "png"][..], &inputs].concat();
+    let output = samlora(&args);
+    assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
+    let end = message.lines().last().unwrap();
+    assert!(end.contains("3 of 5 inputs failed"), "{message}");
+    for name in ["missing.png", "empty.tif", "cut.png"] {
+        assert!(end.contains(name), "{message}");
+        // Once where it failed, once at the end.
+        assert_eq!(message.matches(name).count(), 2, "{message}");
+    }
+    let lines: Vec<serde_json::Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let codes: Vec<Option<&str>> = lines.iter().map(|line| line["code"].as_str()).collect();
+    assert_eq!(codes, [Some("not_found"), None, Some("format"), Some("format"), None]);
+    let mut written: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
+    written.sort();
+    assert_eq!(written, ["good.mask.png", "last.mask.png"]);
 }
 
 #[test]

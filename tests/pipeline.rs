@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::time::Instant;
-
 use common::{load, merged, picture};
 use samlora::engine::{SegmentOptions, Segmentation, Segmenter};
 use samlora::error::{Error, ErrorKind, Result};
@@ -307,11 +305,9 @@ fn work_stops_at_the_layer_whose_progress_fails() {
 }
 
 #[test]
-fn a_strip_of_50_000_pixels_takes_a_minute_at_most() {
+fn a_strip_of_50_000_pixels_is_one_row_of_windows() {
     let segmenter = tiny();
     let pixels: Vec<u8> = (0..50_000 * 2 * 3usize).map(|i| (i % 251) as u8).collect();
-    let watch = Instant::now();
     let found = segment(&segmenter, &RgbImage::new(50_000, 2, pixels).unwrap());
-    println!("{} windows in {:.1} s", found.summary.timings.windows, watch.elapsed().as_secs_f64());
-    assert!(watch.elapsed().as_secs() < 60);
+    assert_eq!(found.summary.timings.windows, Windows::new(50_000, 2, 96, 72).count());
 }

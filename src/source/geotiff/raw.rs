@@ -179,7 +179,7 @@ impl Layout {
             let (w, h) = self.chunk_size(chunk);
             let block = match self.decode(decoder, chunk)? {
                 Some(planes) => self.colour.block(&planes, w, h, None)?,
-                None => crate::source::Block::blank(w, h),
+                None => crate::source::open::Block::blank(w, h),
             };
             let at = (chunk % self.across * self.chunk.0, chunk / self.across * self.chunk.1);
             window.copy(&mut rgb, 3, &block.rgb, at, (w, h));

@@ -138,6 +138,10 @@ fn check(args: &SegmentArgs) -> Result<()> {
     if !(0.0..=1.0).contains(&args.opacity) {
         return Err(Error::new(ErrorKind::Invalid, format!("{} is not within 0 to 1", args.opacity)).at("--opacity"));
     }
+    if !(args.simplify.is_finite() && args.simplify >= 0.0) {
+        let message = format!("{} is no number of pixels", args.simplify);
+        return Err(Error::new(ErrorKind::Invalid, message).at("--simplify").remedy("give 0 for none"));
+    }
     if !(args.bands.is_empty() || args.bands.len() == 3 && !args.bands.contains(&0)) {
         return Err(Error::new(ErrorKind::Invalid, "takes the numbers of three bands, counted from 1")
             .at("--bands")

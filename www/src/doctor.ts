@@ -52,7 +52,7 @@ async function estimate(): Promise<Pick<DoctorReport, "storage">> {
 
 async function timeTile(segmenter: Segmenter): Promise<NonNullable<DoctorReport["model"]>> {
   const { name, device, precision, workers, inputSize, loadTime } = segmenter.info;
-  const tile = new ImageData(inputSize, inputSize);
+  const tile = new ImageData(new Uint8ClampedArray(4 * inputSize ** 2).fill(255), inputSize);
   const times: number[] = [];
   for (let run = 0; run <= RUNS; run++) {
     const start = performance.now();

@@ -5,7 +5,9 @@ import { createHash } from "node:crypto";
 import {
   cpSync,
   existsSync,
+  linkSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -18,7 +20,7 @@ import { createServer as createPort } from "node:net";
 import { homedir } from "node:os";
 import { extname, join, normalize } from "node:path";
 import { promisify } from "node:util";
-import { www } from "./support.mjs";
+import { until, www } from "./support.mjs";
 
 // Installed bundlers are kept between runs: Next alone has 400 MB.
 const kept = join(process.env.CARGO_TARGET_DIR ?? join(homedir(), ".samlora-target"), "consumers");
@@ -65,8 +67,7 @@ export async function pack(folder) {
 
 /** A copy of `example` with `shared` as its public folder and the tarball installed; undefined without a registry. */
 export async function install(t, example, tarball, shared, more = {}) {
-  const folder = join(kept, example);
-  mkdirSync(folder, { recursive: true });
+  const folder = reserve(t, example);
   for (const file of readdirSync(folder)) {
     if (file !== "node_modules") rmSync(join(folder, file), { recursive: true });
   }
@@ -126,29 +127,73 @@ export async function serveFiles(t, folders, headers = {}) {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
-/** Starts a bundler's own server, `script` of its package, and waits until it answers; its address. */
-export async function startServer(t, folder, script, ...args) {
-  const port = await freePort();
-  const server = spawn(process.execPath, [join(folder, "node_modules", script), ...args, String(port)], {
-    cwd: folder,
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, NEXT_TELEMETRY_DISABLED: "1" },
-  });
-  let said = "";
-  for (const stream of [server.stdout, server.stderr]) stream.on("data", (chunk) => (said += chunk));
-  t.after(() => server.kill());
-  const url = `http://localhost:${port}`;
-  for (const end = Date.now() + 60_000; Date.now() < end && server.exitCode === null; ) {
-    if (
-      await fetch(url).then(
-        (response) => response.ok,
-        () => false,
-      )
-    )
-      return url;
-    await new Promise((resolve) => setTimeout(resolve, 100));
+/** The folder that is kept for `example`; one of its own beside it while another run has that. */
+function reserve(t, example) {
+  mkdirSync(kept, { recursive: true });
+  const lock = join(kept, `${example}.lock`);
+  const mine = join(kept, `${example}.${process.pid}`);
+  writeFileSync(mine, String(process.pid));
+  try {
+    for (;;) {
+      try {
+        linkSync(mine, lock); // Made as a whole, or not at all.
+        t.after(() => rmSync(lock, { force: true }));
+        mkdirSync(join(kept, example), { recursive: true });
+        return join(kept, example);
+      } catch (error) {
+        if (error.code !== "EEXIST") throw error;
+      }
+      const holder = existsSync(lock) ? Number(readFileSync(lock, "utf8")) : process.pid;
+      if (holder !== process.pid && isAlive(holder)) {
+        const folder = mkdtempSync(join(kept, `${example}-`));
+        t.after(() => rmSync(folder, { recursive: true, force: true }));
+        return folder;
+      }
+      if (holder !== process.pid) rmSync(lock, { force: true }); // Of a run that was killed.
+    }
+  } finally {
+    rmSync(mine);
   }
-  throw new Error(`${script} does not answer at ${url}: ${said}`);
+}
+
+function isAlive(process_) {
+  try {
+    return process_ > 0 && process.kill(process_, 0);
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+}
+
+/** Starts a bundler's own server, `script` of its package, and waits until it says that it listens; its address. */
+export async function startServer(t, folder, script, ...args) {
+  let said = "";
+  // Between the search for a free port and its use another program may take it: then the next one.
+  for (let attempt = 0; attempt < 5; attempt++) {
+    const port = await freePort();
+    const server = spawn(process.execPath, [join(folder, "node_modules", script), ...args, String(port)], {
+      cwd: folder,
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, NO_COLOR: "1", NEXT_TELEMETRY_DISABLED: "1" },
+    });
+    t.after(() => server.kill());
+    const listens = await new Promise((resolve) => {
+      server.on("exit", () => resolve(false));
+      for (const stream of [server.stdout, server.stderr]) {
+        stream.on("data", (chunk) => {
+          said += chunk;
+          if (new RegExp(`http://localhost:${port}\\b`).test(said)) resolve(true);
+        });
+      }
+    });
+    const url = `http://localhost:${port}`;
+    const answers = () =>
+      fetch(url).then(
+        ({ ok }) => ok && url,
+        () => false,
+      );
+    if (listens) return until(() => (server.exitCode === null ? answers() : Promise.reject(new Error(said))), url);
+  }
+  throw new Error(`${script} does not listen: ${said}`);
 }
 
 async function freePort() {

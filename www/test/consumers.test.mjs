@@ -6,7 +6,7 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { execute, install, pack, serveFiles, startServer } from "./consumers.mjs";
-import { browser, drawScene, exportTiny, run, scratch, www } from "./support.mjs";
+import { browser, drawScene, exportTiny, LIMIT, run, scratch, www } from "./support.mjs";
 
 // Sums in another order tip pixels that are nearly a tie.
 const EQUAL_PIXELS = 0.999;
@@ -22,7 +22,7 @@ let shared, tarball, expected, colours;
 
 before(async () => {
   const context = { after: (end) => ends.push(end) };
-  const folder = scratch(context);
+  const folder = scratch();
   shared = join(folder, "public");
   const model = exportTiny(join(shared, "models"), { name: "buildings" });
   const tile = drawScene(join(shared, "tile.png"), 96, 80);
@@ -50,11 +50,7 @@ async function expectMask(chrome, name, url, device) {
     await page.goto(`${url}/?device=${device}`);
     const status = page.locator("#status");
     await page
-      .waitForFunction(
-        () => /^(Segmented|Failed)/.test(document.querySelector("#status")?.textContent ?? ""),
-        null,
-        { timeout: device === "gpu" ? 400_000 : 100_000 }, // The software adapter's compiler takes over a minute.
-      )
+      .waitForFunction(() => /^(Segmented|Failed)/.test(document.querySelector("#status")?.textContent ?? ""))
       .catch((error) => complaints.push(error.message));
     const text = await status.textContent();
     assert.match(text, new RegExp(`^Segmented on the ${device}`), [text, ...complaints].join("\n"));
@@ -90,9 +86,9 @@ const strict = (folder) =>
 
 // Two at a time, each with a Chromium of its own: on WebGPU, the software adapter's compiler takes over a minute a page.
 describe("installed", { concurrency: 2 }, () => {
-  it("a plain page", { timeout: 900_000 }, async (t) => {
+  it("a plain page", { timeout: LIMIT }, async (t) => {
     const chrome = await browser(t);
-    const folder = join(scratch(t), "html");
+    const folder = join(scratch(), "html");
     cpSync(join(www, "examples/html"), folder, { recursive: true });
     mkdirSync(join(folder, "unpacked"));
     await execute(folder, "tar", "-xzf", tarball, "-C", "unpacked");
@@ -114,7 +110,7 @@ describe("installed", { concurrency: 2 }, () => {
     });
   });
 
-  it("Vite", { timeout: 900_000 }, async (t) => {
+  it("Vite", { timeout: LIMIT }, async (t) => {
     const chrome = await browser(t);
     const folder = await install(t, "vite", tarball, shared);
     if (!folder) return;
@@ -129,7 +125,7 @@ describe("installed", { concurrency: 2 }, () => {
     });
   });
 
-  it("no worker", { timeout: 900_000 }, async (t) => {
+  it("no worker", { timeout: LIMIT }, async (t) => {
     const chrome = await browser(t);
     const folder = await install(t, "no-worker", tarball, shared);
     if (!folder) return;
@@ -145,7 +141,7 @@ describe("installed", { concurrency: 2 }, () => {
     );
   });
 
-  it("webpack", { timeout: 900_000 }, async (t) => {
+  it("webpack", { timeout: LIMIT }, async (t) => {
     const chrome = await browser(t);
     const folder = await install(t, "webpack", tarball, shared);
     if (!folder) return;
@@ -154,7 +150,7 @@ describe("installed", { concurrency: 2 }, () => {
     for (const device of ["cpu", "gpu"]) await expectMask(chrome, "webpack", url, device);
   });
 
-  it("Next", { timeout: 900_000 }, async (t) => {
+  it("Next", { timeout: LIMIT }, async (t) => {
     const chrome = await browser(t);
     const folder = await install(t, "next", tarball, shared);
     if (!folder) return;

@@ -3,12 +3,22 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { breakAfter, bytesOf, libraryPage, makePackage, serveFile, sha256, startServer, tagOf } from "./packages.mjs";
-import { browser } from "./support.mjs";
+import {
+  breakAfter,
+  bytesOf,
+  libraryPage,
+  makePackage,
+  READ,
+  serveFile,
+  sha256,
+  startServer,
+  tagOf,
+} from "./packages.mjs";
+import { browser, LIMIT } from "./support.mjs";
 
 const SHARD = 300_000;
 
-test("download", { timeout: 300_000 }, async (t) => {
+test("download", { timeout: LIMIT }, async (t) => {
   const server = await startServer(t);
   const foreign = await startServer(t, { cors: true });
   const chrome = await browser(t);
@@ -48,7 +58,7 @@ test("download", { timeout: 300_000 }, async (t) => {
   await t.test("bytes are counted within a shard too", async () => {
     const halves = (request, response, bytes) => {
       response.writeHead(200, { "content-length": bytes.length });
-      response.write(bytes.subarray(0, 100_000), () => setTimeout(() => response.end(bytes.subarray(100_000)), 200));
+      response.write(bytes.subarray(0, 100_000), () => setTimeout(() => response.end(bytes.subarray(100_000)), READ));
     };
     const { seen, pack } = await load([halves]);
     const half = pack.get("samlora.json").length + 100_000;
@@ -70,7 +80,7 @@ test("download", { timeout: 300_000 }, async (t) => {
         "content-range": `bytes ${start}-${SHARD - 1}/${SHARD}`,
         "content-length": SHARD - start,
       });
-      response.write(bytes.subarray(start, start + count), () => setTimeout(() => response.destroy(), 100));
+      response.write(bytes.subarray(start, start + count), () => setTimeout(() => response.destroy(), READ));
     };
     const { asked } = await load([breakAfter(10_000), cut(20_000), cut(30_000), cut(40_000)], { waits: [20] });
     assert.deepEqual(
@@ -85,7 +95,7 @@ test("download", { timeout: 300_000 }, async (t) => {
     assert.deepEqual(dated.asked, again(`GET shard-0.safetensors bytes=50000- ${modified}`));
     const bare = (request, response, bytes) => {
       response.writeHead(200, { "content-length": bytes.length });
-      response.write(bytes.subarray(0, 50_000), () => setTimeout(() => response.destroy(), 100));
+      response.write(bytes.subarray(0, 50_000), () => setTimeout(() => response.destroy(), READ));
     };
     assert.deepEqual((await load([bare])).asked, again("GET shard-0.safetensors bytes=50000-"));
   });
@@ -174,7 +184,7 @@ test("download", { timeout: 300_000 }, async (t) => {
       const body = gzipSync(bytes, { level: 0 });
       response.writeHead(200, { "content-encoding": "gzip", "content-length": body.length, etag: 'W/"z"' });
       if (!cut) return response.end(body);
-      response.write(body.subarray(0, cut), () => setTimeout(() => response.destroy(), 100));
+      response.write(body.subarray(0, cut), () => setTimeout(() => response.destroy(), READ));
     };
     assert.deepEqual((await load([zipped()])).asked, whole);
     const { asked } = await load([zipped(150_000)]);

@@ -3,11 +3,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { blank, browser, serve } from "./support.mjs";
+import { blank, browser, LIMIT, serve } from "./support.mjs";
 
 const ROUNDS = 1;
 
-test("kernels", { timeout: 900_000 }, async (t) => {
+test("kernels", { timeout: LIMIT }, async (t) => {
   const url = await serve(t, []);
   const chrome = await browser(t);
 

@@ -5,7 +5,7 @@ import { cpSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync 
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { test } from "node:test";
-import { blank, browser, exportTiny, scratch, serve } from "./support.mjs";
+import { blank, browser, exportTiny, LIMIT, scratch, serve } from "./support.mjs";
 
 /** Runs `work` in the page and gives the error that it throws, as plain data. */
 function errorOf(page, work, argument) {
@@ -49,8 +49,8 @@ async function endless(t) {
 
 const load = (model) => globalThis.samlora.Segmenter.load(model, { device: "cpu" });
 
-test("the library", { timeout: 600_000 }, async (t) => {
-  const folder = scratch(t);
+test("the library", { timeout: LIMIT }, async (t) => {
+  const folder = scratch();
   const good = exportTiny(folder, { name: "good", scheme: "q8" });
   const shards = readdirSync(good).filter((file) => file.endsWith(".safetensors"));
   const broken = (name, change) => {
@@ -372,11 +372,20 @@ test("the library", { timeout: 600_000 }, async (t) => {
   });
 
   await t.test("disposal rejects what waits and what comes later", async () => {
-    const waiting = await errorOf(page, () => {
-      const result = globalThis.seg.segment(new ImageData(300, 300));
-      setTimeout(() => globalThis.seg.dispose(), 5);
-      return result;
-    });
+    const waiting = await errorOf(
+      page,
+      async (m) => {
+        const segmenter = await globalThis.samlora.Segmenter.load(m, { device: "cpu", workers: 1 });
+        const first = segmenter.segment(new ImageData(8, 8));
+        const second = segmenter.segment(new ImageData(300, 300));
+        second.catch(() => {});
+        await first; // The second runs, or is about to.
+        segmenter.dispose();
+        await second;
+      },
+      model("good"),
+    );
+    await page.evaluate(() => globalThis.seg.dispose());
     assert.equal(waiting.code, "disposed");
     const later = await errorOf(page, () => globalThis.seg.segment(new ImageData(8, 8)));
     assert.equal(later.code, "disposed");

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { browser, drawScene, exportTiny, scratch, serve, www } from "./support.mjs";
+import { browser, drawScene, exportTiny, LIMIT, png, scratch, serve, www } from "./support.mjs";
 
 const IMPORTS = {
   imports: {
@@ -72,7 +72,7 @@ async function prepare() {
     },
     finished: (masks, count) => tools.until(() => masks.stats().finished === count && masks.stats().inView === count),
     async until(done) {
-      for (const end = Date.now() + 60_000; !done(); await new Promise((r) => setTimeout(r, 30))) {
+      for (const end = Date.now() + 600_000; !done(); await new Promise((r) => setTimeout(r, 30))) {
         if (Date.now() > end) throw new Error(`waited in vain for ${done}`);
       }
     },
@@ -95,8 +95,8 @@ async function prepare() {
   Object.assign(globalThis, tools);
 }
 
-test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
-  const folder = scratch(t);
+test("masks on a MapLibre map", { timeout: LIMIT }, async (t) => {
+  const folder = scratch();
   const tile = drawScene(join(folder, "scene.png"), 512, 512);
   const url = await serve(t, [exportTiny(folder)]);
   const chrome = await browser(t);
@@ -107,7 +107,7 @@ test("masks on a MapLibre map", { timeout: 600_000 }, async (t) => {
     const faults = [];
     page.on("pageerror", (error) => faults.push(error.message));
     await page.route("**/bare.html", (route) => route.fulfill({ contentType: "text/html", body: PAGE }));
-    await page.route("**/scene.png**", (route) => route.fulfill({ path: tile, contentType: "image/png" }));
+    await page.route("**/scene.png**", png(readFileSync(tile)));
     await page.route("**/maplibre/*", (route) => {
       const file = join(www, "node_modules/maplibre-gl/dist", new URL(route.request().url()).pathname.split("/").pop());
       return existsSync(file)

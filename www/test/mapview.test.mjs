@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { browser, drawScene, fixture, run, scratch, serve, www } from "./support.mjs";
+import { browser, drawScene, fixture, LIMIT, png, run, scratch, serve, until, www } from "./support.mjs";
 
 // Without the service worker, through which requests would not be seen here; offline.test.mjs is about it.
 const DESKTOP = { viewport: { width: 1280, height: 900 }, serviceWorkers: "block" };
@@ -28,10 +28,13 @@ const TILES = {
   attribution: "Drawn <b>here</b>",
 };
 
-test("the page's map", { timeout: 900_000 }, async (t) => {
+/** Nothing but the map itself. */
+const UNCOVERED = "#map-classes, #resolution, .maplibregl-control-container { visibility: hidden }";
+
+test("the page's map", { timeout: LIMIT }, async (t) => {
   const screenshots = process.env.SAMLORA_SCREENSHOTS ?? join(www, "test/screenshots");
   mkdirSync(screenshots, { recursive: true });
-  const folder = scratch(t);
+  const folder = scratch();
   const model = join(folder, "tiny");
   run(
     "export",
@@ -64,37 +67,29 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     });
     await page.route("**/tiles/index.json", (route) => route.fulfill({ json: { tiles } }));
     await page.route("**/samples/index.json", (route) => route.fulfill({ json: [] }));
-    await page.route("**/tiles/drawn/**", (route) => route.fulfill({ path: tile, contentType: "image/png" }));
+    await page.route("**/tiles/drawn/**", png(readFileSync(tile)));
     await page.goto(url);
-    await page.locator("#info").waitFor({ timeout: 60_000 });
+    await page.locator("#info").waitFor();
     return { page, faults, close: () => context.close() };
   }
 
   const finished = (page, count = "(\\d+)") =>
-    page.waitForFunction(
-      (count) => {
-        const found = new RegExp(`^${count} of (\\d+) tiles in view`).exec(
-          document.querySelector("#map-status").textContent,
-        );
-        return found && new RegExp(`^${found.at(-1)} of`).test(found[0]);
-      },
-      count,
-      { timeout: 120_000 },
-    );
+    page.waitForFunction((count) => {
+      const found = new RegExp(`^${count} of (\\d+) tiles in view`).exec(
+        document.querySelector("#map-status").textContent,
+      );
+      return found && new RegExp(`^${found.at(-1)} of`).test(found[0]);
+    }, count);
 
-  /** The part of the map's pixels that differ between two pictures of it. */
-  async function differs(page, work) {
-    const shot = async () =>
-      (
-        await page
-          .locator("#map canvas")
-          .screenshot({ style: "#map-classes, #resolution, .maplibregl-control-container { visibility: hidden }" })
-      ).toString("base64");
-    const before = await shot();
+  const shot = async (page) => (await page.locator("#map canvas").screenshot({ style: UNCOVERED })).toString("base64");
+
+  /** Waits until more than a twentieth of the map's pixels differ from what they were before `work`. */
+  async function changes(page, work) {
+    const before = await shot(page);
     await work();
-    await page.waitForTimeout(600);
-    return page.evaluate(
-      async (pictures) => {
+    const part = async () => {
+      const pictures = [before, await shot(page)];
+      return page.evaluate(async (pictures) => {
         const [a, b] = await Promise.all(
           pictures.map(async (png) => {
             const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
@@ -104,9 +99,17 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
           }),
         );
         return a.filter((value, i) => Math.abs(value - b[i]) > 12).length / a.length;
-      },
-      [before, await shot()],
-    );
+      }, pictures);
+    };
+    await until(async () => (await part()) > 0.05, `${work} to change the map`);
+  }
+
+  /** Presses a key on the map and waits until the map has come to rest elsewhere. */
+  async function press(page, key) {
+    const view = () => page.evaluate(() => JSON.stringify(JSON.parse(localStorage.getItem("samlora.imagery"))?.view));
+    const before = await view();
+    await page.keyboard.press(key);
+    await until(async () => (await view()) !== before, `the map to move by ${key}`);
   }
 
   await t.test("draws masks over the server's tiles, tells what is where, and exports", async () => {
@@ -123,8 +126,7 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     // Mouse and keyboard tell the same of the same place; nearer to it, so that a pixel of the mask has many of the screen.
     await page.locator("#map canvas").focus();
     for (const key of ["+", "+", "+", "ArrowLeft", "ArrowUp"]) {
-      await page.keyboard.press(key);
-      await page.waitForTimeout(500);
+      await press(page, key);
     }
     await finished(page);
     const box = await page.locator("#map").boundingBox();
@@ -142,18 +144,12 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
 
     // Restyling changes the picture, not the number of tiles that were computed.
     const boxes = await legend.locator("input[type=checkbox]:enabled").all();
-    assert.ok(
-      (await differs(page, async () => {
-        for (const box of boxes) await box.uncheck();
-      })) > 0.05,
-      "classes that are off are still drawn",
-    );
-    assert.ok(
-      (await differs(page, async () => {
-        for (const box of boxes) await box.check();
-      })) > 0.05,
-    );
-    assert.ok((await differs(page, () => page.locator("#map-opacity").fill("100"))) > 0.05);
+    const check = (how) => async () => {
+      for (const box of boxes) await box[how]();
+    };
+    await changes(page, check("uncheck"));
+    await changes(page, check("check"));
+    await changes(page, () => page.locator("#map-opacity").fill("100"));
     const sliders = await legend.locator("input[type=range]").all();
     for (const slider of sliders) await slider.fill("95");
     assert.equal(await legend.locator("output").first().textContent(), "95 %");
@@ -179,8 +175,7 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     assert.equal(await page.locator("#resolution").isVisible(), false);
     await page.locator("#map canvas").focus();
     for (let i = 0; i < 5; i++) {
-      await page.keyboard.press("-");
-      await page.waitForTimeout(500);
+      await press(page, "-");
     }
     await page.locator("#resolution").waitFor();
     assert.match(
@@ -230,7 +225,7 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     const { page, faults, close } = await open(DESKTOP);
     await page.locator("#doctor summary").click();
     await page.locator("#doctor-run").click();
-    await page.locator("#doctor-copy").click({ timeout: 120_000 });
+    await page.locator("#doctor-copy").click();
     const report = await page.locator("#doctor-report").textContent();
     assert.match(report, /WebGPU|adapter/i);
     await page.waitForFunction((report) => navigator.clipboard.readText().then((text) => text === report), report);
@@ -270,7 +265,7 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
       await check("map");
       await page.locator("#show-picture").click();
       await page.locator("#picture-file").setInputFiles(picture);
-      await page.locator("#details").waitFor({ timeout: 60_000 });
+      await page.locator("#details").waitFor();
       await check("picture");
       assert.deepEqual(faults, []);
       await close();

@@ -13,7 +13,7 @@ let tarball, project, inside;
 
 before(async (t) => {
   // An empty project with the package in it, and nothing else: no bundler, no types of others.
-  project = scratch(t);
+  project = scratch();
   tarball = await pack(join(project, "tarball"));
   inside = join(project, "node_modules/samlora");
   mkdirSync(inside, { recursive: true });

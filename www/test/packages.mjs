@@ -142,6 +142,9 @@ export function serveFile(request, response, bytes, headers = {}) {
   response.end(bytes.subarray(start, end + 1));
 }
 
+/** Milliseconds after which even a busy page has read what has come: a broken connection loses what was not read. */
+export const READ = 1000;
+
 /** Sends `count` of the bytes that were announced, then the connection breaks. */
 export const breakAfter = (count, headers) => (request, response, bytes) => {
   response.writeHead(200, {
@@ -150,7 +153,7 @@ export const breakAfter = (count, headers) => (request, response, bytes) => {
     "content-type": "application/octet-stream",
     ...headers,
   });
-  response.write(bytes.subarray(0, count), () => setTimeout(() => response.destroy(), 100));
+  response.write(bytes.subarray(0, count), () => setTimeout(() => response.destroy(), READ));
 };
 
 let bundled;

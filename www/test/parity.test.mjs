@@ -5,14 +5,14 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { blank, browser, drawScene, exportTiny, run, scratch, serve } from "./support.mjs";
+import { blank, browser, drawScene, exportTiny, LIMIT, run, scratch, serve } from "./support.mjs";
 
 // Logits within 1e-3 of the largest: sums in another order make the difference, and tip pixels that are nearly a tie.
 const EQUAL_PIXELS = 0.999;
 const LOGIT_ERROR = 1e-3;
 
-test("masks and logits are the same everywhere", { timeout: 600_000 }, async (t) => {
-  const folder = scratch(t);
+test("masks and logits are the same everywhere", { timeout: LIMIT }, async (t) => {
+  const folder = scratch();
   const models = [
     exportTiny(folder, { name: "tiny-f32", scheme: "f32" }),
     exportTiny(folder, { name: "tiny-q8", scheme: "q8" }),

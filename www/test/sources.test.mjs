@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { bytesOf, libraryPage, makePackage, makeZip, serveFile, sha256, startServer } from "./packages.mjs";
-import { browser, exportTiny, scratch } from "./support.mjs";
+import { bytesOf, libraryPage, makePackage, makeZip, READ, serveFile, sha256, startServer } from "./packages.mjs";
+import { browser, exportTiny, LIMIT, scratch } from "./support.mjs";
 
 const SIZE = 200_000;
 
-test("sources", { timeout: 300_000 }, async (t) => {
+test("sources", { timeout: LIMIT }, async (t) => {
   const server = await startServer(t);
   const foreign = await startServer(t, { cors: true });
   const chrome = await browser(t);
@@ -36,7 +36,7 @@ test("sources", { timeout: 300_000 }, async (t) => {
     lines.map((line) => line.replace(/bytes=(\d+)-(\d+)$/, (_, a, b) => `${Number(b) - Number(a) + 1} bytes`));
 
   await t.test("what export writes", async () => {
-    const folder = scratch(t);
+    const folder = scratch();
     const archive = readFileSync(exportTiny(folder, { name: "tiny.samlora" }));
     const plain = exportTiny(folder, { name: "tiny" });
     server.put(
@@ -114,7 +114,7 @@ test("sources", { timeout: 300_000 }, async (t) => {
         "content-range": `bytes ${start}-${end}/${bytes.length}`,
         "content-length": end - start + 1,
       });
-      response.write(bytes.subarray(start, start + 70_000), () => setTimeout(() => response.destroy(), 100));
+      response.write(bytes.subarray(start, start + 70_000), () => setTimeout(() => response.destroy(), READ));
     };
     server.moods.set("/m.samlora", [serveFile, serveFile, serveFile, cut]);
     server.asked();
@@ -127,7 +127,7 @@ test("sources", { timeout: 300_000 }, async (t) => {
     const plain = (request, response, bytes) => {
       if (request.method === "HEAD") return response.writeHead(405).end();
       response.writeHead(200, { "content-length": bytes.length });
-      response.write(bytes.subarray(0, 100_000), () => setTimeout(() => response.end(bytes.subarray(100_000)), 100));
+      response.write(bytes.subarray(0, 100_000), () => setTimeout(() => response.end(bytes.subarray(100_000)), READ));
     };
     server.files.set("/plain.samlora", zip);
     server.moods.set("/plain.samlora", Array(9).fill(plain));

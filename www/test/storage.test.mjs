@@ -4,11 +4,11 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { breakAfter, bytesOf, libraryPage, makePackage, serveFile, sha256, startServer } from "./packages.mjs";
-import { browser } from "./support.mjs";
+import { browser, LIMIT } from "./support.mjs";
 
 const SIZE = 200_000;
 
-test("storage", { timeout: 300_000 }, async (t) => {
+test("storage", { timeout: LIMIT }, async (t) => {
   const server = await startServer(t);
   const chrome = await browser(t);
 

@@ -12,11 +12,29 @@ export const www = fileURLToPath(new URL("..", import.meta.url));
 const root = join(www, "..");
 const fixtures = join(root, "tests/fixtures/parity");
 
-/** A folder for one test file, gone when it ends. */
-export function scratch(t) {
-  const folder = mkdtempSync(join(tmpdir(), "samlora-web-"));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
+/** The longest that anything is waited for, in milliseconds: beyond what any machine takes, so that only what never comes ends it. */
+export const PATIENCE = 600_000;
+/** The longest that a file of tests may take. */
+export const LIMIT = 3_600_000;
+
+const folders = [];
+process.on("exit", () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A folder of this process alone. It goes when the process ends: what a page still asks for after its test is read from it. */
+export function scratch() {
+  folders.push(mkdtempSync(join(tmpdir(), "samlora-web-")));
+  return folders.at(-1);
+}
+
+/** Waits until `check`, which may be asynchronous, gives something; the value. */
+export async function until(check, what = check) {
+  for (const end = Date.now() + PATIENCE; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 50))) {
+    const found = await check();
+    if (found) return found;
+  }
+  throw new Error(`waited in vain for ${what}`);
 }
 
 let binary;
@@ -100,6 +118,14 @@ export async function browser(t) {
     ],
   });
   t.after(() => chrome.close());
+  for (const make of ["newContext", "newPage"]) {
+    const plain = chrome[make].bind(chrome);
+    chrome[make] = async (...options) => {
+      const made = await plain(...options);
+      made.setDefaultTimeout(PATIENCE);
+      return made;
+    };
+  }
   return chrome;
 }
 
@@ -116,6 +142,81 @@ export async function blank(chrome, url) {
   });
   return page;
 }
+
+/**
+ * Put before a worker's script: it says on a channel when a layer is done, and waits after the layer that a page names until
+ * that says go on. So an abort comes in the middle of a network however fast or slow the machine is.
+ */
+export const LAYERS = `{
+  const channel = new BroadcastChannel("layers");
+  let layers = 0;
+  let holdAt = 0;
+  let go = () => {};
+  channel.onmessage = ({ data }) => {
+    if (data === "go") return go();
+    [layers, holdAt] = [0, data];
+    channel.postMessage("ready");
+  };
+  const layer = () => {
+    channel.postMessage(++layers);
+    return layers === holdAt ? new Promise((resolve) => (go = resolve)) : undefined;
+  };
+  const { postMessage } = MessagePort.prototype; // On the CPU, a pause is a message to oneself.
+  MessagePort.prototype.postMessage = function (...given) {
+    const held = layer();
+    if (held) held.then(() => postMessage.apply(this, given));
+    else postMessage.apply(this, given);
+  };
+  if (globalThis.GPUQueue) {
+    const { onSubmittedWorkDone } = GPUQueue.prototype;
+    GPUQueue.prototype.onSubmittedWorkDone = async function () {
+      const held = layer();
+      await onSubmittedWorkDone.call(this);
+      await held;
+    };
+  }
+}
+`;
+
+/** Runs in a page whose workers have `LAYERS`: segments `tile` whole, then aborts it after its first layer; what was seen. */
+export async function abortAfterLayer(segmenter, tile, reason) {
+  const channel = new BroadcastChannel("layers");
+  let [layers, onReady, onHeld] = [0, () => {}, () => {}];
+  channel.onmessage = ({ data }) => {
+    if (data === "ready") return onReady();
+    layers = data;
+    if (data === 1) onHeld();
+  };
+  const start = async (holdAt) => {
+    const ready = new Promise((resolve) => (onReady = resolve));
+    channel.postMessage(holdAt);
+    await ready;
+    layers = 0;
+  };
+  /** So that the last message of a network that has ended is counted. */
+  const settle = async () => {
+    await segmenter.segment(new ImageData(new Uint8ClampedArray(4 * 32 * 32).fill(255), 32));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  };
+  await start(0);
+  await segmenter.segment(tile, { signal: new AbortController().signal });
+  await settle();
+  const whole = layers;
+  await start(1);
+  const controller = new AbortController();
+  const held = new Promise((resolve) => (onHeld = resolve));
+  const working = segmenter.segment(tile, { signal: controller.signal }).catch((error) => error);
+  await held;
+  controller.abort(reason);
+  const same = (await working) === reason; // The page does not wait for the worker.
+  channel.postMessage("go");
+  await settle(); // The worker goes on to the next picture.
+  channel.close();
+  return { same, whole, layers };
+}
+
+/** Answers a route with a picture's bytes; not with its path, which may be gone when the answer is made. */
+export const png = (bytes) => (route) => route.fulfill({ body: bytes, contentType: "image/png" });
 
 /** Writes a drawn scene of fields, roads and roofs as an RGB PNG. */
 export function drawScene(file, width, height) {

@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { blank, browser, drawScene, exportTiny, scratch, serve } from "./support.mjs";
+import { blank, browser, drawScene, exportTiny, LIMIT, scratch, serve } from "./support.mjs";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-test("tiles", { timeout: 300_000 }, async (t) => {
-  const folder = scratch(t);
+test("tiles", { timeout: LIMIT }, async (t) => {
+  const folder = scratch();
   const picture = readFileSync(drawScene(join(folder, "tile.png"), 64, 64));
   const url = await serve(t, [exportTiny(folder)]);
   const chrome = await browser(t);

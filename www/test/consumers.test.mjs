@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import { execute, install, pack, serveFiles, startServer } from "./consumers.mjs";
 import { browser, drawScene, exportTiny, LIMIT, run, scratch, www } from "./support.mjs";
 
@@ -16,12 +16,10 @@ const VITE = "vite/bin/vite.js";
 /** A strict policy that lets no script in but the site's own, and of wasm only its compilation. */
 const POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'";
 
-// What all tests share, made once; `ends` are the clean-ups, in the place of a test's own.
-const ends = [];
+// What all tests share, made once.
 let shared, tarball, expected, colours;
 
 before(async () => {
-  const context = { after: (end) => ends.push(end) };
   const folder = scratch();
   shared = join(folder, "public");
   const model = exportTiny(join(shared, "models"), { name: "buildings" });
@@ -32,9 +30,6 @@ before(async () => {
   const { classes } = JSON.parse(readFileSync(join(model, "samlora.json"), "utf8"));
   colours = classes.slice(1).map(({ color }) => color);
   tarball = await pack(join(folder, "tarball"));
-});
-after(async () => {
-  for (const end of ends.reverse()) await end();
 });
 
 /** Opens an example, waits for its mask and compares that. */

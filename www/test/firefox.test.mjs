@@ -7,7 +7,18 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import puppeteer from "puppeteer-core";
-import { abortAfterLayer, drawScene, exportTiny, LAYERS, LIMIT, run, scratch, serve, www } from "./support.mjs";
+import {
+  abortAfterLayer,
+  drawScene,
+  drawUnusual,
+  exportTiny,
+  LAYERS,
+  LIMIT,
+  run,
+  scratch,
+  serve,
+  www,
+} from "./support.mjs";
 
 // As between the other browsers and the native program: pixels that are nearly a tie.
 const EQUAL_PIXELS = 0.999;
@@ -17,14 +28,14 @@ const executablePath =
   process.env.FIREFOX ??
   execFileSync("sh", ["-c", "command -v firefox-esr || command -v firefox || true"]).toString().trim();
 
-/** Firefox with WebGPU switched on, which Linux still has behind a setting. */
-async function firefox(t) {
+/** Firefox with WebGPU switched on, which Linux still has behind a setting, and with other settings. */
+async function firefox(t, settings = {}) {
   const browser = await puppeteer.launch({
     browser: "firefox",
     executablePath,
     headless: true,
     protocolTimeout: 240_000, // The software GPU compiles its shaders for long.
-    extraPrefsFirefox: { "dom.webgpu.enabled": true, "gfx.webgpu.ignore-blocklist": true },
+    extraPrefsFirefox: { "dom.webgpu.enabled": true, "gfx.webgpu.ignore-blocklist": true, ...settings },
   });
   t.after(() => browser.close());
   return browser;
@@ -107,6 +118,62 @@ test("Firefox", { timeout: LIMIT }, async (t) => {
   await t.test("masks are the native program's, in a worker and on the page's thread", async () => {
     for (const device of ["auto", "cpu"]) {
       for (const worker of [true, false]) assert.equal((await segmentScene({ device, worker })).device, "cpu");
+    }
+  });
+
+  await t.test("transparent pixels and colour profiles, as in the native program", async () => {
+    const file = join(folder, "alpha.png");
+    const gamma = Buffer.alloc(4);
+    gamma.writeUInt32BE(100_000);
+    const alphas = drawUnusual(file, 192, 160, {
+      alphaOf: (x, y) => (x < 64 ? 0 : x < 128 ? 1 + ((x * 31 + y * 17) % 254) : 255),
+      chunks: [["gAMA", gamma]],
+    });
+    run("segment", "--model", model, file, "--out", out, "--format", "raw", "--device", "cpu");
+    const wanted = readFileSync(join(out, "alpha.classes.u8"));
+    const masks = await page.evaluate(
+      async (address, png) => {
+        const segmenter = await samlora.Segmenter.load(address, { device: "cpu" });
+        const image = new Image();
+        image.src = `data:image/png;base64,${png}`;
+        await image.decode();
+        const blob = await (await fetch(image.src)).blob();
+        const masks = [[...(await segmenter.segment(blob)).classMask], [...(await segmenter.segment(image)).classMask]];
+        segmenter.dispose();
+        return masks;
+      },
+      address,
+      readFileSync(file).toString("base64"),
+    );
+    for (const mask of masks) {
+      mask.forEach((c, i) => assert.equal(c === 255, alphas[i] === 0, `pixel ${i}`));
+      const equal = mask.filter((c, i) => c === wanted[i]).length / wanted.length;
+      assert.ok(equal >= EQUAL_PIXELS, `${equal} of the pixels are equal`);
+    }
+  });
+
+  await t.test("protection against fingerprinting is refused, not believed", async (t) => {
+    for (const settings of [
+      { "privacy.resistFingerprinting": true },
+      { "privacy.fingerprintingProtection": true, "privacy.fingerprintingProtection.overrides": "+AllTargets" },
+    ]) {
+      const other = await (await firefox(t, settings)).newPage();
+      await other.goto(`${url}/blank.html`);
+      const found = await other.evaluate(
+        async (address, png) => {
+          const { Segmenter } = await import("/lib/index.js");
+          const segmenter = await Segmenter.load(address, { device: "cpu" });
+          const blob = await (await fetch(`data:image/png;base64,${png}`)).blob();
+          const error = await segmenter.segment(blob).catch(({ code, message, remedy }) => ({ code, message, remedy }));
+          const pixels = new ImageData(new Uint8ClampedArray(4 * 64 * 64).fill(120), 64);
+          return { error, width: (await segmenter.segment(pixels)).width };
+        },
+        address,
+        readFileSync(scene).toString("base64"),
+      );
+      assert.equal(found.error.code, "unsupported", JSON.stringify(settings));
+      assert.match(found.error.message, /fingerprinting/);
+      assert.equal(found.width, 64, "an ImageData needs no canvas");
     }
   });
 

@@ -117,10 +117,15 @@ test("the notices name every crate in the wasm, each with a text", () => {
     assert.ok(!entries.some((entry) => entry.startsWith(`${tool} `)), `${tool} is in no wasm`);
 });
 
+test("the public types import nothing", () => {
+  const types = readFileSync(join(www, "src/types.ts"), "utf8");
+  assert.doesNotMatch(types, /^\s*(import|export)\b.*\bfrom\b|\bimport\(/m);
+});
+
 /** A consumer's code that touches every sort of public type. */
 const CODE = `
-import { doctor, isAbort, SamloraError, Segmenter, storage } from "samlora";
-import type { ErrorCode, LoadOptions, Segmentation, SegmenterEvent, StoredPackage } from "samlora";
+import { doctor, isAbort, NO_DATA, SamloraError, Segmenter, storage } from "samlora";
+import type { ErrorCode, LoadedModel, LoadOptions, Segmentation, SegmenterEvent, StoredPackage } from "samlora";
 
 export async function use(image: Blob, signal: AbortSignal): Promise<Segmentation> {
   const events: SegmenterEvent["type"][] = [];
@@ -129,6 +134,9 @@ export async function use(image: Blob, signal: AbortSignal): Promise<Segmentatio
   const segmenter = await Segmenter.load("/models/buildings/", { base, onProgress: ({ loadedBytes }) => void loadedBytes });
   const result = await segmenter.segment(image, { thresholds: { building: 0.6 }, minPixels: 20 });
   const mask: Uint8Array = result.classMask;
+  const part: Segmentation = await result.refine({ part: { left: 0, top: 0, width: 8, height: 8 }, minPixels: 2 });
+  const model: LoadedModel = segmenter;
+  console.log(part.classMask.includes(NO_DATA), model.info.name);
   const kept: StoredPackage[] = await storage.list();
   const report: string = String(await doctor(segmenter));
   const [feature] = (await result.toGeoJSON({ tile: { z: 1, x: 0, y: 0 } })).features;

@@ -220,22 +220,39 @@ export const png = (bytes) => (route) => route.fulfill({ body: bytes, contentTyp
 
 /** Writes a drawn scene of fields, roads and roofs as an RGB PNG. */
 export function drawScene(file, width, height) {
-  const rows = Buffer.alloc(height * (1 + 3 * width));
-  for (let y = 0; y < height; y++) {
+  mkdirSync(join(file, ".."), { recursive: true });
+  writeFileSync(file, encodePng(Buffer.concat(sceneRows(width, height, 3)), width, height));
+  return file;
+}
+
+/**
+ * Writes the same with an alpha of `alphaOf(x, y)` for every pixel, or with none, and with further chunks; the alphas. What is
+ * transparent keeps its colours.
+ */
+export function drawUnusual(file, width, height, { alphaOf, chunks } = {}) {
+  const rows = sceneRows(width, height, alphaOf ? 4 : 3);
+  const alphas = new Uint8Array(width * height);
+  for (let y = 0; alphaOf && y < height; y++) {
+    for (let x = 0; x < width; x++) rows[y][4 + 4 * x] = alphas[y * width + x] = alphaOf(x, y);
+  }
+  writeFileSync(file, encodePng(Buffer.concat(rows), width, height, { alpha: Boolean(alphaOf), chunks }));
+  return alphas;
+}
+
+/** A PNG's rows, each a filter byte and `channels` a pixel. */
+function sceneRows(width, height, channels) {
+  return Array.from({ length: height }, (_, y) => {
+    const row = Buffer.alloc(1 + channels * width);
     for (let x = 0; x < width; x++) {
       const noise = ((x * 7919 + y * 104729) % 31) - 15;
       const road = Math.abs(x - y / 2 - 40) < 6;
       const roof = x % 61 > 22 && x % 61 < 48 && y % 53 > 14 && y % 53 < 40;
-      const colour = road
-        ? [128, 126, 122]
-        : roof
-          ? [176, 84, 62]
-          : [82 + 30 * Math.sin(x / 37), 118 + 24 * Math.cos(y / 29), 62];
-      const at = y * (1 + 3 * width) + 1 + 3 * x;
-      for (let c = 0; c < 3; c++) rows[at + c] = Math.max(0, Math.min(255, Math.round(colour[c] + noise)));
+      const field = [82 + 30 * Math.sin(x / 37), 118 + 24 * Math.cos(y / 29), 62];
+      const colour = road ? [128, 126, 122] : roof ? [176, 84, 62] : field;
+      for (let c = 0; c < 3; c++) {
+        row[1 + channels * x + c] = Math.max(0, Math.min(255, Math.round(colour[c] + noise)));
+      }
     }
-  }
-  mkdirSync(join(file, ".."), { recursive: true });
-  writeFileSync(file, encodePng(rows, width, height));
-  return file;
+    return row;
+  });
 }

@@ -90,16 +90,16 @@ async function fromElement(image: HTMLImageElement): Promise<Pixels> {
 }
 
 /** The pixels of a bitmap of our own, which is closed. */
-export function fromBitmap(bitmap: ImageBitmap): Pixels {
+export async function fromBitmap(bitmap: ImageBitmap): Promise<Pixels> {
   const { width, height } = bitmap;
   try {
-    return reading(width, height, () => readBitmap(bitmap));
+    return await reading(width, height, () => readBitmap(bitmap));
   } finally {
     bitmap.close();
   }
 }
 
-function draw(image: Drawable): Pixels {
+function draw(image: Drawable): Promise<Pixels> {
   const [width, height] = sizeOf(image);
   if (!width || !height) {
     throw new SamloraError("invalid", "the picture has no pixels", "wait until it has loaded before segmenting it");
@@ -117,13 +117,17 @@ function nameOf(blob: Blob): string {
   return "name" in blob ? String(blob.name) : `the data of type ${blob.type || "unknown"}`;
 }
 
-function reading(width: number, height: number, read: () => Uint8ClampedArray): Pixels {
+async function reading(
+  width: number,
+  height: number,
+  read: () => Uint8ClampedArray | Promise<Uint8ClampedArray>,
+): Promise<Pixels> {
   const cut = "cut the picture into parts, or use the command line";
   if (width * height > MAX_PIXELS) {
     throw new SamloraError("limit", `${width} x ${height} pixels exceed the limit of ${MAX_PIXELS}`, cut);
   }
   try {
-    return { rgba: read(), width, height };
+    return { rgba: await read(), width, height };
   } catch (cause) {
     if (cause instanceof SamloraError) throw cause;
     if (cause instanceof DOMException && cause.name === "SecurityError") {

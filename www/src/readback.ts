@@ -14,12 +14,10 @@ export function readCanvas(source: CanvasImageSource, width: number, height: num
 }
 
 /** RGBA8 of a picture that was decoded as `RAW`, colours not multiplied with alpha. */
-export function readBitmap(bitmap: ImageBitmap): Uint8ClampedArray {
+export async function readBitmap(bitmap: ImageBitmap): Promise<Uint8ClampedArray> {
   const drawn = readCanvas(bitmap, bitmap.width, bitmap.height);
-  if (isOpaque(drawn)) return drawn;
-  // A 2D canvas multiplies colours with alpha and rounds them; WebGL's textures keep them.
-  const straight = readTexture(bitmap);
-  return straight && agree(drawn, straight) ? straight : drawn;
+  // A 2D canvas multiplies colours with alpha and rounds them.
+  return isOpaque(drawn) ? drawn : ((await readStraight(bitmap)) ?? drawn);
 }
 
 /** A canvas's pixels as a picture file. */
@@ -30,7 +28,7 @@ export async function encode(image: ImageData, type: string): Promise<Blob> {
   return context.canvas.convertToBlob({ type });
 }
 
-export function isOpaque(rgba: Uint8ClampedArray): boolean {
+function isOpaque(rgba: Uint8ClampedArray): boolean {
   for (let at = 3; at < rgba.length; at += 4) if (rgba[at] !== 255) return false;
   return true;
 }
@@ -69,6 +67,34 @@ export function outdated(missing: string): SamloraError {
   return new SamloraError("unsupported", `this browser has no ${missing}`, remedy);
 }
 
+type Reader = (bitmap: ImageBitmap) => Uint8ClampedArray | undefined | Promise<Uint8ClampedArray>;
+
+/** Ways that keep colours apart from alpha; which of them do depends on browser and graphics driver. */
+const READERS: Reader[] = [readTexture, readFrame];
+let trusted: Promise<Reader | undefined> | undefined;
+
+/** The bitmap's own samples; nothing where no way gives them. */
+async function readStraight(bitmap: ImageBitmap): Promise<Uint8ClampedArray | undefined> {
+  trusted ??= findReader();
+  const read = await trusted;
+  return read?.(bitmap);
+}
+
+/** The first way that gives known pixels back as they are. */
+async function findReader(): Promise<Reader | undefined> {
+  const known = new ImageData(PROBE, PROBE);
+  for (let at = 0; at < known.data.length; at++) known.data[at] = (at * 2654435761) >>> 24;
+  known.data.set([200, 100, 50, 0, 90, 180, 30, 1]);
+  const bitmap = await createImageBitmap(known, RAW);
+  for (const read of READERS) {
+    const found = await Promise.resolve(bitmap)
+      .then(read)
+      .catch(() => undefined);
+    if (found?.every((value, at) => value === known.data[at])) return read;
+  }
+  return undefined;
+}
+
 let shared: WebGL2RenderingContext | undefined;
 
 /** The bitmap through a texture; nothing where there is no WebGL 2 or the bitmap is too large for it. */
@@ -94,13 +120,15 @@ function readTexture(bitmap: ImageBitmap): Uint8ClampedArray | undefined {
   }
 }
 
-/** Whether both have the same alpha, and where that is full the same colours. */
-function agree(drawn: Uint8ClampedArray, straight: Uint8ClampedArray): boolean {
-  for (let at = 0; at < drawn.length; at += 4) {
-    if (drawn[at + 3] !== straight[at + 3]) return false;
-    if (drawn[at + 3] !== 255) continue;
-    if (drawn[at] !== straight[at] || drawn[at + 1] !== straight[at + 1] || drawn[at + 2] !== straight[at + 2])
-      return false;
+/** The bitmap through a frame of a video. */
+async function readFrame(bitmap: ImageBitmap): Promise<Uint8ClampedArray> {
+  const frame = new VideoFrame(bitmap, { timestamp: 0, alpha: "keep" });
+  try {
+    const format = { format: "RGBA" } as VideoFrameCopyToOptions;
+    const rgba = new Uint8Array(frame.allocationSize(format));
+    await frame.copyTo(rgba, format);
+    return new Uint8ClampedArray(rgba.buffer);
+  } finally {
+    frame.close();
   }
-  return true;
 }

@@ -256,7 +256,7 @@ export class TileMasks {
     if (!shared) {
       const read = async (signal: AbortSignal) => {
         const bitmap = await this.source.read(tile, signal);
-        const pixels = bitmap && fromBitmap(bitmap);
+        const pixels = bitmap && (await fromBitmap(bitmap));
         return pixels && hasData(pixels) ? pixels : undefined;
       };
       shared = new Shared(read, (self) => this.#pictures.drop(key, self));

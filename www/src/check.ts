@@ -32,14 +32,17 @@ export function checkOptions<T extends object>(
       `give an object with some of: ${names}`,
     );
   }
+  const found: [string, unknown][] = [];
   for (const [name, value] of Object.entries(given)) {
     const check = known[name as keyof T];
     if (!check) throw new SamloraError("invalid", `${call} has no option ${JSON.stringify(name)}`, `it has: ${names}`);
-    const wanted = value === undefined ? undefined : check(value);
+    if (value === undefined) continue; // As if it had not been given.
+    const wanted = check(value);
     if (wanted)
       throw new SamloraError("invalid", `the option ${name} of ${call} is ${describe(value)}`, `give ${wanted}`);
+    found.push([name, value]);
   }
-  return given;
+  return Object.fromEntries(found) as Partial<T>;
 }
 
 /** What should have been given, or nothing where `value` is right. */

@@ -78,7 +78,9 @@ export class Result implements Segmentation {
   }
 
   async toGeoJSON(options?: PolygonOptions): Promise<GeoJSONFeatureCollection> {
-    const request = { ...this.#request(), options: check.checkOptions(options, "toGeoJSON", POLYGONS) };
+    const { tile, ...rest } = check.checkOptions(options, "toGeoJSON", POLYGONS);
+    const place = tile && { tile: { z: tile.z, x: tile.x, y: tile.y } }; // A map's own tiles have more members.
+    const request = { ...this.#request(), options: { ...rest, ...place } };
     return JSON.parse(await this.#origin.call((engine) => engine.polygons(request)));
   }
 

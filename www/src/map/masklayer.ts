@@ -156,7 +156,8 @@ export class MaskLayer {
       };
       if (mask) return await createImageBitmap(await mask.toImageData(style));
     } catch (error) {
-      this.#onError(error);
+      // A mask that is not wanted any more, of a model that is gone, is no error.
+      if (this.#maskOf({ z, x, y }) === mask) this.#onError(error);
     }
     this.#blank ??= createImageBitmap(new ImageData(1, 1));
     return this.#blank;

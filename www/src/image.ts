@@ -15,6 +15,15 @@ export interface Pixels {
 /** The most pixels of a picture (`MAX_PIXELS` of the Rust crate). */
 const MAX_PIXELS = 2 ** 28;
 
+/** How a PNG begins; its width and height are at bytes 16 and 20. */
+const PNG = 0x89504e47;
+const CUT = "cut the picture into parts, or use the command line";
+
+function checkSize(width: number, height: number): void {
+  if (width * height <= MAX_PIXELS) return;
+  throw new SamloraError("limit", `${width} x ${height} pixels exceed the limit of ${MAX_PIXELS}`, CUT);
+}
+
 /** Reads the pixels of `image` at its natural size. */
 export async function readPixels(image: ImageInput): Promise<Pixels> {
   switch (kindOf(image)) {
@@ -64,6 +73,9 @@ function fromImageData({ data, width, height, pixelFormat }: ImageData & { pixel
 async function fromBlob(blob: Blob): Promise<Pixels> {
   if (blob.size === 0) throw new SamloraError("format", `${nameOf(blob)} is empty`, "give a PNG, JPEG or WebP picture");
   if (typeof createImageBitmap === "undefined") throw outdated("createImageBitmap");
+  // A PNG says first how large it is: a huge one would take long to decode in vain.
+  const head = new DataView(await blob.slice(0, 24).arrayBuffer());
+  if (head.byteLength === 24 && head.getUint32(0) === PNG) checkSize(head.getUint32(16), head.getUint32(20));
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(blob, RAW);
@@ -122,10 +134,7 @@ async function reading(
   height: number,
   read: () => Uint8ClampedArray | Promise<Uint8ClampedArray>,
 ): Promise<Pixels> {
-  const cut = "cut the picture into parts, or use the command line";
-  if (width * height > MAX_PIXELS) {
-    throw new SamloraError("limit", `${width} x ${height} pixels exceed the limit of ${MAX_PIXELS}`, cut);
-  }
+  checkSize(width, height);
   try {
     return { rgba: await read(), width, height };
   } catch (cause) {
@@ -139,6 +148,6 @@ async function reading(
       );
     }
     const message = `a picture of ${width} x ${height} pixels is more than this browser can hold on a canvas`;
-    throw new SamloraError("limit", message, cut, cause);
+    throw new SamloraError("limit", message, CUT, cause);
   }
 }

@@ -205,6 +205,17 @@ test("the library", { timeout: LIMIT }, async (t) => {
     code: "format",
     message: /empty\.png is empty/,
   });
+  await expectError("a picture that is too large, before it is decoded", {
+    work: () => {
+      const head = [
+        0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0, 0, 13, 0x49, 0x48, 0x44, 0x52, 0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20,
+      ];
+      return globalThis.seg.segment(new File([new Uint8Array(head)], "huge.png"));
+    },
+    code: "limit",
+    message: /20000 x 20000 pixels exceed/,
+    remedy: /cut the picture/,
+  });
   await expectError("a canvas without pixels", {
     work: () => globalThis.seg.segment(Object.assign(document.createElement("canvas"), { width: 0, height: 5 })),
     code: "invalid",

@@ -1,19 +1,34 @@
 //! Where pixels come from: pictures, GeoTIFFs and folders of XYZ tiles, read window by window.
+//!
+//! [`open()`] gives a [`Raster`]: samples as the file holds them, and which pixels hold data. [`Colours`] is the 8-bit picture of
+//! it that people see.
 
-mod memory;
 mod raster;
 
-pub use memory::{Memory, SampleSlice};
-pub use raster::{Depth, Patch, Raster, Samples, Window};
+mod colours;
+mod input;
+mod memory;
+mod stretch;
 
+pub use colours::Colours;
+pub use input::ModelInput;
+pub use memory::{Memory, SampleSlice};
+pub use raster::{Depth, Interpretation, Patch, Raster, Samples, Window};
+
+#[cfg(not(target_arch = "wasm32"))]
+mod block;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;
 #[cfg(not(target_arch = "wasm32"))]
+mod format;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod geotiff;
 #[cfg(not(target_arch = "wasm32"))]
-mod open;
+mod header;
 #[cfg(not(target_arch = "wasm32"))]
-mod patched;
+mod labels;
+#[cfg(not(target_arch = "wasm32"))]
+mod open;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod picture;
 #[cfg(not(target_arch = "wasm32"))]
@@ -26,4 +41,6 @@ pub mod write;
 pub mod xyz;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use open::{Format, PixelSource, detect, detect_bytes, open};
+pub use format::{Format, detect, detect_bytes};
+#[cfg(not(target_arch = "wasm32"))]
+pub use open::open;

@@ -1,6 +1,6 @@
 //! An image as a model reads it.
 
-use super::{Colours, Depth, Patch, Raster, Window};
+use super::{Colours, Depth, Interpretation, Patch, Raster, Window};
 use crate::error::Result;
 use crate::georef::Georef;
 use crate::image::RgbImage;
@@ -59,6 +59,10 @@ impl Raster for ModelInput {
             Self::Colours(colours) => colours.read(window, bands),
             Self::Samples(colours) => colours.inner_mut().read(window, bands),
         }
+    }
+
+    fn interpretation(&self) -> Interpretation {
+        self.inner().interpretation()
     }
 
     fn decoded_blocks(&self) -> u64 {

@@ -16,6 +16,16 @@ pub enum SampleSlice<'a> {
     F32(&'a [f32]),
 }
 
+impl<'a> From<&'a Samples> for SampleSlice<'a> {
+    fn from(samples: &'a Samples) -> Self {
+        match samples {
+            Samples::U8(v) => Self::U8(v),
+            Samples::U16(v) => Self::U16(v),
+            Samples::F32(v) => Self::F32(v),
+        }
+    }
+}
+
 /// An image in memory, without a place.
 #[derive(Debug, Clone)]
 pub struct Memory<'a> {

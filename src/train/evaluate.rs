@@ -6,7 +6,7 @@ use super::report::Picture;
 use crate::config::Class;
 use crate::engine::{SegmentOptions, Segmenter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Memory, SampleSlice};
+use crate::source::Memory;
 
 /// What was found.
 pub struct Evaluation {
@@ -37,12 +37,7 @@ pub fn evaluate(
     let step = indices.len().div_ceil(pictures.max(1)).max(1);
     for (done, &index) in indices.iter().enumerate() {
         let chip = dataset.read(index)?;
-        let samples = match &chip.samples {
-            Samples::U8(v) => SampleSlice::U8(v),
-            Samples::U16(v) => SampleSlice::U16(v),
-            Samples::F32(v) => SampleSlice::F32(v),
-        };
-        let mut image = Memory::new((chip.width, chip.height), chip.bands, samples, &[])?;
+        let mut image = Memory::new((chip.width, chip.height), chip.bands, (&chip.samples).into(), &[])?;
         let options = SegmentOptions::default();
         let found = pollster::block_on(segmenter.segment_raster(&mut image, &options, async |_| Ok(())))?;
         let truth: Vec<u8> =

@@ -53,9 +53,6 @@ pub struct SegmentArgs {
     /// Zoom level of a folder of tiles [default: its largest]
     #[arg(long)]
     zoom: Option<u8>,
-    /// Rows of tiles are counted from the south (known without it where the folder has a tilemapresource.xml)
-    #[arg(long)]
-    tms: bool,
     /// Regions of fewer pixels are removed
     #[arg(long, default_value_t = 0, value_name = "PIXELS")]
     min_area: u64,
@@ -186,14 +183,17 @@ fn open(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<Model
         return Ok(ModelInput::Colours(colours));
     }
     if bands.is_some() {
-        return Err(Error::new(ErrorKind::Invalid, "is for models of RGB pictures; this one reads all bands as they are")
-            .at("--bands"));
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "is for models of RGB pictures; this one reads all bands as they are",
+        )
+        .at("--bands"));
     }
     Ok(ModelInput::Samples(colours))
 }
 
 fn tiles(args: &SegmentArgs, folder: &Path) -> Result<Box<dyn Raster>> {
-    let mut levels = xyz::mosaics(folder, args.tms.then_some(true))?;
+    let mut levels = xyz::mosaics(folder)?;
     let known: Vec<String> = levels.iter().map(|m| m.zoom().to_string()).collect();
     let chosen = match args.zoom {
         Some(zoom) => levels.into_iter().find(|m| m.zoom() == zoom),

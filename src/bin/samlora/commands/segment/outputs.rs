@@ -47,10 +47,7 @@ impl<'a> Outputs<'a> {
         let tiff =
             wants(Format::Geotiff).then(|| MaskTiff::create(path("tif"), width, height, classes, raster.georef()));
         let style = Style { opacity: args.opacity, ..Default::default() };
-        let overlay = wants(Format::Overlay).then(|| {
-            let file = RgbPng::create(path("overlay.png"), width, height)?;
-            Ok((file, Blender::new(width, classes, style)))
-        });
+        let overlay = wants(Format::Overlay).then(|| RgbPng::create(path("overlay.png"), width, height));
         let mask = ClassMask { width, height, classes: Vec::new(), confidence: Vec::new() };
         Ok(Self {
             args,
@@ -58,7 +55,7 @@ impl<'a> Outputs<'a> {
             path: folder.join(stem),
             size: (width, height),
             png: png.transpose()?,
-            overlay: overlay.transpose()?,
+            overlay: overlay.transpose()?.map(|file| (file, Blender::new(width, classes, style))),
             tiff: tiff.transpose()?,
             mask: (wants(Format::Geojson) || wants(Format::Raw)).then_some(mask),
         })
@@ -107,8 +104,7 @@ impl<'a> Outputs<'a> {
                 }
                 Format::Geojson => {
                     let Some(mask) = &self.mask else { continue };
-                    let options =
-                        polygon::Options { min_pixels: self.args.min_area, tolerance: self.args.simplify };
+                    let options = polygon::Options { min_pixels: self.args.min_area, tolerance: self.args.simplify };
                     let polygons = polygon::trace_mask(mask, options)?;
                     let classes = &self.segmenter.manifest().classes;
                     let path = self.named("geojson");

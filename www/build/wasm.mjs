@@ -1,6 +1,6 @@
 // The crate to wasm/{gpu,cpu,cpu-relaxed}: cargo, wasm-bindgen, wasm-opt, and a record of what made it (build.json beside it).
 
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as esbuild from "esbuild";
 import { ask, DEVICES, features, filesBelow, root, run, sha256, TARGET, www } from "./common.mjs";
@@ -137,6 +137,7 @@ async function finishWasm(device, artefact, bindgen, { quick, sources }) {
       target: "es2022",
     });
     writeFileSync(glue, code + ADDRESS);
+    appendFileSync(join(folder, "samlora.d.ts"), "export function address(): URL;\n");
   }
   const description = await describeBuild(device, bindgen.version, quick);
   writeFileSync(join(folder, "build.json"), JSON.stringify({ made, sources, ...description }, null, 2));

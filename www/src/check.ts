@@ -73,14 +73,18 @@ export const numberFrom =
       : `a number from ${least}${most < Infinity ? ` to ${most}` : ""}`;
 
 export const indices: Check = (value) =>
-  Array.isArray(value) && value.every((index) => !wholeNumber()(index)) ? undefined : "a list of class indices";
+  Array.isArray(value) && value.every((index) => !wholeNumber()(index) && index < 256)
+    ? undefined
+    : "a list of class indices";
 
-/** An object whose members are whole numbers from 0. */
+/** An object whose members are whole numbers from 0 that 32 bits hold. */
 export const numbersOf =
   (...names: string[]): Check =>
   (value) => {
     const numbers = value as Record<string, unknown> | null;
-    const right = typeof value === "object" && names.every((name) => !wholeNumber()(numbers?.[name]));
+    const right =
+      typeof value === "object" &&
+      names.every((name) => !wholeNumber()(numbers?.[name]) && (numbers?.[name] as number) < 2 ** 32);
     return right ? undefined : `{ ${names.join(", ")} }, whole numbers from 0`;
   };
 

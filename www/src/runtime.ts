@@ -11,6 +11,12 @@ export type Runtime = Pick<
 > &
   Partial<Pick<typeof import("../wasm/gpu/samlora.js"), "tellSoftware">>;
 
+/** What starts a build: wasm-bindgen's own function, and where the module is. */
+interface Glue {
+  default(how: { module_or_path: Response }): Promise<unknown>;
+  address(): URL;
+}
+
 /** A model in wasm's memory. */
 export type WasmSegmenter = Awaited<ReturnType<Runtime["Segmenter"]["load"]>>;
 
@@ -48,8 +54,8 @@ async function start(device: Device): Promise<Runtime> {
       "check the connection and the server of the package's scripts, and load the model again",
     );
   try {
-    const script = device === "gpu" ? import("../wasm/gpu/samlora.js") : loadCpu();
-    const runtime = await within<Runtime & typeof import("../wasm/cpu/samlora.js")>(script, () => silent("its script"));
+    const script: Promise<Runtime & Glue> = device === "gpu" ? import("../wasm/gpu/samlora.js") : loadCpu();
+    const runtime = await within(script, () => silent("its script"));
     const { href } = runtime.address();
     await instantiate(href, runtime.default, () => silent(href));
     return runtime;

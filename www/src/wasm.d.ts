@@ -21,38 +21,45 @@ declare module "*/samlora.js" {
     ): Promise<Segmenter>;
     loadAdapter(read: (file: string, limit: number) => Promise<Uint8Array>, name: string): Promise<Segmenter>;
     info(): any;
+    /** `limits`: class index and least confidence, in turn. */
     segment(
       rgba: Uint8ClampedArray,
       width: number,
       height: number,
-      options: { probabilities?: boolean; thresholds?: [number, number][]; minPixels?: number },
+      probabilities: boolean,
+      limits: Float32Array,
+      minPixels: number,
       pause: () => Promise<void> | void,
     ): Promise<Segmentation>;
     logits(rgba: Uint8ClampedArray, width: number, height: number): Promise<any>;
+    /** `part`: column, row, width, height. */
     refine(
       classMask: Uint8Array,
       confidenceMask: Uint8Array,
       width: number,
       height: number,
-      options: { thresholds?: [number, number][]; minPixels?: number; part?: [number, number, number, number] },
+      limits: Float32Array,
+      minPixels: number,
+      part?: Uint32Array | null,
     ): Segmentation;
     overlay(
       classMask: Uint8Array,
       width: number,
       height: number,
-      options: { opacity?: number; outline?: boolean; classes?: readonly number[] },
+      opacity: number,
+      outline: boolean,
+      classes?: Uint8Array | null,
     ): Uint8ClampedArray;
+    /** `tile`: z, x, y. */
     polygons(
       classMask: Uint8Array,
       confidenceMask: Uint8Array,
       width: number,
       height: number,
-      options: {
-        minPixels?: number;
-        tolerance?: number;
-        tile?: { z: number; x: number; y: number };
-        classes?: readonly number[];
-      },
+      minPixels: number,
+      tolerance: number,
+      tile?: Uint32Array | null,
+      classes?: Uint8Array | null,
     ): string;
     free(): void;
   }

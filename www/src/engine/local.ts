@@ -105,18 +105,21 @@ export class LocalEngine implements Engine {
     };
   }
 
-  segment({ model, pixels, thresholds, ...rest }: SegmentRequest, signal?: AbortSignal): Promise<SegmentReply> {
+  segment(
+    { model, pixels, probabilities, thresholds, minPixels = 0 }: SegmentRequest,
+    signal?: AbortSignal,
+  ): Promise<SegmentReply> {
     return this.#queue(model, async ({ wasm, choice }) => {
       signal?.throwIfAborted();
       const { rgba, width, height } = pixels;
-      const options = { ...rest, thresholds: pairs(thresholds) };
-      const work = wasm.segment(rgba, width, height, options, pauser(choice.gpu?.device, signal));
+      const pause = pauser(choice.gpu?.device, signal);
+      const work = wasm.segment(rgba, width, height, probabilities, pairs(thresholds), count(minPixels), pause);
       const result = await guarded(choice, work).catch((error: unknown) => {
         throw signal?.aborted ? signal.reason : error;
       });
       try {
-        const probabilities = result.probabilities();
-        return { ...masksOf(result), timings: result.timings(), ...(probabilities && { probabilities }) };
+        const all = result.probabilities();
+        return { ...masksOf(result), timings: result.timings(), ...(all && { probabilities: all }) };
       } finally {
         result.free();
       }
@@ -129,15 +132,12 @@ export class LocalEngine implements Engine {
     );
   }
 
-  refine({ model, masks, options: { thresholds, part, minPixels } }: RefineRequest): Promise<RefineReply> {
+  refine({ model, masks, options: { thresholds, part, minPixels = 0 } }: RefineRequest): Promise<RefineReply> {
     const { classMask, confidenceMask, width, height } = masks;
-    const options = {
-      thresholds: pairs(thresholds),
-      ...(minPixels !== undefined && { minPixels }),
-      ...(part && { part: [part.left, part.top, part.width, part.height] as [number, number, number, number] }),
-    };
+    const kept = part && Uint32Array.of(part.left, part.top, part.width, part.height);
+    const limits = pairs(thresholds);
     return this.#now(model, (wasm) => {
-      const result = wasm.refine(classMask, confidenceMask, width, height, options);
+      const result = wasm.refine(classMask, confidenceMask, width, height, limits, count(minPixels), kept);
       try {
         return masksOf(result);
       } finally {
@@ -146,14 +146,20 @@ export class LocalEngine implements Engine {
     });
   }
 
-  overlay({ model, masks, options }: OverlayRequest): Promise<Uint8ClampedArray> {
+  overlay({ model, masks, options: { opacity = 1, outline = false, classes } }: OverlayRequest) {
     const { classMask, width, height } = masks;
-    return this.#now(model, (wasm) => wasm.overlay(classMask, width, height, options));
+    const drawn = classes && Uint8Array.from(classes);
+    return this.#now(model, (wasm) => wasm.overlay(classMask, width, height, opacity, outline, drawn));
   }
 
   polygons({ model, masks, options }: PolygonRequest): Promise<string> {
     const { classMask, confidenceMask, width, height } = masks;
-    return this.#now(model, (wasm) => wasm.polygons(classMask, confidenceMask, width, height, options));
+    const { minPixels = 0, tolerance = 0, tile, classes } = options;
+    const place = tile && Uint32Array.of(tile.z, tile.x, tile.y);
+    const traced = classes && Uint8Array.from(classes);
+    return this.#now(model, (wasm) =>
+      wasm.polygons(classMask, confidenceMask, width, height, count(minPixels), tolerance, place, traced),
+    );
   }
 
   unload(model: ModelId): void {
@@ -210,8 +216,12 @@ function masksOf(result: ReturnType<WasmSegmenter["refine"]>): RefineReply {
   };
 }
 
+/** Class indices and least confidences, in turn. */
 const pairs = (thresholds: Record<number, number> = {}) =>
-  Object.entries(thresholds).map(([index, least]): [number, number] => [Number(index), least]);
+  Float32Array.from(Object.entries(thresholds).flatMap(([index, least]) => [Number(index), least]));
+
+/** A number of pixels as wasm takes it; no picture has more. */
+const count = (pixels: number) => Math.min(pixels, 2 ** 32 - 1);
 
 const nameInWasm = ({ gpu }: Choice) => (gpu ? wasmName(gpu.precision) : "cpu");
 

@@ -59,7 +59,7 @@ impl ClassMask {
         let within = |at: usize, length: usize, whole: usize| at.checked_add(length).is_some_and(|end| end <= whole);
         if !within(x, width, self.width) || !within(y, height, self.height) {
             let message = format!("{width} x {height} at {x}, {y} is not within {} x {}", self.width, self.height);
-            return Err(Error::new(ErrorKind::Invalid, message));
+            return Err(Error::new(ErrorKind::Invalid, message).remedy("give a part that lies within the mask"));
         }
         let cut = |plane: &[u8]| {
             let rows = plane.chunks_exact(self.width).skip(y).take(height);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { browser, drawScene, exportTiny, LIMIT, png, run, scratch, serve, www } from "./support.mjs";
+import { browser, drawScene, exportTiny, LIMIT, png, run, scratch, serve, until, www } from "./support.mjs";
 
 // Without the service worker, through which requests would not be seen here; offline.test.mjs is about it.
 const DESKTOP = { viewport: { width: 1280, height: 900 }, serviceWorkers: "block" };
@@ -80,9 +80,9 @@ test("the page", { timeout: LIMIT }, async (t) => {
     const all = await painted();
     assert.ok(all > 0, "nothing is painted");
     for (const box of await page.locator("#legend input:enabled").all()) await box.uncheck();
-    assert.equal(await painted(), 0);
+    await until(async () => (await painted()) === 0, "the classes that are off to go");
     for (const box of await page.locator("#legend input:enabled").all()) await box.check();
-    assert.equal(await painted(), all);
+    await until(async () => (await painted()) === all, "the classes to come back");
     await page.locator("#opacity").fill("20");
     assert.equal(await page.locator("#overlay").evaluate((canvas) => canvas.style.opacity), "0.2");
     await page.locator("#opacity").fill("55");

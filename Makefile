@@ -66,7 +66,7 @@ format:
 	cargo fmt --check
 
 types:
-	cd www && npm run --silent check
+	cd www && npm run --silent types
 
 # mdBook and cargo-deny: those on PATH, else what tests/setup.sh installed. Where there is neither, the check is left out, and
 # with CI set that is a failure.
@@ -89,7 +89,8 @@ deny: ## licences, bans and sources of all crates (deny.toml)
 	else $(call left_out,the check of dependencies (cargo install cargo-deny)); fi
 
 # In a folder of its own: clippy shares nothing with a build, and so neither waits for the other.
-lint: ## clippy
+lint: ## clippy, and the linter and formatter of the browser's code (mended by `npm run format` in www)
+	cd www && npm run --silent lint
 	cargo clippy --locked --all-targets --target-dir "$(CARGO_TARGET_DIR)/lint" -- -D warnings
 
 # burn's CUDA compiler downloads LLVM when it is built, except for docs.rs; a check needs none of it. In a folder of its

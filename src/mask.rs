@@ -51,6 +51,23 @@ impl ClassMask {
         Ok(Self { width, height, classes, confidence })
     }
 
+    /// The part at column `x`, row `y` of `width` x `height` pixels.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it is empty or reaches outside.
+    pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
+        let within = |at: usize, length: usize, whole: usize| at.checked_add(length).is_some_and(|end| end <= whole);
+        if !within(x, width, self.width) || !within(y, height, self.height) {
+            let message = format!("{width} x {height} at {x}, {y} is not within {} x {}", self.width, self.height);
+            return Err(Error::new(ErrorKind::Invalid, message).remedy("give a part that lies within the mask"));
+        }
+        let cut = |plane: &[u8]| {
+            let rows = plane.chunks_exact(self.width).skip(y).take(height);
+            rows.flat_map(|row| &row[x..x + width]).copied().collect()
+        };
+        Self::new(width, height, cut(&self.classes), cut(&self.confidence))
+    }
+
     /// Pixels, share and mean confidence of each class, in the order given.
     pub fn stats(&self, classes: &[Class]) -> Vec<ClassStats> {
         let mut counts = Counts::default();
@@ -174,6 +191,16 @@ mod tests {
         assert!(ClassMask::new(2, 2, vec![0; 4], vec![0; 3]).is_err());
         assert!(ClassMask::new(0, 2, vec![], vec![]).is_err());
         assert!(ClassMask::new(usize::MAX, 2, vec![0; 4], vec![0; 4]).is_err());
+    }
+
+    #[test]
+    fn a_part_keeps_its_rows() {
+        let mask = ClassMask::new(3, 2, vec![1, 2, 3, 4, 5, 6], vec![9, 8, 7, 6, 5, 4]).expect("valid");
+        let part = mask.crop(1, 0, 2, 2).expect("within");
+        assert_eq!((part.classes, part.confidence), (vec![2, 3, 5, 6], vec![8, 7, 5, 4]));
+        for (x, y, width, height) in [(2, 0, 2, 1), (0, 0, 0, 1), (usize::MAX, 0, 2, 1)] {
+            assert_eq!(mask.crop(x, y, width, height).expect_err("outside").kind(), ErrorKind::Invalid);
+        }
     }
 
     #[test]

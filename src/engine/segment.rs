@@ -110,6 +110,19 @@ impl Segmenter {
         Ok(Summary { classes, without_data: finish.counts.without_data(), timings })
     }
 
+    /// Finishes a mask that was segmented before, without thresholds and small regions: with other ones, the network need not
+    /// run again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a threshold of no class or beyond 0 to 1, and for planes that do not have the mask's size.
+    pub fn refine(&self, mut mask: ClassMask, options: &SegmentOptions) -> Result<ClassMask> {
+        let Finish { classes, min_pixels, .. } =
+            Finish::new(&self.manifest.classes, options, (mask.width, mask.height))?;
+        mask.apply_thresholds(&classes);
+        mask.remove_small(min_pixels)?;
+        Ok(mask)
+    }
+
     /// Runs one window and adds what it finds to the blend.
     async fn window(
         &self,

@@ -1,7 +1,7 @@
-//! The plain objects that cross the border: options in, descriptions out, in camelCase.
+//! What crosses the border: options as plain numbers, whose names and ranges TypeScript has checked, and descriptions as plain
+//! objects in camelCase. Options as objects would cost the GPU build some kilobytes of code.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use wasm_bindgen::JsValue;
 
 use crate::config::Class;
@@ -9,47 +9,22 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mask::ClassStats;
 use crate::weights::manifest::{Kind, Manifest};
 
-/// Options of `segment`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct SegmentOptions {
-    pub probabilities: bool,
-    /// Class index and least confidence, instead of the package's.
-    pub thresholds: Vec<(u8, f32)>,
-    pub min_pixels: u64,
+/// Thresholds as they cross the border: class index and least confidence, in turn.
+pub(super) fn thresholds(pairs: &[f32]) -> Vec<(u8, f32)> {
+    pairs.chunks_exact(2).map(|pair| (pair[0] as u8, pair[1])).collect()
 }
 
-/// Options of `overlay`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct OverlayOptions {
-    pub opacity: f32,
-    pub outline: bool,
-}
-
-impl Default for OverlayOptions {
-    /// The classes' own colours; pages set the opacity of the element that shows them.
-    fn default() -> Self {
-        Self { opacity: 1.0, outline: false }
+/// Those of `classes` whose indices are `wanted`; all unless given.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for an index that no class has.
+pub(super) fn wanted(classes: &[Class], wanted: Option<&[u8]>) -> Result<Vec<Class>> {
+    let Some(wanted) = wanted else { return Ok(classes.to_vec()) };
+    if let Some(unknown) = wanted.iter().find(|&&index| classes.iter().all(|class| class.index != index)) {
+        return Err(Error::new(ErrorKind::Invalid, format!("there is no class {unknown}"))
+            .remedy(format!("this model has classes 0 to {}", classes.len().saturating_sub(1))));
     }
-}
-
-/// Options of `polygons`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct PolygonOptions {
-    pub min_pixels: u64,
-    pub tolerance: f64,
-    pub tile: Option<TileOption>,
-}
-
-/// A tile of the XYZ scheme.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TileOption {
-    pub z: u8,
-    pub x: u32,
-    pub y: u32,
+    Ok(classes.iter().filter(|class| wanted.contains(&class.index)).cloned().collect())
 }
 
 /// What a page wants to know of a loaded package.
@@ -107,17 +82,6 @@ impl Stats {
         let ClassStats { index, name, pixels, share, mean_confidence } = stats;
         Self { index, name, color: class.color, pixels, share, mean_confidence }
     }
-}
-
-/// The options in `value`; `undefined` and `null` stand for the defaults.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`] naming the option.
-pub(super) fn parse<T: DeserializeOwned + Default>(value: JsValue) -> Result<T> {
-    if value.is_undefined() || value.is_null() {
-        return Ok(T::default());
-    }
-    serde_wasm_bindgen::from_value(value).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()).at("options"))
 }
 
 /// `value` as a plain JavaScript object.

@@ -6,22 +6,35 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use super::error::to_js;
 use super::options::{Stats, to_object};
 use crate::config::Class;
-use crate::engine;
+use crate::engine::{self, Timings};
+use crate::mask::{ClassMask, ClassStats};
 
 /// Class, confidence and timings of one image. The getters copy; `free` it after taking what is needed.
 #[wasm_bindgen]
 pub struct Segmentation {
-    inner: engine::Segmentation,
+    mask: ClassMask,
+    probabilities: Option<Vec<u8>>,
+    timings: Timings,
     stats: Vec<Stats>,
 }
 
 impl Segmentation {
     /// Wraps what was found, with the classes' names and colours beside the figures.
-    pub(super) fn new(inner: engine::Segmentation, classes: &[Class]) -> Self {
-        let stats = inner.summary.classes.iter().cloned().zip(classes);
-        let stats = stats.map(|(stats, class)| Stats::new(stats, class)).collect();
-        Self { inner, stats }
+    pub(super) fn new(found: engine::Segmentation, classes: &[Class]) -> Self {
+        let engine::Segmentation { mask, probabilities, summary } = found;
+        let stats = named(summary.classes, classes);
+        Self { mask, probabilities, timings: summary.timings, stats }
     }
+
+    /// Wraps a mask that took no network.
+    pub(super) fn of_mask(mask: ClassMask, classes: &[Class]) -> Self {
+        let stats = named(mask.stats(classes), classes);
+        Self { mask, probabilities: None, timings: Timings::default(), stats }
+    }
+}
+
+fn named(stats: Vec<ClassStats>, classes: &[Class]) -> Vec<Stats> {
+    stats.into_iter().zip(classes).map(|(stats, class)| Stats::new(stats, class)).collect()
 }
 
 #[wasm_bindgen]
@@ -29,30 +42,30 @@ impl Segmentation {
     /// Width in pixels.
     #[wasm_bindgen(getter)]
     pub fn width(&self) -> usize {
-        self.inner.mask.width
+        self.mask.width
     }
 
     /// Height in pixels.
     #[wasm_bindgen(getter)]
     pub fn height(&self) -> usize {
-        self.inner.mask.height
+        self.mask.height
     }
 
     /// Class index of every pixel, `[height, width]`; 255 where there is no data.
     #[wasm_bindgen(js_name = classMask)]
     pub fn class_mask(&self) -> Vec<u8> {
-        self.inner.mask.classes.clone()
+        self.mask.classes.clone()
     }
 
     /// Probability of that class, 0 to 255, `[height, width]`.
     #[wasm_bindgen(js_name = confidenceMask)]
     pub fn confidence_mask(&self) -> Vec<u8> {
-        self.inner.mask.confidence.clone()
+        self.mask.confidence.clone()
     }
 
     /// Probability of every class, 0 to 255, `[height, width, classes]`, if it was asked for.
     pub fn probabilities(&self) -> Option<Vec<u8>> {
-        self.inner.probabilities.clone()
+        self.probabilities.clone()
     }
 
     /// Milliseconds of each step, and the number of windows.
@@ -61,7 +74,7 @@ impl Segmentation {
     /// `format`, if it cannot be made an object.
     #[wasm_bindgen(unchecked_return_type = "any")]
     pub fn timings(&self) -> Result<JsValue, JsValue> {
-        to_object(&self.inner.summary.timings).map_err(to_js)
+        to_object(&self.timings).map_err(to_js)
     }
 
     /// Pixels, share and mean confidence of each class.

@@ -6,7 +6,7 @@ use wasm_bindgen::{Clamped, JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use super::error::{from_js, to_js};
-use super::options::{Info, OverlayOptions, PolygonOptions, SegmentOptions, TileOption, parse, to_object};
+use super::options::{Info, thresholds, to_object, wanted};
 use super::result::Segmentation;
 use super::source::CallbackSource;
 use crate::engine;
@@ -68,30 +68,30 @@ impl Segmenter {
         to_object(&Info::from(self.engine.manifest())).map_err(to_js)
     }
 
-    /// Segments `width * height` RGBA8 pixels. `pause` is called after every layer: it may return a promise to be waited
-    /// for, and ends the work by throwing.
+    /// Segments `width * height` RGBA8 pixels; `limits` are class indices and least confidences, in turn. `pause` is called after
+    /// every layer: it may return a promise to be waited for, and ends the work by throwing.
     ///
     /// # Errors
-    /// What `pause` throws; `invalid` for a wrong size or option, `limit` for a picture that is too large, `device` if the
+    /// What `pause` throws; `invalid` for a wrong size or threshold, `limit` for a picture that is too large, `device` if the
     /// device fails.
+    #[allow(clippy::too_many_arguments)] // One object would be read by kilobytes of code.
     pub async fn segment(
         &self,
         rgba: Clamped<Vec<u8>>,
         width: usize,
         height: usize,
-        #[wasm_bindgen(
-            unchecked_param_type = "{ probabilities?: boolean; thresholds?: [number, number][]; minPixels?: number }"
-        )]
-        options: JsValue,
+        probabilities: bool,
+        limits: Vec<f32>,
+        #[wasm_bindgen(js_name = minPixels)] min_pixels: u32,
         #[wasm_bindgen(unchecked_param_type = "() => Promise<void> | void")] pause: Function,
     ) -> Result<Segmentation, JsValue> {
         let segment = async {
-            let SegmentOptions { probabilities, thresholds, min_pixels } = parse(options)?;
             let image = RgbImage::from_rgba(width, height, &rgba)?;
             // Transparent pixels hold no data, as in the files that the command reads.
             let valid: Vec<bool> = rgba.chunks_exact(4).map(|pixel| pixel[3] != 0).collect();
             drop(rgba);
-            let options = engine::SegmentOptions { probabilities, thresholds, min_pixels };
+            let thresholds = thresholds(&limits);
+            let options = engine::SegmentOptions { probabilities, thresholds, min_pixels: min_pixels.into() };
             let mut raster = Memory::new((width, height), 3, SampleSlice::U8(image.pixels()), &valid)?;
             let found = self.engine.segment_raster(&mut raster, &options, async |_| wait(&pause).await).await?;
             Ok(Segmentation::new(found, &self.engine.manifest().classes))
@@ -116,51 +116,90 @@ impl Segmenter {
         Ok(object.unchecked_into())
     }
 
-    /// A class mask in its classes' colours, RGBA8 `[height, width, 4]`, background transparent.
+    /// Finishes a mask as `segment` does, without the network: thresholds (class indices and least confidences, in turn), then
+    /// small regions, then the part to keep (column, row, width, height; the whole unless given).
     ///
     /// # Errors
-    /// `invalid` for a wrong size or option.
+    /// `invalid` for a wrong size, threshold or part.
+    #[allow(clippy::too_many_arguments)] // As for `segment`.
+    pub fn refine(
+        &self,
+        #[wasm_bindgen(js_name = classMask)] class_mask: Vec<u8>,
+        #[wasm_bindgen(js_name = confidenceMask)] confidence_mask: Vec<u8>,
+        width: usize,
+        height: usize,
+        limits: Vec<f32>,
+        #[wasm_bindgen(js_name = minPixels)] min_pixels: u32,
+        part: Option<Vec<u32>>,
+    ) -> Result<Segmentation, JsValue> {
+        let refine = || {
+            let mask = ClassMask::new(width, height, class_mask, confidence_mask)?;
+            let thresholds = thresholds(&limits);
+            let options = engine::SegmentOptions { thresholds, min_pixels: min_pixels.into(), ..Default::default() };
+            let mut mask = self.engine.refine(mask, &options)?;
+            if let Some(&[x, y, width, height]) = part.as_deref() {
+                mask = mask.crop(x as usize, y as usize, width as usize, height as usize)?;
+            }
+            Ok(Segmentation::of_mask(mask, &self.engine.manifest().classes))
+        };
+        refine().map_err(to_js)
+    }
+
+    /// A class mask in its classes' colours, RGBA8 `[height, width, 4]`, background transparent; of the classes with the given
+    /// indices, or all.
+    ///
+    /// # Errors
+    /// `invalid` for a wrong size or class.
     pub fn overlay(
         &self,
         #[wasm_bindgen(js_name = classMask)] class_mask: Vec<u8>,
         width: usize,
         height: usize,
-        #[wasm_bindgen(unchecked_param_type = "{ opacity?: number; outline?: boolean }")] options: JsValue,
+        opacity: f32,
+        outline: bool,
+        classes: Option<Vec<u8>>,
     ) -> Result<Clamped<Vec<u8>>, JsValue> {
         let paint = || {
-            let OverlayOptions { opacity, outline } = parse(options)?;
             let confidence = vec![0; class_mask.len()];
             let mask = ClassMask::new(width, height, class_mask, confidence)?;
-            overlay::rgba(&mask, &self.engine.manifest().classes, Style { opacity, outline })
+            let classes = wanted(&self.engine.manifest().classes, classes.as_deref())?;
+            overlay::rgba(&mask, &classes, Style { opacity, outline })
         };
         paint().map(Clamped).map_err(to_js)
     }
 
-    /// Polygons of every class but background as the text of a GeoJSON FeatureCollection: longitude and latitude if a
-    /// `tile` is given, else pixels.
+    /// Polygons of every class but background, or of those with the given indices, as the text of a GeoJSON FeatureCollection:
+    /// longitude and latitude if a `tile` (z, x, y) is given, else pixels.
     ///
     /// # Errors
-    /// `invalid` for a wrong size or option.
+    /// `invalid` for a wrong size, class, tolerance or tile.
+    #[allow(clippy::too_many_arguments)] // As for `segment`.
     pub fn polygons(
         &self,
         #[wasm_bindgen(js_name = classMask)] class_mask: Vec<u8>,
         #[wasm_bindgen(js_name = confidenceMask)] confidence_mask: Vec<u8>,
         width: usize,
         height: usize,
-        #[wasm_bindgen(
-            unchecked_param_type = "{ minPixels?: number; tolerance?: number; tile?: { z: number; x: number; y: number } }"
-        )]
-        options: JsValue,
+        #[wasm_bindgen(js_name = minPixels)] min_pixels: u32,
+        tolerance: f64,
+        tile: Option<Vec<u32>>,
+        classes: Option<Vec<u8>>,
     ) -> Result<String, JsValue> {
         let trace = || {
-            let PolygonOptions { min_pixels, tolerance, tile } = parse(options)?;
-            let tile = tile.map(|TileOption { z, x, y }| TileId::new(z, x, y)).transpose()?;
+            let tile = match tile.as_deref() {
+                // A zoom beyond what a byte holds is none, which the tile says.
+                Some(&[z, x, y]) => Some(TileId::new(u8::try_from(z).unwrap_or(u8::MAX), x, y)?),
+                _ => None,
+            };
             let georef = tile.map(|tile| Georef::from_tile(tile, width, height));
             let mask = ClassMask::new(width, height, class_mask, confidence_mask)?;
-            let classes = &self.engine.manifest().classes;
-            let mut writer = geojson::Writer::new(Vec::new(), classes, georef.as_ref())?;
-            for polygon in polygon::trace_mask(&mask, polygon::Options { min_pixels, tolerance })? {
-                writer.polygon(&polygon)?;
+            let classes = wanted(&self.engine.manifest().classes, classes.as_deref())?;
+            let mut writer = geojson::Writer::new(Vec::new(), &classes, georef.as_ref())?;
+            let how = polygon::Options { min_pixels: min_pixels.into(), tolerance };
+            for polygon in polygon::trace_mask(&mask, how)? {
+                if classes.iter().any(|class| class.index == polygon.class) {
+                    writer.polygon(&polygon)?;
+                }
             }
             String::from_utf8(writer.finish()?).map_err(|e| Error::new(ErrorKind::Format, e.to_string()))
         };

@@ -81,7 +81,8 @@ export function parse(args) {
     samlora: given.samlora ?? process.env.SAMLORA_BIN ?? cargoBinary(),
     chromium: given.chromium ?? findChromium(),
   };
-  if (!existsSync(join(result.lib, "index.js"))) fail(`${result.lib} has no index.js: run "node www/build.mjs" first, or give --lib`);
+  if (!existsSync(join(result.lib, "index.js")))
+    fail(`${result.lib} has no index.js: run "node www/build.mjs" first, or give --lib`);
   if (!existsSync(result.samlora)) fail(`${result.samlora} is missing: run "cargo build" first, or give --samlora`);
   if (!result.chromium) fail("no Chromium was found: install it, or give --chromium");
   return result;

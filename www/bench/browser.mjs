@@ -2,13 +2,25 @@
 
 import { execFileSync } from "node:child_process";
 
-const QUIET = ["--headless=new", "--no-sandbox", "--disable-background-networking", "--disable-component-update",
-  "--disable-sync", "--no-first-run", "--disable-quic"];
+const QUIET = [
+  "--headless=new",
+  "--no-sandbox",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--no-first-run",
+  "--disable-quic",
+];
 
 /** Flags for a GPU: the machine's, or Chromium's own that a CPU computes. */
 export const GPU = {
   hardware: ["--enable-unsafe-webgpu", "--enable-features=Vulkan"],
-  software: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
+  software: [
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+  ],
 };
 
 /** The Chromium of this machine, if there is one. */

@@ -12,7 +12,10 @@ import { browserOf, GPU } from "./browser.mjs";
 import { manifestOf } from "./models.mjs";
 import { serve } from "./server.mjs";
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { hardware: { type: "boolean" }, lib: { type: "string", default: join(dist, "lib") } } });
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { hardware: { type: "boolean" }, lib: { type: "string", default: join(dist, "lib") } },
+});
 if (!positionals.length) {
   console.error("Usage: node www/bench/memory.mjs [--hardware] [--lib DIR] PACKAGE...");
   process.exit(2);
@@ -36,10 +39,14 @@ for (const folder of positionals) {
     server.close();
   }
 }
-console.log("| model | input | after loading | peak | largest binding | pipelines | first image |\n|---|---|---|---|---|---|---|");
+console.log(
+  "| model | input | after loading | peak | largest binding | pipelines | first image |\n|---|---|---|---|---|---|---|",
+);
 for (const { backbone, scheme, size, loaded, peak, binding, pipelines, milliseconds } of rows) {
   const mebibytes = `${(binding / 2 ** 20).toFixed(1)} MiB`;
-  console.log(`| ${backbone} ${scheme} | ${size} px | ${megabytes(loaded)} | ${megabytes(peak)} | ${mebibytes} | ${pipelines} | ${Math.round(milliseconds)} ms |`);
+  console.log(
+    `| ${backbone} ${scheme} | ${size} px | ${megabytes(loaded)} | ${megabytes(peak)} | ${mebibytes} | ${pipelines} | ${Math.round(milliseconds)} ms |`,
+  );
 }
 console.log(JSON.stringify(rows));
 if (rows.some(({ binding }) => binding > 2 ** 27)) {

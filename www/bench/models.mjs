@@ -49,13 +49,32 @@ export async function prepare({ work, samlora, backbone, size }) {
     rmSync(out, { recursive: true, force: true });
     // Tile and input are equal: the very pixels that the ONNX model gets, without a halo.
     const sizes = ["--input-size", String(size), "--tile-size", String(size)];
-    await ask(samlora, "export", "--base", checkpoint, "--classes", "a,b,c", "--scheme", scheme, "--out", out, ...sizes);
+    await ask(
+      samlora,
+      "export",
+      "--base",
+      checkpoint,
+      "--classes",
+      "a,b,c",
+      "--scheme",
+      scheme,
+      "--out",
+      out,
+      ...sizes,
+    );
     packages[scheme] = out;
   }
   // For transformers.js, which takes a model of a type that it does not know as one graph.
   const config = join(data, "web-config.json");
   writeFileSync(config, '{ "model_type": "graph" }\n');
-  return { ...packages, encoder, decoder, config, modules: join(work, "web/node_modules"), transformers: await transformersFolders(work) };
+  return {
+    ...packages,
+    encoder,
+    decoder,
+    config,
+    modules: join(work, "web/node_modules"),
+    transformers: await transformersFolders(work),
+  };
 }
 
 /** A package's manifest. */

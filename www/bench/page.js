@@ -16,7 +16,11 @@ function scene(size) {
       const noise = ((x * 7919 + y * 104729) % 31) - 15;
       const road = Math.abs(x - y / 2 - 40) < 6;
       const roof = x % 61 > 22 && x % 61 < 48 && y % 53 > 14 && y % 53 < 40;
-      const colour = road ? [128, 126, 122] : roof ? [176, 84, 62] : [82 + 30 * Math.sin(x / 37), 118 + 24 * Math.cos(y / 29), 62];
+      const colour = road
+        ? [128, 126, 122]
+        : roof
+          ? [176, 84, 62]
+          : [82 + 30 * Math.sin(x / 37), 118 + 24 * Math.cos(y / 29), 62];
       image.data.set([...colour.map((value) => Math.round(value + noise)), 255], 4 * (y * size + x));
     }
   }
@@ -53,7 +57,13 @@ function normalized({ data, width, height }, { mean, std }) {
 /** transformers.js: the same two graphs, each as a model of its own, which its onnxruntime runs. */
 async function transformers({ device, threads, normalization }, image) {
   const { AutoModel, Tensor, env } = await import(`/transformers/transformers.min.js?device=${device}`);
-  Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: "/models/", useBrowserCache: false, useWasmCache: false });
+  Object.assign(env, {
+    allowRemoteModels: false,
+    allowLocalModels: true,
+    localModelPath: "/models/",
+    useBrowserCache: false,
+    useWasmCache: false,
+  });
   const [mjs, wasm] = ["mjs", "wasm"].map((type) => `/transformers-ort/ort-wasm-simd-threaded.asyncify.${type}`); // Its own choice.
   Object.assign(env.backends.onnx.wasm, { wasmPaths: { mjs, wasm }, numThreads: threads });
   const open = (name) => AutoModel.from_pretrained(name, { device, dtype: "fp32" });
@@ -83,17 +93,29 @@ function twoGraphs({ Tensor, encoder, decoder, isTimed }, normalization, image) 
 /** onnxruntime-web: the two graphs as sessions. */
 async function onnxruntime({ provider, threads, normalization }, image) {
   // A module of its own for each contender, because the number of threads is the module's.
-  const ort = await import(provider === "wasm" ? `/ort/ort.wasm.min.mjs?threads=${threads}` : "/ort/ort.webgpu.min.mjs");
+  const ort = await import(
+    provider === "wasm" ? `/ort/ort.wasm.min.mjs?threads=${threads}` : "/ort/ort.webgpu.min.mjs"
+  );
   ort.env.wasm.wasmPaths = "/ort/";
   ort.env.wasm.numThreads = threads;
-  const open = async (url, options) => ort.InferenceSession.create(await bytes(url), { executionProviders: [provider], ...options });
+  const open = async (url, options) =>
+    ort.InferenceSession.create(await bytes(url), { executionProviders: [provider], ...options });
   const gpu = provider === "webgpu";
   const encoder = await open("/encoder.onnx", gpu ? { preferredOutputLocation: "gpu-buffer" } : {});
   const decoder = await open("/decoder.onnx");
-  if (!gpu && ort.env.wasm.numThreads !== threads) throw new Error(`onnxruntime-web runs on ${ort.env.wasm.numThreads} threads`);
+  if (!gpu && ort.env.wasm.numThreads !== threads)
+    throw new Error(`onnxruntime-web runs on ${ort.env.wasm.numThreads} threads`);
 
-  const graphs = { Tensor: ort.Tensor, encoder: (input) => encoder.run(input), decoder: (input) => decoder.run(input), isTimed: !gpu };
-  return { ...twoGraphs(graphs, normalization, image), dispose: () => Promise.all([encoder.release(), decoder.release()]) };
+  const graphs = {
+    Tensor: ort.Tensor,
+    encoder: (input) => encoder.run(input),
+    decoder: (input) => decoder.run(input),
+    isTimed: !gpu,
+  };
+  return {
+    ...twoGraphs(graphs, normalization, image),
+    dispose: () => Promise.all([encoder.release(), decoder.release()]),
+  };
 }
 
 /** Largest deviation over largest value; NaN where a number is not finite or the lengths differ. */
@@ -144,7 +166,9 @@ export async function measure({ groups, size, rounds }) {
         const { mask: _, ...times } = await loaded.run();
         warm.push(times);
       }
-      console.log(`round ${round + 1} of ${rounds}: ${results.map(({ warm }) => warm.at(-1).total.toFixed(0)).join(", ")} ms`);
+      console.log(
+        `round ${round + 1} of ${rounds}: ${results.map(({ warm }) => warm.at(-1).total.toFixed(0)).join(", ")} ms`,
+      );
     }
     await Promise.all(results.map(({ loaded }) => loaded.dispose()));
     all.push(...results.map(({ loaded: _, ...result }) => result));

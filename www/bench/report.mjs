@@ -26,10 +26,17 @@ export function evaluate(results, contenders, operations) {
       ...(encode && { encode, gflops: work / 1e6 / encode.median }),
     };
   });
-  const ratio = (own, other) => own && other && { cold: own.cold / other.cold, median: own.median / other.median, min: own.min / other.min };
+  const ratio = (own, other) =>
+    own && other && { cold: own.cold / other.cold, median: own.median / other.median, min: own.min / other.min };
   return found.map((result, i) => {
     const peer = found.find(({ name }) => name === contenders[i].peer);
-    return peer ? { ...result, peer: peer.name, ratios: { encode: ratio(result.encode, peer.encode), total: ratio(result.total, peer.total) } } : result;
+    return peer
+      ? {
+          ...result,
+          peer: peer.name,
+          ratios: { encode: ratio(result.encode, peer.encode), total: ratio(result.total, peer.total) },
+        }
+      : result;
   });
 }
 
@@ -50,14 +57,37 @@ export function markdown({ settings, machine, operations, results, bytes }) {
       `${machine.wasm.cpu.wasmOpt ? "" : ", not optimised"}; onnxruntime-web ${machine.onnxruntime}; ${settings.rounds} warm runs each, in turns, on one page`,
   ];
   const unsteady = results.filter(({ total }) => total.max > STEADY * total.median).map(({ name }) => name);
-  if (unsteady.length > 0) lines.push(`The machine was busy (${unsteady.join("; ")}): repeat when it is idle before quoting these figures.`);
+  if (unsteady.length > 0)
+    lines.push(`The machine was busy (${unsteady.join("; ")}): repeat when it is idle before quoting these figures.`);
 
-  const head = ["milliseconds an image", "load", "encoder cold", "warm", "least", "GFLOP/s", "whole cold", "warm", "least", "error"];
+  const head = [
+    "milliseconds an image",
+    "load",
+    "encoder cold",
+    "warm",
+    "least",
+    "GFLOP/s",
+    "whole cold",
+    "warm",
+    "least",
+    "error",
+  ];
   lines.push("", row(...head), rule(head.length));
   for (const { name, load, encode, gflops, total, error } of results) {
     const [e, t] = [encode ?? {}, total];
     lines.push(
-      row(name, ms(load), ms(e.cold), ms(e.median), ms(e.min), ms(gflops), ms(t.cold), ms(t.median), ms(t.min), error.toExponential(0)),
+      row(
+        name,
+        ms(load),
+        ms(e.cold),
+        ms(e.median),
+        ms(e.min),
+        ms(gflops),
+        ms(t.cold),
+        ms(t.median),
+        ms(t.min),
+        error.toExponential(0),
+      ),
     );
   }
 
@@ -66,13 +96,30 @@ export function markdown({ settings, machine, operations, results, bytes }) {
   for (const { name, peer, ratios: found } of results) {
     if (!found) continue;
     const [e, t] = [found.encode ?? {}, found.total];
-    lines.push(row(`${name} / ${peer}`, times(e.cold), times(e.median), times(e.min), times(t.cold), times(t.median), times(t.min)));
+    lines.push(
+      row(
+        `${name} / ${peer}`,
+        times(e.cold),
+        times(e.median),
+        times(e.min),
+        times(t.cold),
+        times(t.median),
+        times(t.min),
+      ),
+    );
   }
 
   const sizes = ["bytes to the first mask, MB", "runtime, gzip", "model", "together"];
   lines.push("", row(...sizes), rule(sizes.length));
   for (const { name, runtime, model } of bytes) {
-    lines.push(row(name, megabytes(runtime), model === undefined ? "" : megabytes(model), model === undefined ? "" : megabytes(runtime + model)));
+    lines.push(
+      row(
+        name,
+        megabytes(runtime),
+        model === undefined ? "" : megabytes(model),
+        model === undefined ? "" : megabytes(runtime + model),
+      ),
+    );
   }
   return lines.join("\n");
 }

@@ -23,17 +23,38 @@ const TOLERANCE = 1e-3;
  */
 function groupsFor({ threads, webgpu }, normalization) {
   const peer = (provider, threads, name) => ({ name, engine: "onnxruntime", provider, threads, normalization });
-  const own = (device, worker, images, name, peer) => ({ name, engine: "ours", device, worker, images, peer: peer.name });
+  const own = (device, worker, images, name, peer) => ({
+    name,
+    engine: "ours",
+    device,
+    worker,
+    images,
+    peer: peer.name,
+  });
   const one = peer("wasm", 1, "onnxruntime-web, 1 thread");
-  const hub = { name: `${TRANSFORMERS_NAME}, wasm, 1 thread`, engine: "transformers", device: "wasm", threads: 1, normalization };
-  const groups = [[one, hub, own("cpu", false, 1, "samlora, worker: false", one), own("cpu", true, 1, "samlora, in a worker", one)]];
+  const hub = {
+    name: `${TRANSFORMERS_NAME}, wasm, 1 thread`,
+    engine: "transformers",
+    device: "wasm",
+    threads: 1,
+    normalization,
+  };
+  const groups = [
+    [one, hub, own("cpu", false, 1, "samlora, worker: false", one), own("cpu", true, 1, "samlora, in a worker", one)],
+  ];
   if (threads > 1) {
     const many = peer("wasm", threads, `onnxruntime-web, ${threads} threads`);
     groups.push([many, own("cpu", true, threads, `samlora, ${threads} images in ${threads} workers`, many)]);
   }
   if (webgpu) {
     const gpu = peer("webgpu", 1, "onnxruntime-web, WebGPU");
-    const hub = { name: `${TRANSFORMERS_NAME}, WebGPU`, engine: "transformers", device: "webgpu", threads: 1, normalization };
+    const hub = {
+      name: `${TRANSFORMERS_NAME}, WebGPU`,
+      engine: "transformers",
+      device: "webgpu",
+      threads: 1,
+      normalization,
+    };
     groups.push([gpu, hub, own("gpu", false, 1, "samlora, WebGPU", gpu)]);
   }
   return groups;
@@ -74,7 +95,8 @@ async function time(browser, models, settings) {
     const results = await page.call("measure", { groups, size, rounds });
     await page.close();
     for (const { name, error } of results) {
-      if (!(error <= TOLERANCE)) throw new Error(`${name}: the logits differ from ${results[0].name} by ${error} (limit ${TOLERANCE})`);
+      if (!(error <= TOLERANCE))
+        throw new Error(`${name}: the logits differ from ${results[0].name} by ${error} (limit ${TOLERANCE})`);
     }
     return { contenders: groups.flat(), results };
   } finally {
@@ -91,7 +113,10 @@ async function weigh(browser, models, settings) {
       const page = await open(browser, server);
       await page.call("firstMask", { device, size: settings.size });
       await page.close();
-      bytes.push({ name: `samlora, ${device === "gpu" ? "WebGPU" : "CPU"}, ${settings.backbone} q8`, ...fetchedBytes(server.fetched, models.q8) });
+      bytes.push({
+        name: `samlora, ${device === "gpu" ? "WebGPU" : "CPU"}, ${settings.backbone} q8`,
+        ...fetchedBytes(server.fetched, models.q8),
+      });
     } finally {
       server.close();
     }
@@ -99,7 +124,14 @@ async function weigh(browser, models, settings) {
   const { version, runtime, published } = await transformersBytes(settings.work, settings.backbone);
   if (!published) return [...bytes, { name: version, runtime }];
   const { name, encoder, decoder, source } = published;
-  return [...bytes, { name: `${version}, ${name} (model as Hugging Face lists it for ${source}; not downloaded here)`, runtime, model: (encoder + decoder) * 1e6 }];
+  return [
+    ...bytes,
+    {
+      name: `${version}, ${name} (model as Hugging Face lists it for ${source}; not downloaded here)`,
+      runtime,
+      model: (encoder + decoder) * 1e6,
+    },
+  ];
 }
 
 /** What the figures depend on besides the engines' code. */

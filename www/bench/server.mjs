@@ -4,7 +4,13 @@ import { createReadStream, existsSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json", ".wasm": "application/wasm" };
+const TYPES = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".json": "application/json",
+  ".wasm": "application/wasm",
+};
 const ISOLATION = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
 
 /**
@@ -21,7 +27,10 @@ export async function serve(mounts) {
   const server = createServer(({ url }, response) => {
     const path = normalize(decodeURIComponent(new URL(url, "http://localhost").pathname));
     const html = { ...ISOLATION, "Content-Type": "text/html" };
-    if (path === "/") return response.writeHead(200, html).end('<!doctype html><title>Benchmark</title><link rel="icon" href="data:,">');
+    if (path === "/")
+      return response
+        .writeHead(200, html)
+        .end('<!doctype html><title>Benchmark</title><link rel="icon" href="data:,">');
     const file = find(path);
     if (!file) return response.writeHead(404, ISOLATION).end();
     fetched.push(file);

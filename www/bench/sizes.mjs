@@ -25,7 +25,10 @@ export function fetchedBytes(files, model) {
   const unique = [...new Set(files)];
   const isModel = (file) => file.startsWith(`${model}/`);
   return {
-    runtime: sum(unique.filter((file) => !isModel(file) && !file.endsWith("page.js")), gzipped),
+    runtime: sum(
+      unique.filter((file) => !isModel(file) && !file.endsWith("page.js")),
+      gzipped,
+    ),
     model: sum(unique.filter(isModel), (file) => statSync(file).size),
   };
 }
@@ -54,7 +57,9 @@ export async function transformersFolders(work) {
 export async function transformersBytes(work, backbone) {
   const { scripts, runtime: folder } = await transformersFolders(work);
   // Its src/backends/onnx.js takes this build for WebGPU and wasm alike.
-  const parts = ["ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"].map((file) => join(folder, file));
+  const parts = ["ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"].map((file) =>
+    join(folder, file),
+  );
   const runtime = [join(scripts, "transformers.min.js"), ...parts].reduce((sum, file) => sum + gzipped(file), 0);
   const published = PUBLISHED[backbone];
   return { version: TRANSFORMERS_NAME, runtime, ...(published && { published }) };

@@ -16,7 +16,10 @@ export const DEVICES = ["gpu", "cpu", "cpu-relaxed"];
 export const TARGET = "wasm32-unknown-unknown";
 
 /** Which code of the crate a build has. */
-export const features = (device) => ["--no-default-features", `--features=${device === "cpu-relaxed" ? "relaxed-simd" : device}`];
+export const features = (device) => [
+  "--no-default-features",
+  `--features=${device === "cpu-relaxed" ? "relaxed-simd" : device}`,
+];
 
 /** Runs a program to its end; its standard output, or an error that names it. */
 export function run(command, args, { capture = false } = {}) {
@@ -25,7 +28,9 @@ export function run(command, args, { capture = false } = {}) {
     let output = "";
     child.stdout?.on("data", (chunk) => (output += chunk));
     child.on("error", (error) => reject(new Error(`${command} could not be started: ${error.message}`)));
-    child.on("close", (code) => (code === 0 ? resolve(output) : reject(new Error(`${command} ended with code ${code}`))));
+    child.on("close", (code) =>
+      code === 0 ? resolve(output) : reject(new Error(`${command} ended with code ${code}`)),
+    );
   });
 }
 

@@ -6,8 +6,18 @@ import parse from "spdx-expression-parse";
 
 /** Permissive licences: what they ask for is that their text and the authors' names are passed on, as the notices do. */
 const PERMISSIVE = new Set([
-  "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT",
-  "Unicode-3.0", "Unlicense", "Zlib",
+  "0BSD",
+  "Apache-2.0",
+  "Apache-2.0 WITH LLVM-exception",
+  "BSD-2-Clause",
+  "BSD-3-Clause",
+  "BSL-1.0",
+  "CC0-1.0",
+  "ISC",
+  "MIT",
+  "Unicode-3.0",
+  "Unlicense",
+  "Zlib",
 ]);
 
 /**

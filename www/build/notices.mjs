@@ -22,13 +22,30 @@ export async function writeNotices(bundledPackages) {
 async function crates() {
   const found = new Map();
   for (const device of DEVICES) {
-    const tree = await run("cargo", [
-      "tree", "--locked", `--target=${TARGET}`, ...features(device), "--edges=normal,no-proc-macro", "--prefix=none", "--format={p}",
-    ], { capture: true });
-    const names = new Set(tree.trim().split("\n").map((line) => line.split(" ").slice(0, 2).join(" ")));
-    const metadata = await run("cargo", [
-      "metadata", "--locked", "--format-version=1", `--filter-platform=${TARGET}`, ...features(device),
-    ], { capture: true });
+    const tree = await run(
+      "cargo",
+      [
+        "tree",
+        "--locked",
+        `--target=${TARGET}`,
+        ...features(device),
+        "--edges=normal,no-proc-macro",
+        "--prefix=none",
+        "--format={p}",
+      ],
+      { capture: true },
+    );
+    const names = new Set(
+      tree
+        .trim()
+        .split("\n")
+        .map((line) => line.split(" ").slice(0, 2).join(" ")),
+    );
+    const metadata = await run(
+      "cargo",
+      ["metadata", "--locked", "--format-version=1", `--filter-platform=${TARGET}`, ...features(device)],
+      { capture: true },
+    );
     for (const crate of JSON.parse(metadata).packages) {
       if (!crate.source || !names.has(`${crate.name} v${crate.version}`)) continue; // This crate has no source.
       const folder = dirname(crate.manifest_path);

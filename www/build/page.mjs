@@ -45,8 +45,11 @@ const packageAsImport = {
 
 /** Every file that the page needs, with one hash over all of them: another hash is another version. */
 async function buildServiceWorker(out) {
-  const needed = (file) => /\.(html|js|css|wasm|webmanifest|svg|png)$/.test(file) && file !== "sw.js" && !file.startsWith("samples/");
-  const files = filesBelow(out).map((file) => relative(out, file).split(sep).join("/")).filter(needed);
+  const needed = (file) =>
+    /\.(html|js|css|wasm|webmanifest|svg|png)$/.test(file) && file !== "sw.js" && !file.startsWith("samples/");
+  const files = filesBelow(out)
+    .map((file) => relative(out, file).split(sep).join("/"))
+    .filter(needed);
   const version = sha256(...files.flatMap((file) => [file, readFileSync(join(out, file))])).slice(0, 16);
   const { outputFiles } = await esbuild.build({
     ...COMMON,

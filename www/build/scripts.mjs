@@ -7,7 +7,13 @@ import { DEVICES, dist, root, run, www } from "./common.mjs";
 
 /** Settings of every script. */
 export const COMMON = {
-  bundle: true, format: "esm", target: "es2022", minify: true, sourcemap: true, metafile: true, logLevel: "warning",
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  sourcemap: true,
+  metafile: true,
+  logLevel: "warning",
 };
 
 const lib = join(dist, "lib");
@@ -27,7 +33,12 @@ export async function buildLibrary() {
     external: ["maplibre-gl"],
     plugins: [glueAsImport],
   });
-  const worker = await esbuild.build({ ...COMMON, entryPoints: [join(www, "src/worker.ts")], outdir: lib, plugins: [glueInside] });
+  const worker = await esbuild.build({
+    ...COMMON,
+    entryPoints: [join(www, "src/worker.ts")],
+    outdir: lib,
+    plugins: [glueInside],
+  });
   await buildDeclarations();
   copyWasm();
   for (const licence of ["LICENSE-MIT", "LICENSE-APACHE"]) cpSync(join(root, licence), join(www, licence));
@@ -52,7 +63,8 @@ const glueInside = {
     build.onResolve({ filter: /^\.\.\/wasm\// }, ({ path }) => ({ path: join(www, path.slice(3)) }));
     build.onLoad({ filter: /[\\/]wasm[\\/](gpu|cpu|cpu-relaxed)[\\/]samlora\.js$/ }, ({ path }) => {
       const parts = readFileSync(path, "utf8").split('new URL("samlora_bg.wasm",import.meta.url)');
-      if (parts.length !== 2) throw new Error(`${path} does not look for its .wasm as wasm-bindgen used to`);
+      // In wasm-bindgen's own words, and in those that build/wasm.mjs adds.
+      if (parts.length !== 3) throw new Error(`${path} does not look for its .wasm as wasm-bindgen used to`);
       const device = basename(dirname(path));
       return { contents: parts.join(`new URL("./wasm/${device}/samlora_bg.wasm",import.meta.url)`), loader: "js" };
     });
@@ -67,7 +79,8 @@ async function buildDeclarations() {
     if (kept.has(file)) return;
     kept.add(file);
     const text = readFileSync(join(lib, file), "utf8");
-    for (const [, name] of text.matchAll(/(?:from|import\()\s*"(\.{1,2}\/[^"]+)\.ts"/g)) keep(join(dirname(file), `${name}.d.ts`));
+    for (const [, name] of text.matchAll(/(?:from|import\()\s*"(\.{1,2}\/[^"]+)\.ts"/g))
+      keep(join(dirname(file), `${name}.d.ts`));
   };
   for (const entry of ENTRIES) keep(`${entry}.d.ts`);
   for (const file of readdirSync(lib, { recursive: true })) {

@@ -1,6 +1,6 @@
 // The crate to wasm/{gpu,cpu,cpu-relaxed}: cargo, wasm-bindgen, wasm-opt, and a record of what made it (build.json beside it).
 
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as esbuild from "esbuild";
 import { ask, DEVICES, features, filesBelow, root, run, sha256, TARGET, www } from "./common.mjs";
@@ -31,6 +31,9 @@ const optimisation = (device) => [
   ...(device === "cpu-relaxed" ? ["--enable-relaxed-simd"] : []),
 ];
 
+/** The glue says where its module is, so that who loads it sees what comes of it. Bundlers look for exactly these words. */
+const ADDRESS = 'export const address=()=>new URL("samlora_bg.wasm",import.meta.url);';
+
 const wasmOpt = join(www, "node_modules/binaryen/bin/wasm-opt");
 
 /** Builds the wasm modules; `quick` leaves wasm-opt out. */
@@ -39,7 +42,10 @@ export async function buildWasm({ quick }) {
   const finishing = [];
   for (const device of DEVICES) {
     // Cargo names both artefacts alike, so that to it each build makes the other stale.
-    const sources = sha256(...sourceFiles().map((file) => readFileSync(file)), JSON.stringify([optimisation(device), settings(device), quick]));
+    const sources = sha256(
+      ...sourceFiles().map((file) => readFileSync(file)),
+      JSON.stringify([optimisation(device), settings(device), quick, ADDRESS]),
+    );
     if (recordOf(device).sources === sources) {
       console.log(`wasm for ${device}: is up to date`);
       continue;
@@ -47,7 +53,14 @@ export async function buildWasm({ quick }) {
     console.log(`wasm for ${device}`);
     // As a cdylib alone: beside an rlib, cargo leaves link-time optimisation out.
     await run("cargo", [
-      "rustc", "--lib", "--crate-type=cdylib", `--profile=${PROFILE}`, `--target=${TARGET}`, "--locked", ...features(device), ...settings(device),
+      "rustc",
+      "--lib",
+      "--crate-type=cdylib",
+      `--profile=${PROFILE}`,
+      `--target=${TARGET}`,
+      "--locked",
+      ...features(device),
+      ...settings(device),
     ]);
     const artefact = readFileSync(join(target, TARGET, PROFILE, "samlora.wasm"));
     finishing.push(finishWasm(device, artefact, await findBindgen(target), { quick, sources }));
@@ -83,7 +96,16 @@ async function findBindgen(target) {
     if (found === `wasm-bindgen ${version}`) return { program, version };
   }
   console.log(`installing wasm-bindgen-cli ${version} into ${join(target, "tools")} (some minutes, once)`);
-  const install = ["install", "wasm-bindgen-cli", "--bin", "wasm-bindgen", "--version", version, "--root", join(target, "tools")];
+  const install = [
+    "install",
+    "wasm-bindgen-cli",
+    "--bin",
+    "wasm-bindgen",
+    "--version",
+    version,
+    "--root",
+    join(target, "tools"),
+  ];
   // A mirror of the registry may lack a version that the program's own lock file names.
   await run("cargo", [...install, "--locked"]).catch(() => run("cargo", install));
   return { program: join(target, "tools/bin/wasm-bindgen"), version };
@@ -92,19 +114,30 @@ async function findBindgen(target) {
 /** wasm-bindgen, wasm-opt and a minified glue script, unless they were made from this very artefact. */
 async function finishWasm(device, artefact, bindgen, { quick, sources }) {
   const folder = join(www, "wasm", device);
-  const made = sha256(artefact, JSON.stringify([bindgen.version, quick || optimisation(device)]));
+  const made = sha256(artefact, JSON.stringify([bindgen.version, quick || optimisation(device), ADDRESS]));
   if (recordOf(device).made !== made) {
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
     const raw = join(folder, "samlora.wasm");
     writeFileSync(raw, artefact);
-    await run(bindgen.program, ["--target=web", "--out-name=samlora", `--out-dir=${folder}`, "--remove-producers-section", raw]);
+    await run(bindgen.program, [
+      "--target=web",
+      "--out-name=samlora",
+      `--out-dir=${folder}`,
+      "--remove-producers-section",
+      raw,
+    ]);
     rmSync(raw);
     const wasm = join(folder, "samlora_bg.wasm");
     if (!quick) await run(process.execPath, [wasmOpt, ...optimisation(device), wasm, "-o", wasm]);
     const glue = join(folder, "samlora.js");
-    const { code } = await esbuild.transform(readFileSync(glue, "utf8"), { minify: true, format: "esm", target: "es2022" });
-    writeFileSync(glue, code);
+    const { code } = await esbuild.transform(readFileSync(glue, "utf8"), {
+      minify: true,
+      format: "esm",
+      target: "es2022",
+    });
+    writeFileSync(glue, code + ADDRESS);
+    appendFileSync(join(folder, "samlora.d.ts"), "export function address(): URL;\n");
   }
   const description = await describeBuild(device, bindgen.version, quick);
   writeFileSync(join(folder, "build.json"), JSON.stringify({ made, sources, ...description }, null, 2));

@@ -37,17 +37,33 @@ const KEY = "samlora.imagery";
 export function addressed(memory: Extract<Memory, { url: string }>): Imagery {
   const { url, attribution, tileSize, maxzoom } = memory;
   const escaped = new Option(attribution).innerHTML; // It becomes part of the map's HTML.
-  return { name: "tiles", source: new TileSource({ tiles: absolute(url, document.baseURI), tileSize, maxzoom, attribution: escaped }), memory };
+  return {
+    name: "tiles",
+    source: new TileSource({ tiles: absolute(url, document.baseURI), tileSize, maxzoom, attribution: escaped }),
+    memory,
+  };
 }
 
 /** The tile folders on this server (`tiles/index.json`, as `samlora serve` writes it); none if it says nothing about them. */
 export async function offeredImagery(): Promise<Imagery[]> {
   const index = new URL("tiles/index.json", document.baseURI);
-  const answer = await fetch(index).then((r) => (r.ok ? r.json() : undefined), () => undefined).catch(() => undefined);
+  const answer = await fetch(index)
+    .then(
+      (r) => (r.ok ? r.json() : undefined),
+      () => undefined,
+    )
+    .catch(() => undefined);
   const offers: Offer[] = answer?.tiles ?? [];
   return offers.map(({ name, url, tileSize = 256, minzoom, maxzoom, bounds, view, attribution }) => ({
     name,
-    source: new TileSource({ tiles: absolute(url, index), tileSize, minzoom, maxzoom, bounds, ...(attribution && { attribution }) }),
+    source: new TileSource({
+      tiles: absolute(url, index),
+      tileSize,
+      minzoom,
+      maxzoom,
+      bounds,
+      ...(attribution && { attribution }),
+    }),
     bounds: view ?? bounds,
     memory: { offer: name },
   }));
@@ -81,7 +97,9 @@ export function onAddress(onSubmit: (imagery: Imagery) => void, onError: (error:
       const url = element<HTMLInputElement>("tiles-url").value.trim();
       const attribution = element<HTMLInputElement>("tiles-attribution").value.trim();
       const tileSize = element<HTMLSelectElement>("tiles-size").value === "512" ? 512 : 256;
-      onSubmit(addressed({ url, attribution, tileSize, maxzoom: element<HTMLInputElement>("tiles-maxzoom").valueAsNumber }));
+      onSubmit(
+        addressed({ url, attribution, tileSize, maxzoom: element<HTMLInputElement>("tiles-maxzoom").valueAsNumber }),
+      );
     } catch (error) {
       onError(error);
     }

@@ -32,8 +32,9 @@ export class Legend {
     this.mark(undefined);
   }
 
-  isHidden(index: number): boolean {
-    return this.#hidden.has(index);
+  /** Indices of the classes that are shown. */
+  get classes(): number[] {
+    return [...this.#rows.keys()].filter((index) => !this.#hidden.has(index));
   }
 
   /** Marks the class under the probe. */

@@ -27,7 +27,10 @@ const isMap = () => view === "map";
 function showView(): void {
   view = location.hash === "#picture" ? "picture" : "map";
   for (const part of document.querySelectorAll<HTMLElement>("[data-view]")) part.hidden = part.dataset.view !== view;
-  for (const [id, of] of [["show-map", "map"], ["show-picture", "picture"]] as const) {
+  for (const [id, of] of [
+    ["show-map", "map"],
+    ["show-picture", "picture"],
+  ] as const) {
     if (of === view) element(id).setAttribute("aria-current", "page");
     else element(id).removeAttribute("aria-current");
   }

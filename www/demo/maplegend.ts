@@ -15,7 +15,7 @@ export class MapLegend {
   setClasses(classes: readonly ClassInfo[]): void {
     this.#classes = classes;
     this.#hidden.clear();
-    this.#shares.clear();
+    this.#shares = new Map();
     this.#thresholds = new Map(classes.filter((c) => c.index).map((c) => [c.index, c.threshold ?? 0]));
     element("map-legend").replaceChildren(...classes.map((c) => this.#item(c)));
     element("map-classes").hidden = classes.length === 0;
@@ -32,16 +32,18 @@ export class MapLegend {
   }
 
   /** Shows how much of the finished tiles every class covers. */
-  setShares(masks: TileMask[]): void {
+  async setShares(masks: TileMask[]): Promise<void> {
+    const { thresholds } = this;
+    const shares = this.#shares;
+    const counted = await Promise.all(masks.map((mask) => mask.stats(thresholds)));
+    if (shares !== this.#shares) return; // Another model's by now.
     const pixels = new Map<number, number>();
     let all = 0;
-    for (const mask of masks) {
-      for (const stats of mask.stats(this.thresholds)) {
-        pixels.set(stats.index, (pixels.get(stats.index) ?? 0) + stats.pixels);
-        all += stats.pixels;
-      }
+    for (const stats of counted.flat()) {
+      pixels.set(stats.index, (pixels.get(stats.index) ?? 0) + stats.pixels);
+      all += stats.pixels;
     }
-    for (const [index, share] of this.#shares) share.textContent = all ? formatShare((pixels.get(index) ?? 0) / all) : "";
+    for (const [index, share] of shares) share.textContent = all ? formatShare((pixels.get(index) ?? 0) / all) : "";
   }
 
   #item({ index, name, color }: ClassInfo): HTMLElement {
@@ -59,7 +61,11 @@ export class MapLegend {
     const share = document.createElement("span");
     share.className = "share";
     this.#shares.set(index, share);
-    label.append(box, swatch(color), Object.assign(document.createElement("span"), { className: "grow", textContent: name }));
+    label.append(
+      box,
+      swatch(color),
+      Object.assign(document.createElement("span"), { className: "grow", textContent: name }),
+    );
     item.append(label, share);
     if (index) item.append(this.#threshold(index, name));
     return item;

@@ -95,7 +95,10 @@ export class MapView {
     const offer = (last && "offer" in last.memory && byName(last.memory.offer)) || offers[0];
     if (offer) {
       list.value = offer.name;
-      return this.#show(offer, last && offer === byName((last.memory as { offer: string }).offer) ? last.view : undefined);
+      return this.#show(
+        offer,
+        last && offer === byName((last.memory as { offer: string }).offer) ? last.view : undefined,
+      );
     }
     const sample = (await sampleAddresses())[0];
     if (sample) await this.openPicture(await fetchPicture(sample));
@@ -120,13 +123,22 @@ export class MapView {
     if (map.getSource("imagery")) map.removeSource("imagery");
     const { source } = imagery;
     maplibregl.addProtocol(PROTOCOL, async ({ url }, { signal }) => {
-      const [z, x, y] = url.slice(url.indexOf("://") + 3).split("/").map(Number) as [number, number, number];
+      const [z, x, y] = url
+        .slice(url.indexOf("://") + 3)
+        .split("/")
+        .map(Number) as [number, number, number];
       const shown = imagery.show ? await imagery.show({ z, x, y }, signal) : await source.read({ z, x, y }, signal);
       return { data: shown ? await createImageBitmap(shown) : new ArrayBuffer(0) };
     });
     const { tileSize, minzoom, maxzoom, attribution, bounds } = source;
     map.addSource("imagery", {
-      type: "raster", tiles: [`${PROTOCOL}://{z}/{x}/{y}`], tileSize, minzoom, maxzoom, bounds: [...bounds], ...(attribution && { attribution }),
+      type: "raster",
+      tiles: [`${PROTOCOL}://{z}/{x}/{y}`],
+      tileSize,
+      minzoom,
+      maxzoom,
+      bounds: [...bounds],
+      ...(attribution && { attribution }),
     });
     map.addLayer({ id: "imagery", type: "raster", source: "imagery", paint: { "raster-fade-duration": 0 } });
 
@@ -194,14 +206,18 @@ export class MapView {
     element("map-export").addEventListener("click", () =>
       handle(async () => {
         const collection = await this.#masks?.toGeoJSON({ tolerance: 1 });
-        if (collection) offerDownload(new Blob([JSON.stringify(collection)], { type: "application/geo+json" }), `${this.#imagery?.name ?? "map"}.geojson`);
+        if (collection)
+          offerDownload(
+            new Blob([JSON.stringify(collection)], { type: "application/geo+json" }),
+            `${this.#imagery?.name ?? "map"}.geojson`,
+          );
       }),
     );
-    map.on("click", ({ lngLat }) => this.#tellAt(lngLat));
+    map.on("click", ({ lngLat }) => handle(() => this.#tellAt(lngLat)));
     map.getCanvas().addEventListener("keydown", (event) => {
       if (event.key !== "Enter") return;
       event.preventDefault();
-      this.#tellAt(map.getCenter());
+      handle(() => this.#tellAt(map.getCenter()));
     });
     map.on("movestart", ({ originalEvent }) => {
       if (originalEvent) this.#untouched = false;
@@ -219,19 +235,24 @@ export class MapView {
   }
 
   /** Says class and confidence at a place, on the map and for screen readers. */
-  #tellAt(place: maplibregl.LngLat): void {
-    const found = this.#masks?.classAt(place);
+  async #tellAt(place: maplibregl.LngLat): Promise<void> {
+    const found = await this.#masks?.classAt(place);
     const where = `${place.lat.toFixed(5)}°, ${place.lng.toFixed(5)}°`;
     if (!found) {
       this.#popup.remove();
-      element("map-probe").textContent = `No mask yet at ${where}.`;
+      element("map-probe").textContent = `No mask at ${where}.`;
       return;
     }
     const confidence = `confidence ${formatShare(found.confidence)}`;
     const { z, x, y } = found.tile;
     element("map-probe").textContent = `${found.class.name}, ${confidence}, at ${where}, tile ${z}/${x}/${y}`;
     const content = document.createElement("p");
-    content.append(swatch(found.class.color), Object.assign(document.createElement("strong"), { textContent: found.class.name }), document.createElement("br"), confidence);
+    content.append(
+      swatch(found.class.color),
+      Object.assign(document.createElement("strong"), { textContent: found.class.name }),
+      document.createElement("br"),
+      confidence,
+    );
     this.#popup.setLngLat(place).setDOMContent(content).addTo(this.#map);
   }
 
@@ -242,7 +263,11 @@ export class MapView {
     else {
       const { finished, inView, failed, time } = stats;
       const { minzoom = 0, maxzoom = 0 } = this.#imagery?.source ?? {};
-      const parts = [inView ? `${finished} of ${inView} tiles in view` : `No imagery in view (it has zooms ${minzoom} to ${maxzoom})`];
+      const parts = [
+        inView
+          ? `${finished} of ${inView} tiles in view`
+          : `No imagery in view (it has zooms ${minzoom} to ${maxzoom})`,
+      ];
       if (time !== undefined) parts.push(`${formatTime(time)} a tile`);
       if (failed) parts.push(`${failed} failed`);
       if (this.#paused) parts.push("paused");
@@ -250,9 +275,10 @@ export class MapView {
       // Screen readers hear of the end, not of every tile.
       element("map-said").textContent = inView && finished === inView ? `All ${inView} tiles in view have masks.` : "";
     }
-    this.#counting ??= setTimeout(() => {
+    this.#counting ??= setTimeout(async () => {
+      // A model that is gone by then counts no more.
+      await this.#legend.setShares(this.#masks?.tiles() ?? []).catch(() => {});
       this.#counting = undefined;
-      this.#legend.setShares(this.#masks?.tiles() ?? []);
       if (stats && stats.waiting + stats.running) this.#update(); // Tiles that are not there end without a mask.
     }, PACE);
   }
@@ -270,7 +296,9 @@ function makeMap(): maplibregl.Map {
       maxPitch: 0,
       dragRotate: false,
       attributionControl: { compact: false },
-      locale: { "Map.Title": "Map. Arrow keys move it, plus and minus zoom, Enter tells class and confidence at its centre." },
+      locale: {
+        "Map.Title": "Map. Arrow keys move it, plus and minus zoom, Enter tells class and confidence at its centre.",
+      },
     });
     map.touchZoomRotate.disableRotation();
     map.keyboard.disableRotation();

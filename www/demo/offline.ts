@@ -15,7 +15,8 @@ export async function keepOffline(say: (text: string) => void): Promise<void> {
   registration?.addEventListener("updatefound", () => {
     const coming = registration?.installing;
     coming?.addEventListener("statechange", () => {
-      if (coming.state === "installed" && hasOld) say("A newer version of this page is ready: close all of its tabs and open it again.");
+      if (coming.state === "installed" && hasOld)
+        say("A newer version of this page is ready: close all of its tabs and open it again.");
       if (coming.state === "activated" && !hasOld) say("This page now works without network.");
     });
   });

@@ -26,7 +26,11 @@ export async function fetchPicture(address: string): Promise<Picture> {
   }
   if (!response.ok) {
     const code = response.status === 404 ? "not_found" : "io";
-    throw new SamloraError(code, `${address}: the server answered ${response.status} ${response.statusText}`.trimEnd(), "check the address");
+    throw new SamloraError(
+      code,
+      `${address}: the server answered ${response.status} ${response.statusText}`.trimEnd(),
+      "check the address",
+    );
   }
   const name = url.pathname.split("/").pop() || "picture";
   return { blob: new File([await response.blob()], name), name: stem(name) };
@@ -38,7 +42,12 @@ export async function decode(blob: Blob): Promise<ImageBitmap> {
     return await createImageBitmap(blob);
   } catch (cause) {
     const name = blob instanceof File ? blob.name : "what was pasted";
-    throw new SamloraError("format", `${name} is not a picture that this browser can read`, "open a PNG, JPEG or WebP picture", cause);
+    throw new SamloraError(
+      "format",
+      `${name} is not a picture that this browser can read`,
+      "open a PNG, JPEG or WebP picture",
+      cause,
+    );
   }
 }
 
@@ -49,7 +58,12 @@ export function stem(name: string): string {
 
 /** Addresses of the pictures that the demo was built with, if it has some: `samples/index.json` is a list of file names. */
 export async function sampleAddresses(): Promise<string[]> {
-  const names: unknown = await fetch("samples/index.json").then((r) => (r.ok ? r.json() : []), () => []).catch(() => []);
+  const names: unknown = await fetch("samples/index.json")
+    .then(
+      (r) => (r.ok ? r.json() : []),
+      () => [],
+    )
+    .catch(() => []);
   const texts = Array.isArray(names) ? names.filter((name): name is string => typeof name === "string") : [];
   return texts.map((name) => `samples/${encodeURIComponent(name)}`);
 }

@@ -1,6 +1,6 @@
 // The picture view: one picture, its mask and confidence side by side, the probe and the exports.
 
-import type { Segmentation, Segmenter } from "samlora";
+import { NO_DATA, type Segmentation, type Segmenter } from "samlora";
 import { clearError, handle, showError } from "./errors.ts";
 import { Legend } from "./legend.ts";
 import { element, fillFacts, formatShare, formatTime, offerDownload } from "./page.ts";
@@ -14,13 +14,14 @@ export class PictureView {
   #model: Segmenter | undefined;
   #picture: Picture | undefined;
   #result: Segmentation | undefined;
-  #colours: ImageData | undefined;
 
   constructor() {
-    this.#legend.onToggle = () => this.#repaint();
+    this.#legend.onToggle = () => handle(() => this.#repaint());
     this.#views.onProbe = ({ x, y, classIndex, confidence }) => {
+      const place = `column ${x}, row ${y}`;
       const name = this.#model?.info.classes.find((c) => c.index === classIndex)?.name ?? `class ${classIndex}`;
-      element("probe").textContent = `${name}, confidence ${formatShare(confidence)}, column ${x}, row ${y}`;
+      element("probe").textContent =
+        classIndex === NO_DATA ? `no data, ${place}` : `${name}, confidence ${formatShare(confidence)}, ${place}`;
       this.#legend.mark(classIndex);
     };
     element("again").addEventListener("click", () => handle(() => this.#segment()));
@@ -35,7 +36,10 @@ export class PictureView {
       handle(async () => {
         if (!this.#result || !this.#picture || !this.#model) return;
         const { classMask, width, height } = this.#result;
-        offerDownload(await encodeMask(classMask, width, height, this.#model.info.classes), `${this.#picture.name}.classes.png`);
+        offerDownload(
+          await encodeMask(classMask, width, height, this.#model.info.classes),
+          `${this.#picture.name}.classes.png`,
+        );
       }),
     );
   }
@@ -69,12 +73,11 @@ export class PictureView {
     const isCurrent = () => picture === this.#picture && model === this.#model; // Nothing newer is on its way.
     try {
       const found = await model.segment(picture.blob);
-      const painted = await found.toImageData({ outline: true });
       if (!isCurrent()) return;
       this.#result = found;
-      this.#colours = painted;
       this.#views.showResult(found);
-      this.#repaint();
+      await this.#repaint();
+      if (!isCurrent()) return;
       this.#legend.setStats(found.stats());
       showTimings(found);
       element("details").hidden = false;
@@ -89,14 +92,20 @@ export class PictureView {
   }
 
   #clearResult(): void {
-    this.#result = this.#colours = undefined;
+    this.#result = undefined;
     this.#views.clearResult();
     this.#legend.clearStats();
     element("details").hidden = true;
   }
 
-  #repaint(): void {
-    if (this.#colours && this.#result) this.#views.showOverlay(this.#colours, this.#result.classMask, (index) => this.#legend.isHidden(index));
+  async #repaint(): Promise<void> {
+    const result = this.#result;
+    const { classes } = this.#legend;
+    const colours = await result?.toImageData({ outline: true, classes });
+    // Another picture, or another choice, may be shown by now.
+    if (colours && result === this.#result && String(classes) === String(this.#legend.classes)) {
+      this.#views.showOverlay(colours);
+    }
   }
 }
 

@@ -22,23 +22,25 @@ export function placePicture(name: string, picture: ImageBitmap, resolution: num
   const bounds: [number, number, number, number] = [west, south, east, north];
 
   /** The part of the picture in a tile; beyond its borders mirrored, so that the network sees no edge, or nothing. */
-  const read = (mirrored: boolean): ReadTile => async ({ z, x, y }: TileId) => {
-    const scale = 2 ** (z - maxzoom); // Pixels of the tile per pixel of the picture.
-    const left = origin * TILE * scale - x * TILE;
-    const top = origin * TILE * scale - y * TILE;
-    if (left >= TILE || top >= TILE || left + width * scale <= 0 || top + height * scale <= 0) return null;
-    const canvas = new OffscreenCanvas(TILE, TILE);
-    const context = canvas.getContext("2d")!;
-    context.imageSmoothingQuality = "high";
-    for (const row of mirrored ? [-1, 0, 1] : [0]) {
-      for (const column of mirrored ? [-1, 0, 1] : [0]) {
-        context.setTransform(column ? -scale : scale, 0, 0, row ? -scale : scale, left, top);
-        // A mirrored copy lies on the other side of the border that it is mirrored at.
-        context.drawImage(picture, column > 0 ? -2 * width : 0, row > 0 ? -2 * height : 0);
+  const read =
+    (mirrored: boolean): ReadTile =>
+    async ({ z, x, y }: TileId) => {
+      const scale = 2 ** (z - maxzoom); // Pixels of the tile per pixel of the picture.
+      const left = origin * TILE * scale - x * TILE;
+      const top = origin * TILE * scale - y * TILE;
+      if (left >= TILE || top >= TILE || left + width * scale <= 0 || top + height * scale <= 0) return null;
+      const canvas = new OffscreenCanvas(TILE, TILE);
+      const context = canvas.getContext("2d")!;
+      context.imageSmoothingQuality = "high";
+      for (const row of mirrored ? [-1, 0, 1] : [0]) {
+        for (const column of mirrored ? [-1, 0, 1] : [0]) {
+          context.setTransform(column ? -scale : scale, 0, 0, row ? -scale : scale, left, top);
+          // A mirrored copy lies on the other side of the border that it is mirrored at.
+          context.drawImage(picture, column > 0 ? -2 * width : 0, row > 0 ? -2 * height : 0);
+        }
       }
-    }
-    return canvas;
-  };
+      return canvas;
+    };
   const minzoom = maxzoom - ZOOMS_OUT;
   return { name, source: new TileSource({ tiles: read(true), minzoom, maxzoom, bounds }), show: read(false), bounds };
 }

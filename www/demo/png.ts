@@ -1,6 +1,6 @@
 // An 8-bit paletted PNG: class indices and their colours in one file, as GIS programs read it. (A canvas can only write RGBA.)
 
-import type { ClassInfo } from "samlora";
+import { type ClassInfo, NO_DATA } from "samlora";
 
 /** Encodes a class mask, `[height, width]`. */
 export async function encodeMask(mask: Uint8Array, width: number, height: number, classes: ClassInfo[]): Promise<Blob> {
@@ -10,8 +10,11 @@ export async function encodeMask(mask: Uint8Array, width: number, height: number
   view.setUint32(4, height);
   header.set([8, 3, 0, 0, 0], 8); // 8 bits, palette, deflate, the standard filters, not interlaced.
 
-  const colours = new Uint8Array(3 * (Math.max(...classes.map((c) => c.index)) + 1));
+  // Where there is no data, the picture is transparent.
+  const isWhole = !mask.includes(NO_DATA);
+  const colours = new Uint8Array(3 * (isWhole ? Math.max(...classes.map((c) => c.index)) + 1 : NO_DATA + 1));
   for (const { index, color } of classes) colours.set(color, 3 * index);
+  const opacity = new Uint8Array(NO_DATA + 1).fill(255, 0, NO_DATA);
 
   const rows = new Uint8Array((width + 1) * height); // Every row starts with its filter: 0, none.
   for (let y = 0; y < height; y++) rows.set(mask.subarray(y * width, (y + 1) * width), y * (width + 1) + 1);
@@ -19,9 +22,19 @@ export async function encodeMask(mask: Uint8Array, width: number, height: number
   const data = new Uint8Array(await new Response(stream).arrayBuffer());
 
   const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
-  return new Blob([signature, chunk("IHDR", header), chunk("PLTE", colours), chunk("IDAT", data), chunk("IEND", new Uint8Array())], {
-    type: "image/png",
-  });
+  return new Blob(
+    [
+      signature,
+      chunk("IHDR", header),
+      chunk("PLTE", colours),
+      ...(isWhole ? [] : [chunk("tRNS", opacity)]),
+      chunk("IDAT", data),
+      chunk("IEND", new Uint8Array()),
+    ],
+    {
+      type: "image/png",
+    },
+  );
 }
 
 function chunk(type: string, data: Uint8Array): Uint8Array<ArrayBuffer> {

@@ -82,7 +82,11 @@ export class Resolution {
       element("resolution-zoom").hidden = !canZoom;
       element("resolution-text").textContent =
         `Here a pixel is ${metres(shown)}; the model was trained at ${metres(this.#trained)}. ` +
-        (tooFar ? "Masks are computed only nearer to that." : canZoom ? "Its masks may be wrong." : "This imagery has nothing nearer to that.");
+        (tooFar
+          ? "Masks are computed only nearer to that."
+          : canZoom
+            ? "Its masks may be wrong."
+            : "This imagery has nothing nearer to that.");
     }
     this.#tell(tooFar);
   }

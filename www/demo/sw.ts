@@ -30,7 +30,9 @@ const SEEN_LIMIT = 600;
 
 const shell = new Set(__PRECACHE__.files.map((file) => new URL(file, base).href));
 /** Lists of what the server offers. */
-const lists = new Set(["models/index.json", "tiles/index.json", "samples/index.json"].map((file) => new URL(file, base).href));
+const lists = new Set(
+  ["models/index.json", "tiles/index.json", "samples/index.json"].map((file) => new URL(file, base).href),
+);
 
 scope.addEventListener("install", (event) => {
   // Past the browser's own cache, which may still have the files of another version.

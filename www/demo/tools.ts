@@ -37,7 +37,9 @@ export function showTools(session: Session): void {
 async function showStored(session: Session): Promise<void> {
   const [packages, size] = await Promise.all([storage.list(), storage.size()]);
   const room = size.available === undefined ? "" : `, ${formatBytes(size.available)} left`;
-  element("stored-size").textContent = packages.length ? `${formatBytes(size.bytes)} in all${room}.` : "None: they are kept once they are loaded.";
+  element("stored-size").textContent = packages.length
+    ? `${formatBytes(size.bytes)} in all${room}.`
+    : "None: they are kept once they are loaded.";
   element("stored-list").replaceChildren(
     ...packages.map(({ url, name, bytes, complete }) => {
       const item = document.createElement("li");

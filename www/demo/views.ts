@@ -1,6 +1,6 @@
 // The two pictures, mask and confidence, and the probe that moves over both.
 
-import type { Segmentation } from "samlora";
+import { NO_DATA, type Segmentation } from "samlora";
 import { element } from "./page.ts";
 
 export interface Probe {
@@ -12,7 +12,13 @@ export interface Probe {
 }
 
 // Viridis at quarters (matplotlib): even steps of lightness, readable without colour vision.
-const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]] as const;
+const RAMP = [
+  [68, 1, 84],
+  [59, 82, 139],
+  [33, 145, 140],
+  [94, 201, 98],
+  [253, 231, 37],
+] as const;
 
 export class Views {
   onProbe: (probe: Probe) => void = () => {};
@@ -60,13 +66,14 @@ export class Views {
   /** Takes the masks away; the picture stays. */
   clearResult(): void {
     this.#result = undefined;
-    for (const canvas of [this.#overlay, this.#confidence]) context(canvas).clearRect(0, 0, canvas.width, canvas.height);
+    for (const canvas of [this.#overlay, this.#confidence])
+      context(canvas).clearRect(0, 0, canvas.width, canvas.height);
     for (const cross of this.#crosses()) cross.hidden = true;
   }
 
   showResult(result: Segmentation): void {
     this.#result = result;
-    const { width, height, confidenceMask } = result;
+    const { width, height, classMask, confidenceMask } = result;
     const image = new ImageData(width, height);
     for (const [i, value] of confidenceMask.entries()) {
       const position = (value / 255) * (RAMP.length - 1);
@@ -74,22 +81,23 @@ export class Views {
       const high = RAMP[Math.min(Math.floor(position) + 1, RAMP.length - 1)]!;
       const part = position - Math.min(Math.floor(position), RAMP.length - 2);
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = low[c]! + part * (high[c]! - low[c]!);
-      image.data[4 * i + 3] = 255;
+      image.data[4 * i + 3] = classMask[i] === NO_DATA ? 0 : 255;
     }
     context(this.#confidence).putImageData(image, 0, 0);
   }
 
-  /** Paints the class colours without those that are switched off. */
-  showOverlay(colours: ImageData, classMask: Uint8Array, isHidden: (index: number) => boolean): void {
-    const image = new ImageData(new Uint8ClampedArray(colours.data), colours.width);
-    for (const [i, index] of classMask.entries()) if (isHidden(index)) image.data[4 * i + 3] = 0;
-    context(this.#overlay).putImageData(image, 0, 0);
+  /** Paints the class colours. */
+  showOverlay(colours: ImageData): void {
+    context(this.#overlay).putImageData(colours, 0, 0);
   }
 
   #onKey(event: KeyboardEvent): void {
     const step = event.shiftKey ? 10 : 1;
     const moves: Record<string, [number, number]> = {
-      ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step],
+      ArrowLeft: [-step, 0],
+      ArrowRight: [step, 0],
+      ArrowUp: [0, -step],
+      ArrowDown: [0, step],
     };
     const move = moves[event.key];
     if (!move) return;

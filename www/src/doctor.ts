@@ -5,7 +5,12 @@ import type { Segmenter } from "./segmenter.ts";
 import type { DoctorReport } from "./types.ts";
 
 /** Limits of WebGPU that decide what a model can do. */
-const LIMITS = ["maxBufferSize", "maxStorageBufferBindingSize", "maxComputeInvocationsPerWorkgroup", "maxComputeWorkgroupStorageSize"];
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupStorageSize",
+];
 /** Timed runs of a tile, after the first. */
 const RUNS = 3;
 
@@ -47,7 +52,7 @@ async function estimate(): Promise<Pick<DoctorReport, "storage">> {
 
 async function timeTile(segmenter: Segmenter): Promise<NonNullable<DoctorReport["model"]>> {
   const { name, device, precision, workers, inputSize, loadTime } = segmenter.info;
-  const tile = new ImageData(inputSize, inputSize);
+  const tile = new ImageData(new Uint8ClampedArray(4 * inputSize ** 2).fill(255), inputSize);
   const times: number[] = [];
   for (let run = 0; run <= RUNS; run++) {
     const start = performance.now();
@@ -77,8 +82,10 @@ function write({ adapter, selfTest, storage, model, ...report }: Omit<DoctorRepo
     for (const name of LIMITS) lines.push([name, `${adapter.limits[name] ?? "unknown"}`]);
     lines.push(["features", adapter.features.join(", ") || "none"]);
   } else lines.push(["adapter", "none"]);
-  for (const { stage, error } of selfTest) lines.push([`self-test: ${stage}`, `relative error ${error.toExponential(1)}`]);
-  if (report.half !== undefined) lines.push(["self-test in 16 bits", report.half ? "passed" : "failed: 32 bits are used"]);
+  for (const { stage, error } of selfTest)
+    lines.push([`self-test: ${stage}`, `relative error ${error.toExponential(1)}`]);
+  if (report.half !== undefined)
+    lines.push(["self-test in 16 bits", report.half ? "passed" : "failed: 32 bits are used"]);
   lines.push(["device for auto", `${report.plan}: ${report.reason}`]);
   if (storage) lines.push(["storage", `${megabytes(storage.usedBytes)} of ${megabytes(storage.quotaBytes)} in use`]);
   if (model) {

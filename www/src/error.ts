@@ -14,7 +14,16 @@ export type ErrorCode =
   | "internal";
 
 const CODES: ReadonlySet<string> = new Set<ErrorCode>([
-  "not_found", "io", "format", "unsupported", "integrity", "invalid", "limit", "device", "disposed", "internal",
+  "not_found",
+  "io",
+  "format",
+  "unsupported",
+  "integrity",
+  "invalid",
+  "limit",
+  "device",
+  "disposed",
+  "internal",
 ]);
 
 /** An error with a stable `code` and, where there is one, a `remedy` for the user. */

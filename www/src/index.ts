@@ -2,6 +2,7 @@
 
 export { doctor } from "./doctor.ts";
 export { isAbort, SamloraError, type ErrorCode } from "./error.ts";
+export { NO_DATA } from "./result.ts";
 export { Segmenter } from "./segmenter.ts";
 export { storage } from "./package/storage.ts";
 export type {
@@ -17,14 +18,17 @@ export type {
   GeoJSONFeatureCollection,
   GPUDeviceLike,
   ImageInput,
+  LoadedModel,
   LoadOptions,
   LoadProgress,
   Logits,
   OverlayOptions,
   PackageInput,
+  Part,
   PolygonOptions,
   ReadFile,
   ReadOptions,
+  RefineOptions,
   Segmentation,
   SegmenterInfo,
   SegmentOptions,

@@ -3,7 +3,7 @@
 import type { Map as MapLibreMap } from "maplibre-gl";
 import { MapMasks, type MapOptions } from "./map/mapmasks.ts";
 import type { MapLibre } from "./map/masklayer.ts";
-import type { Segmenter } from "./segmenter.ts";
+import type { LoadedModel } from "./types.ts";
 
 export { MapMasks, type MapCounts, type MapOptions, type PlaceClass } from "./map/mapmasks.ts";
 export type { MapLibre, MapStyle } from "./map/masklayer.ts";
@@ -40,12 +40,17 @@ export * from "./map/tiles.ts";
  *   thresholds: { building: 0.6 },
  *   onError: (error) => console.warn(error.message),
  * });
- * map.on("click", ({ lngLat }) => console.log(masks.classAt(lngLat)?.class.name));
+ * map.on("click", async ({ lngLat }) => console.log((await masks.classAt(lngLat))?.class.name));
  * masks.setStyle({ opacity: 0.8, classes: [1] }); // Restyles what is there; nothing is computed again.
  * const geojson = await masks.toGeoJSON();
  * masks.remove();
  * ```
  */
-export function samlora(maplibregl: MapLibre, map: MapLibreMap, segmenter: Segmenter | undefined, options: MapOptions): MapMasks {
+export function samlora(
+  maplibregl: MapLibre,
+  map: MapLibreMap,
+  segmenter: LoadedModel | undefined,
+  options: MapOptions,
+): MapMasks {
   return new MapMasks(maplibregl, map, segmenter, options);
 }

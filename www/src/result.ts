@@ -1,11 +1,43 @@
-// What was found in one image, and what it can be turned into.
+// What was found in one image, and what it can be turned into. All of it is computed by wasm.
 
-import type { Engine, Masks, ModelId, SegmentReply } from "./engine/engine.ts";
+import * as check from "./check.ts";
+import type { Engine, ModelId, RefineReply, SegmentReply } from "./engine/engine.ts";
 import { SamloraError } from "./error.ts";
-import type { BlobOptions, ClassInfo, ClassStats, GeoJSONFeatureCollection, OverlayOptions, PolygonOptions, Segmentation } from "./types.ts";
+import { encode } from "./readback.ts";
+import type {
+  BlobOptions,
+  ClassInfo,
+  ClassStats,
+  GeoJSONFeatureCollection,
+  OverlayOptions,
+  PolygonOptions,
+  RefineOptions,
+  Segmentation,
+} from "./types.ts";
 
-/** Runs on the engine that made the result. */
-type Call = <T>(work: (engine: Engine) => Promise<T>) => Promise<T>;
+/** The class of pixels that hold no data (`mask::NO_DATA` of the Rust crate). */
+export const NO_DATA = 255;
+
+/** Where a result comes from. */
+export interface Origin {
+  model: ModelId;
+  classes: readonly ClassInfo[];
+  /** Runs on the engine that made the result. */
+  call: <T>(work: (engine: Engine) => Promise<T>) => Promise<T>;
+}
+
+const OVERLAY = { opacity: check.numberFrom(0, 1), outline: check.aBoolean, classes: check.indices };
+const REFINE = {
+  thresholds: check.anything,
+  minPixels: check.wholeNumber(),
+  part: check.numbersOf("left", "top", "width", "height"),
+};
+const POLYGONS = {
+  minPixels: check.wholeNumber(),
+  tolerance: check.numberFrom(0),
+  tile: check.numbersOf("z", "x", "y"),
+  classes: check.indices,
+};
 
 export class Result implements Segmentation {
   readonly width: number;
@@ -14,12 +46,10 @@ export class Result implements Segmentation {
   readonly confidenceMask: Uint8Array;
   readonly probabilities?: Uint8Array;
   readonly timings: Segmentation["timings"];
-  #stats: ClassStats[];
-  #classes: ClassInfo[];
-  #model: ModelId;
-  #call: Call;
+  readonly #stats: ClassStats[];
+  readonly #origin: Origin;
 
-  constructor(reply: SegmentReply, classes: ClassInfo[], model: ModelId, call: Call) {
+  constructor(reply: RefineReply & Pick<SegmentReply, "timings" | "probabilities">, origin: Origin) {
     this.width = reply.width;
     this.height = reply.height;
     this.classMask = reply.classMask;
@@ -27,23 +57,19 @@ export class Result implements Segmentation {
     if (reply.probabilities) this.probabilities = reply.probabilities;
     this.timings = reply.timings;
     this.#stats = reply.stats;
-    this.#classes = classes;
-    this.#model = model;
-    this.#call = call;
+    this.#origin = origin;
   }
 
-  async toImageData({ classes, ...options }: OverlayOptions = {}): Promise<ImageData> {
-    const request = { model: this.#model, masks: this.#masks(classes), options };
-    const rgba = await this.#call((engine) => engine.overlay(request));
+  async toImageData(options?: OverlayOptions): Promise<ImageData> {
+    const request = { ...this.#request(), options: check.checkOptions(options, "toImageData", OVERLAY) };
+    const rgba = await this.#origin.call((engine) => engine.overlay(request));
     return new ImageData(rgba as Uint8ClampedArray<ArrayBuffer>, this.width, this.height);
   }
 
-  async toBlob({ type = "image/png", ...options }: BlobOptions = {}): Promise<Blob> {
-    const canvas = new OffscreenCanvas(this.width, this.height);
-    const context = canvas.getContext("2d");
-    if (!context) throw new SamloraError("limit", `no canvas of ${this.width} x ${this.height} pixels`, "cut the picture into parts");
-    context.putImageData(await this.toImageData(options), 0, 0);
-    const blob = await canvas.convertToBlob({ type });
+  async toBlob(options?: BlobOptions): Promise<Blob> {
+    const given = check.checkOptions(options, "toBlob", { ...OVERLAY, type: check.aText });
+    const { type = "image/png", ...style } = given;
+    const blob = await encode(await this.toImageData(style), type);
     // Browsers write PNG where they do not know the type.
     if (blob.type !== type) {
       throw new SamloraError("unsupported", `this browser cannot write ${type}`, 'ask for "image/png"');
@@ -51,24 +77,27 @@ export class Result implements Segmentation {
     return blob;
   }
 
-  async toGeoJSON({ classes, ...options }: PolygonOptions = {}): Promise<GeoJSONFeatureCollection> {
-    const request = { model: this.#model, masks: this.#masks(classes), options };
-    return JSON.parse(await this.#call((engine) => engine.polygons(request)));
+  async toGeoJSON(options?: PolygonOptions): Promise<GeoJSONFeatureCollection> {
+    const { tile, ...rest } = check.checkOptions(options, "toGeoJSON", POLYGONS);
+    const place = tile && { tile: { z: tile.z, x: tile.x, y: tile.y } }; // A map's own tiles have more members.
+    const request = { ...this.#request(), options: { ...rest, ...place } };
+    return JSON.parse(await this.#origin.call((engine) => engine.polygons(request)));
   }
 
   stats(): ClassStats[] {
     return structuredClone(this.#stats);
   }
 
-  /** The masks, with background in place of all but `wanted` classes. */
-  #masks(wanted?: readonly number[]): Masks {
-    const { width, height, confidenceMask } = this;
-    if (!wanted) return { width, height, classMask: this.classMask, confidenceMask };
-    const unknown = wanted.find((index) => !this.#classes.some((c) => c.index === index));
-    if (unknown !== undefined) {
-      throw new SamloraError("invalid", `there is no class ${unknown}`, `this model has classes 0 to ${this.#classes.length - 1}`);
-    }
-    const keep = new Set(wanted);
-    return { width, height, classMask: this.classMask.map((index) => (keep.has(index) ? index : 0)), confidenceMask };
+  async refine(options?: RefineOptions): Promise<Segmentation> {
+    const { thresholds, ...rest } = check.checkOptions(options, "refine", REFINE);
+    const byIndex = thresholds && { thresholds: check.byIndex(thresholds, this.#origin.classes) };
+    const request = { ...this.#request(), options: { ...rest, ...byIndex } };
+    const reply = await this.#origin.call((engine) => engine.refine(request));
+    return new Result({ ...reply, timings: this.timings }, this.#origin);
+  }
+
+  #request() {
+    const { width, height, classMask, confidenceMask } = this;
+    return { model: this.#origin.model, masks: { width, height, classMask, confidenceMask } };
   }
 }

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 // The class that pages use: the browser's types around an engine.
 
+import * as check from "./check.ts";
 import type { Engine, ModelId } from "./engine/engine.ts";
 import { disposed, SamloraError } from "./error.ts";
 import { readPixels } from "./image.ts";
@@ -9,7 +10,17 @@ import { Pool } from "./engine/pool.ts";
 import { RemoteEngine } from "./engine/remote.ts";
 import { Result } from "./result.ts";
 import { normalise } from "./package/source.ts";
-import type { Device, ImageInput, LoadOptions, Logits, PackageInput, Segmentation, SegmenterInfo, SegmentOptions } from "./types.ts";
+import type {
+  Device,
+  ImageInput,
+  LoadedModel,
+  LoadOptions,
+  Logits,
+  PackageInput,
+  Segmentation,
+  SegmenterInfo,
+  SegmentOptions,
+} from "./types.ts";
 
 /** An engine and the models on it, closed with the last of them. */
 interface Host {
@@ -20,7 +31,7 @@ interface Host {
 let lastModel = 0;
 
 /** A loaded model. */
-export class Segmenter {
+export class Segmenter implements LoadedModel {
   /** What was loaded; `device` changes when the model has to move. */
   readonly info: SegmenterInfo;
   #host: Host;
@@ -39,24 +50,26 @@ export class Segmenter {
    * An adapter package needs its `base`. With a segmenter as base, both share its device and the base's memory, so that
    * swapping adapters loads the adapter alone.
    */
-  static async load(input: PackageInput, options: LoadOptions = {}): Promise<Segmenter> {
-    const { base, signal, onProgress, onEvent } = options;
+  static async load(input: PackageInput, options?: LoadOptions): Promise<Segmenter> {
+    const given = check.checkOptions(options, "Segmenter.load", LOAD);
+    const { base, signal, onProgress, onEvent } = given;
     signal?.throwIfAborted();
-    const { device, start } = plan(options);
+    const { device, start } = plan(given);
     const source = normalise(input);
+    const baseSource = base === undefined || base instanceof Segmenter ? undefined : normalise(base as PackageInput);
     const host = base instanceof Segmenter ? base.#shared() : start();
     const watch = { ...(signal && { signal }), ...(onProgress && { onProgress }), ...(onEvent && { onEvent }) };
     const model = ++lastModel;
     host.models.add(model);
-    let under: ModelId | undefined = base instanceof Segmenter ? base.#model : undefined;
+    let baseModel: ModelId | undefined = base instanceof Segmenter ? base.#model : undefined;
     try {
-      const { store = true, precision = "auto" } = options;
-      if (base !== undefined && under === undefined) {
-        under = ++lastModel;
+      const { store = true, precision = "auto" } = given;
+      if (baseSource) {
+        baseModel = ++lastModel;
         const { onProgress: _, ...quiet } = watch;
-        await host.engine.load({ model: under, source: normalise(base as PackageInput), device, precision, store }, quiet);
+        await host.engine.load({ model: baseModel, source: baseSource, device, precision, store }, quiet);
       }
-      const request = { model, source, device, precision, store, ...(under !== undefined && { base: under }) };
+      const request = { model, source, device, precision, store, ...(baseModel !== undefined && { baseModel }) };
       return new Segmenter(host, model, await host.engine.load(request, watch));
     } catch (error) {
       release(host, model);
@@ -65,19 +78,23 @@ export class Segmenter {
   }
 
   /** The class and confidence of every pixel of `image`. */
-  async segment(image: ImageInput, options: SegmentOptions = {}): Promise<Segmentation> {
-    const { probabilities = false, thresholds, minPixels, signal } = options;
+  async segment(image: ImageInput, options?: SegmentOptions): Promise<Segmentation> {
+    const given = check.checkOptions(options, "segment", SEGMENT);
+    const { probabilities = false, thresholds, minPixels, signal } = given;
     signal?.throwIfAborted();
+    const { classes } = this.info;
+    const byIndex = thresholds && { thresholds: check.byIndex(thresholds, classes) };
     const pixels = await readPixels(image);
+    signal?.throwIfAborted();
     const request = {
       model: this.#model,
       pixels,
       probabilities,
-      ...(thresholds && { thresholds: this.#byIndex(thresholds) }),
+      ...byIndex,
       ...(minPixels !== undefined && { minPixels }),
     };
     const reply = await this.#call((engine) => engine.segment(request, signal), signal);
-    return new Result(reply, this.info.classes, this.#model, this.#call);
+    return new Result(reply, { model: this.#model, classes, call: this.#call });
   }
 
   /** Low-resolution logits of one input window: for tests, and for those who decide by themselves. */
@@ -103,16 +120,6 @@ export class Segmenter {
     return this.#host;
   }
 
-  #byIndex(thresholds: Record<string | number, number>): Record<number, number> {
-    const found = Object.entries(thresholds).map(([key, threshold]) => {
-      const named = this.info.classes.find(({ name, index }) => name === key || String(index) === key);
-      if (named && threshold >= 0 && threshold <= 1) return [named.index, threshold];
-      const classes = this.info.classes.map(({ name }) => name).join(", ");
-      throw new SamloraError("invalid", `threshold ${threshold} of class ${key}`, `give a number from 0 to 1 for one of: ${classes}`);
-    });
-    return Object.fromEntries(found);
-  }
-
   #call = async <T>(work: (engine: Engine) => Promise<T>, signal?: AbortSignal): Promise<T> => {
     if (this.#disposed) throw disposed();
     try {
@@ -129,17 +136,39 @@ function release({ engine, models }: Host, model: ModelId): void {
   else engine.unload(model);
 }
 
+const LOAD = {
+  device: check.anything,
+  precision: check.oneOf("auto", "f32"),
+  worker: check.aBoolean,
+  workers: check.wholeNumber(1),
+  base: check.anything,
+  store: check.aBoolean,
+  signal: check.aSignal,
+  onProgress: check.aFunction,
+  onEvent: check.aFunction,
+};
+const SEGMENT = {
+  probabilities: check.aBoolean,
+  thresholds: check.anything,
+  minPixels: check.wholeNumber(),
+  signal: check.aSignal,
+};
+
 /** What `options` ask for: the device, and how to start what runs on it. */
-function plan({ device = "auto", worker = true, workers, base }: LoadOptions): { device: Device | "auto"; start: () => Host } {
+function plan({ device = "auto", worker = true, workers, base }: LoadOptions): {
+  device: Device | "auto";
+  start: () => Host;
+} {
   const own = typeof device === "string" ? undefined : (device as GPUDevice);
   if (own === undefined && !["auto", "gpu", "cpu"].includes(device as string)) {
     throw new SamloraError("invalid", `there is no device ${JSON.stringify(device)}`, 'use "auto", "gpu" or "cpu"');
   }
-  if (own && (typeof own !== "object" || !("createBuffer" in own))) {
-    throw new SamloraError("invalid", "the device is no GPUDevice", 'give a GPUDevice, "auto", "gpu" or "cpu"');
-  }
-  if (workers !== undefined && !(Number.isInteger(workers) && workers > 0)) {
-    throw new SamloraError("invalid", `${workers} workers`, "give a whole number from 1");
+  if (own !== undefined && (typeof own !== "object" || own === null || !("createBuffer" in own))) {
+    throw new SamloraError(
+      "invalid",
+      `${check.describe(own)} is no device`,
+      'give a GPUDevice, "auto", "gpu" or "cpu"',
+    );
   }
   if (base instanceof Segmenter && own) {
     throw new SamloraError("invalid", "an adapter runs on its base's device", "leave the device out");

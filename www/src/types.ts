@@ -1,6 +1,4 @@
-// The public types.
-
-import type { Segmenter } from "./segmenter.ts";
+// The public types. This module imports nothing, so that every other may import it.
 
 /** Where a model runs. */
 export type Device = "gpu" | "cpu";
@@ -184,7 +182,7 @@ export interface LoadOptions {
   /** Most workers of the CPU device, each with a copy of the model; by cores and the model's size unless given. */
   workers?: number;
   /** The base of an adapter package: its package, or a segmenter that has it loaded, whose device and memory are shared. */
-  base?: Segmenter | PackageInput;
+  base?: LoadedModel | PackageInput;
   /** Keep downloaded packages in this browser's storage, and take them from there (default). */
   store?: boolean;
   /** Stops the download; `load` then rejects with the signal's reason. */
@@ -205,7 +203,18 @@ export type SegmenterEvent =
   /** The package could not be kept in storage (no room, or a private window) and is in memory alone. */
   | { type: "unstored"; message: string };
 
-/** Anything with pixels. */
+/** A model that is ready; what `Segmenter.load` gives. */
+export interface LoadedModel {
+  readonly info: SegmenterInfo;
+  segment(image: ImageInput, options?: SegmentOptions): Promise<Segmentation>;
+  logits(image: ImageInput): Promise<Logits>;
+  dispose(): void;
+}
+
+/**
+ * Anything with pixels. Those of alpha 0 hold no data: they get no class. Of a `Blob` and an `<img>` the network gets the
+ * file's own samples, whatever its colour profile says; of all others what the browser shows.
+ */
 export type ImageInput =
   | ImageBitmap
   | ImageData
@@ -224,6 +233,24 @@ export interface SegmentOptions {
   minPixels?: number;
   /** Stops the work within one layer's time; `segment` then rejects with the signal's reason. */
   signal?: AbortSignal;
+}
+
+/** What is made of masks without running the network again. */
+export interface RefineOptions {
+  /** As `segment` has it: the package's own unless given. */
+  thresholds?: Record<string | number, number>;
+  /** Regions of fewer pixels take the class around them. */
+  minPixels?: number;
+  /** Keep only this part of the picture; thresholds and small regions are those of the whole. */
+  part?: Part;
+}
+
+/** A rectangle of pixels. */
+export interface Part {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
 }
 
 export interface OverlayOptions {
@@ -276,7 +303,7 @@ export interface Timings {
 /** How much of the mask one class covers. */
 export interface ClassStats extends ClassInfo {
   pixels: number;
-  /** Share of all pixels, 0 to 1. */
+  /** Share of the pixels that hold data, 0 to 1. */
   share: number;
   /** Mean confidence of its pixels, 0 to 1; 0 if there are none. */
   meanConfidence: number;
@@ -286,9 +313,9 @@ export interface ClassStats extends ClassInfo {
 export interface Segmentation {
   readonly width: number;
   readonly height: number;
-  /** Class index of every pixel. */
+  /** Class index of every pixel; 255 (`NO_DATA`) where the picture holds no data: neither class nor background. */
   readonly classMask: Uint8Array;
-  /** Probability of that class, 0 to 255. */
+  /** Probability of that class, 0 to 255; 0 where there is no data. */
   readonly confidenceMask: Uint8Array;
   /** Probability of every class, 0 to 255, `[height, width, classes]`; only if asked for. */
   readonly probabilities?: Uint8Array;
@@ -302,8 +329,13 @@ export interface Segmentation {
    * (x right, y down).
    */
   toGeoJSON(options?: PolygonOptions): Promise<GeoJSONFeatureCollection>;
-  /** Area and mean confidence of every class. */
+  /** Area and mean confidence of every class, of the pixels that hold data. */
   stats(): ClassStats[];
+  /**
+   * A new result with thresholds applied, small regions taken away or a part cut out, without running the network again.
+   * What a threshold has made background stays so: to try several, segment with thresholds of 0.
+   */
+  refine(options?: RefineOptions): Promise<Segmentation>;
 }
 
 /** Raw output of the network for one input window. */

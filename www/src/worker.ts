@@ -1,20 +1,15 @@
 // The worker's script: a local engine at the other end of the wire.
 
-import { Actor, type Port } from "./engine/actor.ts";
-import type { LoadRequest, LogitsRequest, ModelId, OverlayRequest, PolygonRequest, SegmentRequest } from "./engine/engine.ts";
-import { LocalEngine } from "./engine/local.ts";
 import { probe } from "./device/probe.ts";
-import type { PageMethods } from "./engine/remote.ts";
-import type { Source } from "./package/source.ts";
-import type { SegmenterInfo } from "./types.ts";
-
-/** A package that the worker reads by itself, or through the page's function. */
-type SentSource = Exclude<Source, { read: unknown }> | { remote: true };
+import { Actor, type Port } from "./engine/actor.ts";
+import { LocalEngine } from "./engine/local.ts";
+import type { PageMethods, WorkerMethods } from "./engine/protocol.ts";
+import type { Source } from "./package/files.ts";
 
 const engine = new LocalEngine({ retries: true, onFailure: (error) => void page.call("failed", error.message) });
 
-const methods = {
-  load(request: Omit<LoadRequest, "source"> & { source: SentSource }, signal: AbortSignal): Promise<SegmenterInfo> {
+const methods: WorkerMethods = {
+  load(request, signal) {
     const { model } = request;
     const source: Source =
       "remote" in request.source
@@ -29,19 +24,17 @@ const methods = {
       },
     );
   },
-  segment: ({ abortable, ...request }: SegmentRequest & { abortable: boolean }, signal: AbortSignal) =>
-    engine.segment(request, abortable ? signal : undefined),
-  logits: (request: LogitsRequest) => engine.logits(request),
-  overlay: (request: OverlayRequest) => engine.overlay(request),
-  polygons: (request: PolygonRequest) => engine.polygons(request),
-  unload: (model: ModelId) => engine.unload(model),
-  probe: (_: undefined) => probe(),
+  segment: ({ abortable, ...request }, signal) => engine.segment(request, abortable ? signal : undefined),
+  logits: (request) => engine.logits(request),
+  refine: (request) => engine.refine(request),
+  overlay: (request) => engine.overlay(request),
+  polygons: (request) => engine.polygons(request),
+  unload: (model) => engine.unload(model),
+  probe: () => probe(),
 };
 
-/** What the page may call on the worker. */
-export type WorkerMethods = typeof methods;
-
 const page: Actor<PageMethods> = new Actor<PageMethods>(globalThis as unknown as Port, methods);
+void page.call("started", undefined);
 
 // A panic in wasm surfaces outside any call; reported as an error it reaches the page, which then rejects what waits.
 globalThis.addEventListener("unhandledrejection", (event) => {

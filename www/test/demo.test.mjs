@@ -4,16 +4,22 @@ import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { browser, drawScene, exportTiny, run, scratch, serve, www } from "./support.mjs";
+import { browser, drawScene, exportTiny, LIMIT, png, run, scratch, serve, until, www } from "./support.mjs";
 
 // Without the service worker, through which requests would not be seen here; offline.test.mjs is about it.
 const DESKTOP = { viewport: { width: 1280, height: 900 }, serviceWorkers: "block" };
-const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, serviceWorkers: "block" };
+const PHONE = {
+  viewport: { width: 390, height: 844 },
+  deviceScaleFactor: 2,
+  isMobile: true,
+  hasTouch: true,
+  serviceWorkers: "block",
+};
 
-test("the page", { timeout: 600_000 }, async (t) => {
+test("the page", { timeout: LIMIT }, async (t) => {
   const screenshots = process.env.SAMLORA_SCREENSHOTS ?? join(www, "test/screenshots");
   mkdirSync(screenshots, { recursive: true });
-  const folder = scratch(t);
+  const folder = scratch();
   const model = exportTiny(folder, { name: "tiny", scheme: "q8" });
   const tile = drawScene(join(folder, "scene.png"), 192, 192);
   const url = await serve(t, [model]);
@@ -26,22 +32,28 @@ test("the page", { timeout: 600_000 }, async (t) => {
     const faults = [];
     page.on("pageerror", (error) => faults.push(error.message));
     page.on("request", (request) => {
-      if (!request.url().startsWith(url) && !/^(blob|data):/.test(request.url())) faults.push(`outside request: ${request.url()}`);
+      if (!request.url().startsWith(url) && !/^(blob|data):/.test(request.url()))
+        faults.push(`outside request: ${request.url()}`);
     });
     await page.goto(`${url}/#picture`);
-    await page.locator("#info").waitFor({ timeout: 60_000 });
+    await page.locator("#info").waitFor();
     return { page, faults, close: () => context.close() };
   }
 
   async function segment(page) {
     await page.locator("#picture-file").setInputFiles(tile);
-    await page.locator("#details").waitFor({ timeout: 300_000 });
+    await page.locator("#details").waitFor();
   }
 
   await t.test("loads a package, segments a chosen file, shows and exports", async () => {
     const { page, faults, close } = await open(DESKTOP);
     assert.match(await page.locator("#info").textContent(), /tiny.*q8.*CPU/s);
-    assert.deepEqual(await page.locator("#legend tbody label").allTextContents(), ["background", "building", "road", "water"]);
+    assert.deepEqual(await page.locator("#legend tbody label").allTextContents(), [
+      "background",
+      "building",
+      "road",
+      "water",
+    ]);
     await segment(page);
     assert.match(await page.locator("#status").textContent(), /192 × 192 pixels in/);
     assert.match(await page.locator("#timings").textContent(), /Encode.*ms.*Windows1/s);
@@ -68,9 +80,9 @@ test("the page", { timeout: 600_000 }, async (t) => {
     const all = await painted();
     assert.ok(all > 0, "nothing is painted");
     for (const box of await page.locator("#legend input:enabled").all()) await box.uncheck();
-    assert.equal(await painted(), 0);
+    await until(async () => (await painted()) === 0, "the classes that are off to go");
     for (const box of await page.locator("#legend input:enabled").all()) await box.check();
-    assert.equal(await painted(), all);
+    await until(async () => (await painted()) === all, "the classes to come back");
     await page.locator("#opacity").fill("20");
     assert.equal(await page.locator("#overlay").evaluate((canvas) => canvas.style.opacity), "0.2");
     await page.locator("#opacity").fill("55");
@@ -113,7 +125,10 @@ test("the page", { timeout: 600_000 }, async (t) => {
           for (const [name, type, base64] of files) {
             data.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], name, { type }));
           }
-          const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }) : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+          const event =
+            kind === "drop"
+              ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+              : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
           document.body.dispatchEvent(event);
         },
         [kind, files],
@@ -122,17 +137,20 @@ test("the page", { timeout: 600_000 }, async (t) => {
     const picture = ["dropped.png", "image/png", readFileSync(tile).toString("base64")];
     for (const kind of ["drop", "paste"]) {
       await transfer(kind, [picture]);
-      await page.locator("#details").waitFor({ timeout: 60_000 });
+      await page.locator("#details").waitFor();
       await page.evaluate(() => (document.querySelector("#details").hidden = true));
     }
-    await page.route("**/tile-at-address.png", (route) => route.fulfill({ path: tile, contentType: "image/png" }));
+    await page.route("**/tile-at-address.png", png(readFileSync(tile)));
     await page.locator("#picture-url").fill("/tile-at-address.png");
     await page.locator("#picture-address button").click();
-    await page.locator("#details").waitFor({ timeout: 60_000 });
+    await page.locator("#details").waitFor();
 
-    await transfer("drop", readdirSync(model).map((f) => [f, "", readFileSync(join(model, f)).toString("base64")]));
+    await transfer(
+      "drop",
+      readdirSync(model).map((f) => [f, "", readFileSync(join(model, f)).toString("base64")]),
+    );
     await page.locator("#details").waitFor({ state: "hidden" });
-    await page.locator("#details").waitFor({ timeout: 60_000 }); // Loaded, and the picture segmented again.
+    await page.locator("#details").waitFor(); // Loaded, and the picture segmented again.
     assert.equal(await page.locator("#error").isVisible(), false);
     assert.deepEqual(faults, []);
     await close();
@@ -141,7 +159,7 @@ test("the page", { timeout: 600_000 }, async (t) => {
   await t.test("runs on WebGPU when asked to", async () => {
     const { page, close } = await open(DESKTOP);
     await page.locator("input[value=gpu]").check({ force: true });
-    await page.locator("#info", { hasText: "WebGPU" }).waitFor({ timeout: 120_000 });
+    await page.locator("#info", { hasText: "WebGPU" }).waitFor();
     assert.match(await page.locator("#info").textContent(), /software/);
     await segment(page);
     await close();
@@ -150,12 +168,14 @@ test("the page", { timeout: 600_000 }, async (t) => {
   await t.test("tells of errors with their remedy", async () => {
     const { page, faults, close } = await open(DESKTOP);
     const expect = async (message, remedy, code) => {
-      await page.locator("#error").waitFor({ timeout: 60_000 });
+      await page.locator("#error").waitFor();
       assert.match(await page.locator("#error-message").textContent(), message);
       assert.match(await page.locator("#error-remedy").textContent(), remedy);
       assert.equal(await page.locator("#error-code").textContent(), code);
     };
-    await page.locator("#picture-file").setInputFiles({ name: "notes.png", mimeType: "image/png", buffer: Buffer.from("hello") });
+    await page
+      .locator("#picture-file")
+      .setInputFiles({ name: "notes.png", mimeType: "image/png", buffer: Buffer.from("hello") });
     await expect(/notes\.png is not a picture/, /PNG/, "format");
     await page.locator("#error-close").click();
     assert.equal(await page.locator("#error").isVisible(), false);
@@ -193,8 +213,8 @@ test("the page", { timeout: 600_000 }, async (t) => {
 // Of `samlora demo`, in the legend's order.
 const CLASSES = ["background", "building", "road", "vegetation", "water"];
 
-test("what `make demo` serves", { timeout: 600_000 }, async (t) => {
-  const folder = scratch(t);
+test("what `make demo` serves", { timeout: LIMIT }, async (t) => {
+  const folder = scratch();
   run("demo", "--out", folder);
   const copy = join(folder, "www");
   const dist = process.env.SAMLORA_DIST ?? join(www, "dist");
@@ -208,12 +228,17 @@ test("what `make demo` serves", { timeout: 600_000 }, async (t) => {
   page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
   await page.goto(`${url}/#picture`);
   await page.locator("input[value=cpu]").check({ force: true });
-  await page.locator("#info", { hasText: "CPU" }).waitFor({ timeout: 120_000 });
+  await page.locator("#info", { hasText: "CPU" }).waitFor();
   await page.locator("#samples button").first().click();
-  await page.locator("#details").waitFor({ timeout: 300_000 });
+  await page.locator("#details").waitFor();
 
-  const rows = await page.locator("#legend tbody tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
-  assert.deepEqual(rows.map(([name]) => name), CLASSES);
+  const rows = await page
+    .locator("#legend tbody tr")
+    .evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+  assert.deepEqual(
+    rows.map(([name]) => name),
+    CLASSES,
+  );
   const share = Object.fromEntries(rows.map(([name, percent]) => [name, parseFloat(percent)]));
   assert.ok(share.building > 1 && share.road > 1, JSON.stringify(share));
   assert.equal(await page.locator("#error").isVisible(), false);

@@ -4,7 +4,20 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { blank, browser, drawScene, exportTiny, fixture, run, scratch, serve } from "./support.mjs";
+import {
+  abortAfterLayer,
+  blank,
+  browser,
+  drawScene,
+  exportTiny,
+  fixture,
+  LAYERS,
+  LIMIT,
+  run,
+  scratch,
+  serve,
+  until,
+} from "./support.mjs";
 
 /** In every page and worker: a hardware-like adapter, and a handle on the device that was given. */
 const PRELUDE = `
@@ -26,8 +39,8 @@ const PRELUDE = `
   }
 `;
 
-test("devices", { timeout: 900_000 }, async (t) => {
-  const folder = scratch(t);
+test("devices", { timeout: LIMIT }, async (t) => {
+  const folder = scratch();
   const model = exportTiny(folder, { name: "tiny", scheme: "q8" });
   const url = await serve(t, [model]);
   const chrome = await browser(t);
@@ -57,7 +70,9 @@ test("devices", { timeout: 900_000 }, async (t) => {
       globalThis.open = (url, options = {}) =>
         globalThis.samlora.Segmenter.load(url, { onEvent: (event) => events.push(event), ...options });
       globalThis.noise = (side, seed = 1) => {
-        const data = new Uint8ClampedArray(4 * side * side).map((_, i) => (i % 4 === 3 ? 255 : (i * 7919 * seed + (i >> 5) * 31) % 256));
+        const data = new Uint8ClampedArray(4 * side * side).map((_, i) =>
+          i % 4 === 3 ? 255 : (i * 7919 * seed + (i >> 5) * 31) % 256,
+        );
         return new ImageData(data, side, side);
       };
     });
@@ -78,7 +93,15 @@ test("devices", { timeout: 900_000 }, async (t) => {
       const same = (await cpu.segment(noise(64))).classMask.every((c, i) => c === masks.classMask[i]);
       second.dispose();
       cpu.dispose();
-      return { device, workers, precision, architecture: adapter.architecture, same, events, times: [first.info.loadTime, second.info.loadTime] };
+      return {
+        device,
+        workers,
+        precision,
+        architecture: adapter.architecture,
+        same,
+        events,
+        times: [first.info.loadTime, second.info.loadTime],
+      };
     }, address);
     assert.deepEqual([found.device, found.workers, found.precision, found.architecture], ["gpu", 1, "f32", "test"]);
     assert.ok(found.same);
@@ -97,11 +120,18 @@ test("devices", { timeout: 900_000 }, async (t) => {
     const page = await open({ "**/lib/worker.js": (script) => PRELUDE + wrong + script });
     const found = await page.evaluate(async (url) => {
       const segmenter = await open(url);
-      const error = await open(url, { device: "gpu" }).catch(({ code, message, remedy }) => ({ code, message, remedy }));
+      const error = await open(url, { device: "gpu" }).catch(({ code, message, remedy }) => ({
+        code,
+        message,
+        remedy,
+      }));
       return { device: segmenter.info.device, events, error };
     }, address);
     assert.equal(found.device, "cpu");
-    assert.match(found.events[0].message, /wrong numbers \((window block|global block|neck|mask decoder): relative error/);
+    assert.match(
+      found.events[0].message,
+      /wrong numbers \((window block|global block|neck|mask decoder): relative error/,
+    );
     assert.equal(found.events[0].type, "fallback");
     assert.equal(found.error.code, "device");
     assert.match(found.error.message, /wrong numbers/);
@@ -119,7 +149,13 @@ test("devices", { timeout: 900_000 }, async (t) => {
         const segmenter = await open(url);
         const error = await open(url, { device: "gpu" }).catch(({ code, message }) => ({ code, message }));
         const here = await open(url, { worker: false });
-        return { device: segmenter.info.device, here: here.info.device, error, events, text: String(await samlora.doctor()) };
+        return {
+          device: segmenter.info.device,
+          here: here.info.device,
+          error,
+          events,
+          text: String(await samlora.doctor()),
+        };
       }, address);
       assert.deepEqual([found.device, found.here, found.events.length], ["cpu", "cpu", 0]);
       assert.equal(found.error.code, "device");
@@ -133,16 +169,30 @@ test("devices", { timeout: 900_000 }, async (t) => {
     await page.evaluate(async (url) => {
       globalThis.segmenter = await open(url, { device: "gpu" });
       globalThis.expected = await segmenter.segment(noise(224));
-      globalThis.working = segmenter.segment(noise(224));
     }, address);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    await workerOf(page).evaluate(() => globalThis.gpuDevices.at(-1).destroy());
+    // At the first work that is handed to it for the next tile.
+    await workerOf(page).evaluate(() => {
+      const { submit } = GPUQueue.prototype;
+      GPUQueue.prototype.submit = function (...given) {
+        GPUQueue.prototype.submit = submit;
+        globalThis.gpuDevices.at(-1).destroy();
+        return submit.apply(this, given);
+      };
+    });
+    await page.evaluate(() => void (globalThis.working = segmenter.segment(noise(224))));
     const found = await page.evaluate(async () => {
       const result = await working;
-      return { same: result.classMask.every((c, i) => c === expected.classMask[i]), events, device: segmenter.info.device };
+      return {
+        same: result.classMask.every((c, i) => c === expected.classMask[i]),
+        events,
+        device: segmenter.info.device,
+      };
     });
     assert.ok(found.same);
-    assert.deepEqual(found.events.map(({ type }) => type), ["lost", "recovered"]);
+    assert.deepEqual(
+      found.events.map(({ type }) => type),
+      ["lost", "recovered"],
+    );
     assert.match(found.events[0].message, /GPU was lost \(destroyed\)/);
     assert.equal(found.device, "gpu");
 
@@ -151,7 +201,10 @@ test("devices", { timeout: 900_000 }, async (t) => {
     await page.waitForFunction(() => events.length === 3);
     const later = await page.evaluate(async () => {
       const result = await segmenter.segment(noise(224));
-      return { same: result.classMask.every((c, i) => c === expected.classMask[i]), types: events.map(({ type }) => type) };
+      return {
+        same: result.classMask.every((c, i) => c === expected.classMask[i]),
+        types: events.map(({ type }) => type),
+      };
     });
     assert.ok(later.same);
     assert.deepEqual(later.types.slice(2), ["lost", "recovered"]);
@@ -170,7 +223,9 @@ test("devices", { timeout: 900_000 }, async (t) => {
     `;
     const page = await open({ "**/lib/worker.js": (script) => PRELUDE + losing + script });
     let now = false;
-    await page.context().route("**/losing", (route) => route.fulfill({ status: now ? 200 : 204, body: now ? "yes" : "" }));
+    await page
+      .context()
+      .route("**/losing", (route) => route.fulfill({ status: now ? 200 : 204, body: now ? "yes" : "" }));
     await page.evaluate(async (url) => {
       globalThis.segmenter = await open(url, { device: "gpu" });
       globalThis.expected = await segmenter.segment(noise(224));
@@ -185,7 +240,10 @@ test("devices", { timeout: 900_000 }, async (t) => {
     });
     assert.ok(found.same);
     assert.equal(found.device, "cpu");
-    assert.deepEqual(found.events.map(({ type }) => type), ["lost", "recovered", "lost", "fallback", "recovered"]);
+    assert.deepEqual(
+      found.events.map(({ type }) => type),
+      ["lost", "recovered", "lost", "fallback", "recovered"],
+    );
   });
 
   await t.test("a page's own device", async () => {
@@ -203,7 +261,7 @@ test("devices", { timeout: 900_000 }, async (t) => {
       const second = await open(url, { device: other }).catch(({ code, message }) => ({ code, message }));
       // Lost: this thread goes on with the CPU.
       device.destroy();
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await device.lost;
       const c = await segmenter.segment(noise(64));
       const same = [a, c].every(({ classMask }) => classMask.every((v, i) => v === b.classMask[i]));
       return { buffers, same, second, device: segmenter.info.device, types: events.map(({ type }) => type) };
@@ -232,41 +290,25 @@ test("devices", { timeout: 900_000 }, async (t) => {
     assert.equal(page.workers().length, 4);
   });
 
-  await t.test("an abort stops an inference within one layer's time", async () => {
-    const page = await open();
+  await t.test("an abort stops an inference within a layer or two", async () => {
+    const page = await open({ "**/lib/worker.js": (script) => PRELUDE + LAYERS + script });
     // The GPU of this test is a slow software one: a single window of it is enough.
-    for (const [device, side] of [["cpu", 672], ["gpu", 224]]) {
-      const found = await page.evaluate(
-        async ([url, device, side]) => {
+    for (const [device, side] of [
+      ["cpu", 672],
+      ["gpu", 224],
+    ]) {
+      const { same, whole, layers } = await page.evaluate(
+        async ([url, device, side, abort]) => {
           const segmenter = await open(url, { device, workers: 1 });
-          const tile = noise(side);
-          await segmenter.segment(tile);
-          let start = performance.now();
-          await segmenter.segment(tile);
-          const whole = performance.now() - start;
-          const controller = new AbortController();
-          const working = segmenter.segment(tile, { signal: controller.signal }).catch((error) => error);
-          await new Promise((resolve) => setTimeout(resolve, whole / 5));
-          start = performance.now();
-          controller.abort();
-          const reason = await working;
-          const rejected = performance.now() - start;
-          // The worker is free again when a picture of one window has run.
-          await segmenter.segment(noise(32));
-          const after = performance.now() - start;
-          start = performance.now();
-          await segmenter.segment(noise(32));
-          const window = performance.now() - start;
+          const found = await new Function(`return (${abort})`)()(segmenter, noise(side), new Error("left the view"));
           segmenter.dispose();
-          return { aborted: reason === controller.signal.reason, whole, rejected, goesOn: after - window };
+          return found;
         },
-        [address, device, side],
+        [address, device, side, abortAfterLayer.toString()],
       );
-      const { aborted, whole, rejected, goesOn } = found;
-      console.log(`${device}: picture ${whole.toFixed(0)} ms, rejected after ${rejected.toFixed(0)} ms, work went on for ${goesOn.toFixed(0)} ms`);
-      assert.ok(aborted);
-      // Four fifths of the picture were to come.
-      assert.ok(rejected < whole * 0.4 && goesOn < whole * 0.6, JSON.stringify(found));
+      console.log(`${device}: picture of ${whole} layers, stopped after ${layers}`);
+      assert.ok(same);
+      assert.ok(layers < Math.min(whole, 5), `${layers} of ${whole} layers were run`);
     }
   });
 
@@ -288,8 +330,19 @@ test("devices", { timeout: 900_000 }, async (t) => {
     const [base, adapter] = [join(folder, "base"), join(folder, "adapter")];
     run("export", "--base", fixture("tiny_sam.safetensors"), "--scheme", "q8", "--out", base);
     run(
-      "export", "--base", fixture("tiny_sam.safetensors"), "--base-package", base, "--adapter", fixture("s256_k4_lora.safetensors"),
-      "--classes", "building,road,water", "--scheme", "f16", "--out", adapter,
+      "export",
+      "--base",
+      fixture("tiny_sam.safetensors"),
+      "--base-package",
+      base,
+      "--adapter",
+      fixture("s256_k4_lora.safetensors"),
+      "--classes",
+      "building,road,water",
+      "--scheme",
+      "f16",
+      "--out",
+      adapter,
     );
     const url = await serve(t, [base, adapter, model]);
     const page = await blank(chrome, url);
@@ -297,7 +350,11 @@ test("devices", { timeout: 900_000 }, async (t) => {
     page.context().on("request", (request) => requests.push(new URL(request.url()).pathname));
     const found = await page.evaluate(async (url) => {
       const { Segmenter } = globalThis.samlora;
-      const image = new ImageData(new Uint8ClampedArray(4 * 64 * 64).map((_, i) => (i * 31) % 256), 64, 64);
+      const image = new ImageData(
+        new Uint8ClampedArray(4 * 64 * 64).map((_, i) => (i * 31) % 256),
+        64,
+        64,
+      );
       const base = await Segmenter.load(`${url}/models/base/`, { device: "cpu", store: false });
       const refused = await base.segment(image).catch(({ code, remedy }) => ({ code, remedy }));
       const first = await Segmenter.load(`${url}/models/adapter/`, { base, store: false });
@@ -306,13 +363,24 @@ test("devices", { timeout: 900_000 }, async (t) => {
       const second = await Segmenter.load(`${url}/models/adapter/`, { base, store: false });
       base.dispose();
       const two = await second.segment(image);
-      const third = await Segmenter.load(`${url}/models/adapter/`, { base: `${url}/models/base/`, device: "cpu", store: false });
+      const third = await Segmenter.load(`${url}/models/adapter/`, {
+        base: `${url}/models/base/`,
+        device: "cpu",
+        store: false,
+      });
       const three = await third.segment(image);
-      const alone = await Segmenter.load(`${url}/models/adapter/`, { device: "cpu" }).catch(({ code, remedy }) => ({ code, remedy }));
+      const alone = await Segmenter.load(`${url}/models/adapter/`, { device: "cpu" }).catch(({ code, remedy }) => ({
+        code,
+        remedy,
+      }));
       const equal = (a, b) => a.classMask.every((c, i) => c === b.classMask[i]);
       return {
-        refused, alone, kinds: [base.info.kind, first.info.kind], same: equal(one, two) && equal(one, three),
-        classes: first.info.classes.map(({ name }) => name), found: [...new Set(one.classMask)].length,
+        refused,
+        alone,
+        kinds: [base.info.kind, first.info.kind],
+        same: equal(one, two) && equal(one, three),
+        classes: first.info.classes.map(({ name }) => name),
+        found: [...new Set(one.classMask)].length,
       };
     }, url);
     assert.equal(found.refused.code, "invalid");
@@ -333,17 +401,24 @@ test("devices", { timeout: 900_000 }, async (t) => {
       const plain = await segmenter.segment(tile);
       const none = await segmenter.segment(tile, { thresholds: { building: 1, 2: 1, water: 1 } });
       const calm = await segmenter.segment(tile, { minPixels: 400 });
-      const wrong = await segmenter.segment(tile, { thresholds: { tree: 0.5 } }).catch(({ code, remedy }) => ({ code, remedy }));
+      const wrong = await segmenter
+        .segment(tile, { thresholds: { tree: 0.5 } })
+        .catch(({ code, remedy }) => ({ code, remedy }));
       const [kept] = [...new Set(plain.classMask)].filter((c) => c > 0);
       const colours = (await plain.toImageData({ classes: [kept] })).data;
-      const painted = plain.classMask.every((c, i) => (colours[4 * i + 3] > 0) === (c === kept));
+      const painted = plain.classMask.every((c, i) => colours[4 * i + 3] > 0 === (c === kept));
       const names = (await plain.toGeoJSON({ classes: [kept] })).features.map(({ properties }) => properties.class);
       const blob = await plain.toBlob();
       const bitmap = await createImageBitmap(blob);
       const regions = async (r) => (await r.toGeoJSON()).features.length;
       return {
-        foreground: plain.classMask.some((c) => c > 0), none: none.classMask.every((c) => c === 0), wrong, painted,
-        names: [...new Set(names)].length, type: blob.type, size: [bitmap.width, bitmap.height],
+        foreground: plain.classMask.some((c) => c > 0),
+        none: none.classMask.every((c) => c === 0),
+        wrong,
+        painted,
+        names: [...new Set(names)].length,
+        type: blob.type,
+        size: [bitmap.width, bitmap.height],
         regions: [await regions(plain), await regions(calm)],
       };
     }, address);
@@ -405,7 +480,7 @@ test("devices", { timeout: 900_000 }, async (t) => {
     await cycle(180);
     const after = await use();
     console.log(`page heap after 20 loads ${(before / 1e6).toFixed(2)} MB, after 200 ${(after / 1e6).toFixed(2)} MB`);
-    assert.equal(page.workers().length, 0);
+    await until(() => page.workers().length === 0, "workers to end");
     assert.ok(after < before + 1e6, `${before} -> ${after}`);
   });
 

@@ -3,18 +3,29 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { breakAfter, bytesOf, libraryPage, makePackage, serveFile, sha256, startServer, tagOf } from "./packages.mjs";
-import { browser } from "./support.mjs";
+import {
+  breakAfter,
+  bytesOf,
+  libraryPage,
+  makePackage,
+  READ,
+  serveFile,
+  sha256,
+  startServer,
+  tagOf,
+} from "./packages.mjs";
+import { browser, LIMIT } from "./support.mjs";
 
 const SHARD = 300_000;
 
-test("download", { timeout: 300_000 }, async (t) => {
+test("download", { timeout: LIMIT }, async (t) => {
   const server = await startServer(t);
   const foreign = await startServer(t, { cors: true });
   const chrome = await browser(t);
   const context = await chrome.newContext();
   const page = await libraryPage(context, server.url);
-  const open = (input, options) => page.evaluate(([input, options]) => globalThis.open(input, options), [input, { store: false, ...options }]);
+  const open = (input, options) =>
+    page.evaluate(([input, options]) => globalThis.open(input, options), [input, { store: false, ...options }]);
   let number = 0;
 
   /** Puts a package of two shards on `host`, the first answered by `moods`; opens it, and checks bytes and progress. */
@@ -47,11 +58,14 @@ test("download", { timeout: 300_000 }, async (t) => {
   await t.test("bytes are counted within a shard too", async () => {
     const halves = (request, response, bytes) => {
       response.writeHead(200, { "content-length": bytes.length });
-      response.write(bytes.subarray(0, 100_000), () => setTimeout(() => response.end(bytes.subarray(100_000)), 200));
+      response.write(bytes.subarray(0, 100_000), () => setTimeout(() => response.end(bytes.subarray(100_000)), READ));
     };
     const { seen, pack } = await load([halves]);
     const half = pack.get("samlora.json").length + 100_000;
-    assert.ok(seen.progress.some(({ loadedBytes }) => loadedBytes === half), JSON.stringify(seen.progress));
+    assert.ok(
+      seen.progress.some(({ loadedBytes }) => loadedBytes === half),
+      JSON.stringify(seen.progress),
+    );
   });
 
   await t.test("a broken connection goes on where it broke", async () => {
@@ -62,20 +76,26 @@ test("download", { timeout: 300_000 }, async (t) => {
   await t.test("a connection that breaks again and again goes on as long as bytes come", async () => {
     const cut = (count) => (request, response, bytes) => {
       const start = Number(/\d+/.exec(request.headers.range)[0]);
-      response.writeHead(206, { "content-range": `bytes ${start}-${SHARD - 1}/${SHARD}`, "content-length": SHARD - start });
-      response.write(bytes.subarray(start, start + count), () => setTimeout(() => response.destroy(), 100));
+      response.writeHead(206, {
+        "content-range": `bytes ${start}-${SHARD - 1}/${SHARD}`,
+        "content-length": SHARD - start,
+      });
+      response.write(bytes.subarray(start, start + count), () => setTimeout(() => response.destroy(), READ));
     };
     const { asked } = await load([breakAfter(10_000), cut(20_000), cut(30_000), cut(40_000)], { waits: [20] });
-    assert.deepEqual(asked.slice(2, -1).map((line) => line.split(" ")[2]), ["bytes=10000-", "bytes=30000-", "bytes=60000-", "bytes=100000-"]);
+    assert.deepEqual(
+      asked.slice(2, -1).map((line) => line.split(" ")[2]),
+      ["bytes=10000-", "bytes=30000-", "bytes=60000-", "bytes=100000-"],
+    );
   });
 
   await t.test("with Last-Modified where there is no strong tag, without either where there is none", async () => {
     const modified = "Tue, 04 Mar 2025 10:00:00 GMT";
     const dated = await load([breakAfter(50_000, { etag: 'W/"weak"', "last-modified": modified })]);
-    assert.deepEqual(dated.asked, again(`GET shard-0.safetensors bytes=50000- ${modified}`, ));
+    assert.deepEqual(dated.asked, again(`GET shard-0.safetensors bytes=50000- ${modified}`));
     const bare = (request, response, bytes) => {
       response.writeHead(200, { "content-length": bytes.length });
-      response.write(bytes.subarray(0, 50_000), () => setTimeout(() => response.destroy(), 100));
+      response.write(bytes.subarray(0, 50_000), () => setTimeout(() => response.destroy(), READ));
     };
     assert.deepEqual((await load([bare])).asked, again("GET shard-0.safetensors bytes=50000-"));
   });
@@ -102,13 +122,21 @@ test("download", { timeout: 300_000 }, async (t) => {
     const other = (request, response) => {
       const start = Number(/\d+/.exec(request.headers.range)[0]);
       const rest = Buffer.alloc(SHARD - start);
-      response.writeHead(206, { "content-range": `bytes ${start}-${SHARD - 1}/${SHARD}`, "content-length": rest.length, etag: '"new"' });
+      response.writeHead(206, {
+        "content-range": `bytes ${start}-${SHARD - 1}/${SHARD}`,
+        "content-length": rest.length,
+        etag: '"new"',
+      });
       response.end(rest);
     };
     await load([breakAfter(200_000), other]); // The tag shows it,
     const silent = (request, response, bytes) => {
       response.removeHeader("etag");
-      response.writeHead = ((head) => (status, { etag, ...headers }) => head.call(response, status, headers))(response.writeHead);
+      response.writeHead = (
+        (head) =>
+        (status, { etag, ...headers }) =>
+          head.call(response, status, headers)
+      )(response.writeHead);
       other(request, response, bytes);
     };
     const { asked } = await load([breakAfter(200_000), silent]); // or, without one, the hash.
@@ -116,7 +144,10 @@ test("download", { timeout: 300_000 }, async (t) => {
   });
 
   await t.test("503, 429 and 500, then 200", async () => {
-    const say = (status, headers = {}) => (request, response) => response.writeHead(status, headers).end();
+    const say =
+      (status, headers = {}) =>
+      (request, response) =>
+        response.writeHead(status, headers).end();
     assert.equal((await load([say(503), say(429), say(500)])).asked.length, 6);
     assert.equal((await load([say(503)], { file: "samlora.json" })).asked.length, 4);
     const start = performance.now();
@@ -153,7 +184,7 @@ test("download", { timeout: 300_000 }, async (t) => {
       const body = gzipSync(bytes, { level: 0 });
       response.writeHead(200, { "content-encoding": "gzip", "content-length": body.length, etag: 'W/"z"' });
       if (!cut) return response.end(body);
-      response.write(body.subarray(0, cut), () => setTimeout(() => response.destroy(), 100));
+      response.write(body.subarray(0, cut), () => setTimeout(() => response.destroy(), READ));
     };
     assert.deepEqual((await load([zipped()])).asked, whole);
     const { asked } = await load([zipped(150_000)]);
@@ -189,7 +220,9 @@ test("download", { timeout: 300_000 }, async (t) => {
   });
 
   await t.test("a web page or 404 in a shard's place is an error at once", async () => {
-    const html = await load([(request, response) => response.writeHead(200, { "content-type": "text/html" }).end("<html>")]);
+    const html = await load([
+      (request, response) => response.writeHead(200, { "content-type": "text/html" }).end("<html>"),
+    ]);
     assert.equal(html.seen.error.code, "not_found");
     assert.match(html.seen.error.message, /web page instead of shard-0\.safetensors/);
     assert.equal(html.asked.length, 2);
@@ -214,7 +247,9 @@ test("download", { timeout: 300_000 }, async (t) => {
         const pack = await globalThis.lib.openPackage(globalThis.lib.normalise(url), options);
         setTimeout(() => controller.abort(new DOMException("enough", "AbortError")), 400);
         const start = performance.now();
-        return pack.read("shard-0.safetensors", 300_000).catch((e) => ({ name: e.name, message: e.message, after: performance.now() - start }));
+        return pack
+          .read("shard-0.safetensors", 300_000)
+          .catch((e) => ({ name: e.name, message: e.message, after: performance.now() - start }));
       }, url);
       assert.equal(error.message, "enough", name);
       assert.ok(error.after < 5000, name);

@@ -4,25 +4,50 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { browser, drawScene, fixture, run, scratch, serve, www } from "./support.mjs";
+import { browser, drawScene, fixture, LIMIT, png, run, scratch, serve, until, www } from "./support.mjs";
 
 // Without the service worker, through which requests would not be seen here; offline.test.mjs is about it.
 const DESKTOP = { viewport: { width: 1280, height: 900 }, serviceWorkers: "block" };
-const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, serviceWorkers: "block" };
+const PHONE = {
+  viewport: { width: 390, height: 844 },
+  deviceScaleFactor: 2,
+  isMobile: true,
+  hasTouch: true,
+  serviceWorkers: "block",
+};
 const AXE = readFileSync(join(www, "node_modules/axe-core/axe.min.js"), "utf8");
 
 // 4 x 4 tiles of zoom 17 around the map's origin, 2 x 2 of zoom 16: there a pixel is 2.39 m.
 const EDGE = (360 / 2 ** 16) * 1.0001;
-const TILES = { name: "drawn", url: "/tiles/drawn/{z}/{x}/{y}.png", minzoom: 14, maxzoom: 17, bounds: [-EDGE, -EDGE, EDGE, EDGE].map((v) => v * 0.999), attribution: "Drawn <b>here</b>" };
+const TILES = {
+  name: "drawn",
+  url: "/tiles/drawn/{z}/{x}/{y}.png",
+  minzoom: 14,
+  maxzoom: 17,
+  bounds: [-EDGE, -EDGE, EDGE, EDGE].map((v) => v * 0.999),
+  attribution: "Drawn <b>here</b>",
+};
 
-test("the page's map", { timeout: 900_000 }, async (t) => {
+/** Nothing but the map itself. */
+const UNCOVERED = "#map-classes, #resolution, .maplibregl-control-container { visibility: hidden }";
+
+test("the page's map", { timeout: LIMIT }, async (t) => {
   const screenshots = process.env.SAMLORA_SCREENSHOTS ?? join(www, "test/screenshots");
   mkdirSync(screenshots, { recursive: true });
-  const folder = scratch(t);
+  const folder = scratch();
   const model = join(folder, "tiny");
   run(
-    "export", "--base", fixture("tiny_sam.safetensors"), "--adapter", fixture("s256_k4_lora.safetensors"),
-    "--classes", "building,road,water", "--ground-resolution", "2.4", "--out", model,
+    "export",
+    "--base",
+    fixture("tiny_sam.safetensors"),
+    "--adapter",
+    fixture("s256_k4_lora.safetensors"),
+    "--classes",
+    "building,road,water",
+    "--ground-resolution",
+    "2.4",
+    "--out",
+    model,
   );
   const tile = drawScene(join(folder, "tile.png"), 256, 256);
   const picture = drawScene(join(folder, "scene.png"), 300, 200);
@@ -37,37 +62,54 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     const faults = [];
     page.on("pageerror", (error) => faults.push(error.message));
     page.on("request", (request) => {
-      if (!request.url().startsWith(url) && !/^(blob|data):/.test(request.url())) faults.push(`outside request: ${request.url()}`);
+      if (!request.url().startsWith(url) && !/^(blob|data):/.test(request.url()))
+        faults.push(`outside request: ${request.url()}`);
     });
     await page.route("**/tiles/index.json", (route) => route.fulfill({ json: { tiles } }));
     await page.route("**/samples/index.json", (route) => route.fulfill({ json: [] }));
-    await page.route("**/tiles/drawn/**", (route) => route.fulfill({ path: tile, contentType: "image/png" }));
+    await page.route("**/tiles/drawn/**", png(readFileSync(tile)));
     await page.goto(url);
-    await page.locator("#info").waitFor({ timeout: 60_000 });
+    await page.locator("#info").waitFor();
     return { page, faults, close: () => context.close() };
   }
 
   const finished = (page, count = "(\\d+)") =>
     page.waitForFunction((count) => {
-      const found = new RegExp(`^${count} of (\\d+) tiles in view`).exec(document.querySelector("#map-status").textContent);
+      const found = new RegExp(`^${count} of (\\d+) tiles in view`).exec(
+        document.querySelector("#map-status").textContent,
+      );
       return found && new RegExp(`^${found.at(-1)} of`).test(found[0]);
-    }, count, { timeout: 120_000 });
+    }, count);
 
-  /** The part of the map's pixels that differ between two pictures of it. */
-  async function differs(page, work) {
-    const shot = async () => (await page.locator("#map canvas").screenshot({ style: "#map-classes, #resolution, .maplibregl-control-container { visibility: hidden }" })).toString("base64");
-    const before = await shot();
+  const shot = async (page) => (await page.locator("#map canvas").screenshot({ style: UNCOVERED })).toString("base64");
+
+  /** Waits until more than a twentieth of the map's pixels differ from what they were before `work`. */
+  async function changes(page, work) {
+    const before = await shot(page);
     await work();
-    await page.waitForTimeout(600);
-    return page.evaluate(async (pictures) => {
-      const [a, b] = await Promise.all(pictures.map(async (png) => {
-        const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
-        const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
-        context.drawImage(bitmap, 0, 0);
-        return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
-      }));
-      return a.filter((value, i) => Math.abs(value - b[i]) > 12).length / a.length;
-    }, [before, await shot()]);
+    const part = async () => {
+      const pictures = [before, await shot(page)];
+      return page.evaluate(async (pictures) => {
+        const [a, b] = await Promise.all(
+          pictures.map(async (png) => {
+            const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
+            const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+            context.drawImage(bitmap, 0, 0);
+            return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+          }),
+        );
+        return a.filter((value, i) => Math.abs(value - b[i]) > 12).length / a.length;
+      }, pictures);
+    };
+    await until(async () => (await part()) > 0.05, `${work} to change the map`);
+  }
+
+  /** Presses a key on the map and waits until the map has come to rest elsewhere. */
+  async function press(page, key) {
+    const view = () => page.evaluate(() => JSON.stringify(JSON.parse(localStorage.getItem("samlora.imagery"))?.view));
+    const before = await view();
+    await page.keyboard.press(key);
+    await until(async () => (await view()) !== before, `the map to move by ${key}`);
   }
 
   await t.test("draws masks over the server's tiles, tells what is where, and exports", async () => {
@@ -84,14 +126,16 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     // Mouse and keyboard tell the same of the same place; nearer to it, so that a pixel of the mask has many of the screen.
     await page.locator("#map canvas").focus();
     for (const key of ["+", "+", "+", "ArrowLeft", "ArrowUp"]) {
-      await page.keyboard.press(key);
-      await page.waitForTimeout(500);
+      await press(page, key);
     }
     await finished(page);
     const box = await page.locator("#map").boundingBox();
     await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
     const probe = page.locator("#map-probe");
-    assert.match(await probe.textContent(), /(background|building|road|water), confidence .* %, at .*°, tile 17\/\d+\/\d+/);
+    assert.match(
+      await probe.textContent(),
+      /(background|building|road|water), confidence .* %, at .*°, tile 17\/\d+\/\d+/,
+    );
     const clicked = await probe.textContent();
     assert.equal(await page.locator(".maplibregl-popup-content strong").textContent(), clicked.split(",")[0]);
     await page.keyboard.press("Enter");
@@ -100,9 +144,12 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
 
     // Restyling changes the picture, not the number of tiles that were computed.
     const boxes = await legend.locator("input[type=checkbox]:enabled").all();
-    assert.ok((await differs(page, async () => { for (const box of boxes) await box.uncheck(); })) > 0.05, "classes that are off are still drawn");
-    assert.ok((await differs(page, async () => { for (const box of boxes) await box.check(); })) > 0.05);
-    assert.ok((await differs(page, () => page.locator("#map-opacity").fill("100"))) > 0.05);
+    const check = (how) => async () => {
+      for (const box of boxes) await box[how]();
+    };
+    await changes(page, check("uncheck"));
+    await changes(page, check("check"));
+    await changes(page, () => page.locator("#map-opacity").fill("100"));
     const sliders = await legend.locator("input[type=range]").all();
     for (const slider of sliders) await slider.fill("95");
     assert.equal(await legend.locator("output").first().textContent(), "95 %");
@@ -128,11 +175,13 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     assert.equal(await page.locator("#resolution").isVisible(), false);
     await page.locator("#map canvas").focus();
     for (let i = 0; i < 5; i++) {
-      await page.keyboard.press("-");
-      await page.waitForTimeout(500);
+      await press(page, "-");
     }
     await page.locator("#resolution").waitFor();
-    assert.match(await page.locator("#resolution-text").textContent(), /a pixel is 9\.6 m; the model was trained at 2\.4 m/);
+    assert.match(
+      await page.locator("#resolution-text").textContent(),
+      /a pixel is 9\.6 m; the model was trained at 2\.4 m/,
+    );
     await page.locator("#resolution-zoom").click();
     await page.locator("#resolution").waitFor({ state: "hidden" });
     assert.deepEqual(faults, []);
@@ -164,7 +213,9 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     const { features } = JSON.parse(readFileSync(await file.path()));
     const extent = [300, 200].map((side) => (side / 256) * (360 / 2 ** 16));
     assert.ok(features.length > 0);
-    const beyond = features.flatMap((f) => f.geometry.coordinates.flat()).filter(([x, y]) => x < -1e-6 || x > extent[0] + 1e-6 || y > 1e-6 || y < -extent[1] - 1e-6);
+    const beyond = features
+      .flatMap((f) => f.geometry.coordinates.flat())
+      .filter(([x, y]) => x < -1e-6 || x > extent[0] + 1e-6 || y > 1e-6 || y < -extent[1] - 1e-6);
     assert.deepEqual(beyond, [], "polygons beyond the picture");
     assert.deepEqual(faults, []);
     await close();
@@ -174,7 +225,7 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
     const { page, faults, close } = await open(DESKTOP);
     await page.locator("#doctor summary").click();
     await page.locator("#doctor-run").click();
-    await page.locator("#doctor-copy").click({ timeout: 120_000 });
+    await page.locator("#doctor-copy").click();
     const report = await page.locator("#doctor-report").textContent();
     assert.match(report, /WebGPU|adapter/i);
     await page.waitForFunction((report) => navigator.clipboard.readText().then((text) => text === report), report);
@@ -203,14 +254,18 @@ test("the page's map", { timeout: 900_000 }, async (t) => {
         await page.evaluate(AXE);
         const { violations } = await page.evaluate(() => globalThis.axe.run());
         const grave = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
-        assert.deepEqual(grave.map(({ id, nodes }) => `${id}: ${nodes.map((n) => n.target).join(" ")}`), [], view);
+        assert.deepEqual(
+          grave.map(({ id, nodes }) => `${id}: ${nodes.map((n) => n.target).join(" ")}`),
+          [],
+          view,
+        );
       };
       const box = await page.locator("#map").boundingBox();
       await page.mouse.click(box.x + box.width / 2 + 20, box.y + box.height / 2 + 20);
       await check("map");
       await page.locator("#show-picture").click();
       await page.locator("#picture-file").setInputFiles(picture);
-      await page.locator("#details").waitFor({ timeout: 60_000 });
+      await page.locator("#details").waitFor();
       await check("picture");
       assert.deepEqual(faults, []);
       await close();

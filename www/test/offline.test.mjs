@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { browser, drawScene, exportTiny, scratch, serve, www } from "./support.mjs";
+import { browser, drawScene, exportTiny, LIMIT, scratch, serve, until, www } from "./support.mjs";
 
 const SEEN_LIMIT = 600;
 
-test("after one visit everything works without network", { timeout: 300_000 }, async (t) => {
-  const folder = scratch(t);
+test("after one visit everything works without network", { timeout: LIMIT }, async (t) => {
+  const folder = scratch();
   const copy = join(folder, "www");
   const dist = process.env.SAMLORA_DIST ?? join(www, "dist");
   cpSync(dist, copy, { recursive: true, filter: (path) => path !== join(dist, "samples") });
@@ -27,8 +27,11 @@ test("after one visit everything works without network", { timeout: 300_000 }, a
     return page;
   };
   const isReady = async (page) => {
-    await page.locator("#info", { hasText: "tiny" }).waitFor({ timeout: 60_000 });
-    await page.waitForFunction(() => /^(\d+) of \1 tiles in view/.test(document.querySelector("#map-status").textContent), undefined, { timeout: 60_000 });
+    await page.locator("#info", { hasText: "tiny" }).waitFor();
+    await page.waitForFunction(
+      () => /^(\d+) of \1 tiles in view/.test(document.querySelector("#map-status").textContent),
+      undefined,
+    );
   };
   const download = async (page, button) => {
     const [file] = await Promise.all([page.waitForEvent("download"), page.locator(button).click()]);
@@ -36,20 +39,30 @@ test("after one visit everything works without network", { timeout: 300_000 }, a
   };
 
   let page = await visit();
-  await page.locator("#notice", { hasText: "now works without network" }).waitFor({ timeout: 60_000 });
+  await page.locator("#notice", { hasText: "now works without network" }).waitFor();
   await page.waitForFunction(() => navigator.serviceWorker.controller);
   await isReady(page);
 
   await t.test("what was seen is kept, but not without end, and no model twice", async () => {
     const kept = await page.evaluate(async (limit) => {
-      const fetches = Array.from({ length: limit + 20 }, (_, i) => () => fetch(`samples/scene.png?${i}`).then((r) => r.blob()));
+      const fetches = Array.from(
+        { length: limit + 20 },
+        (_, i) => () => fetch(`samples/scene.png?${i}`).then((r) => r.blob()),
+      );
       for (let i = 0; i < fetches.length; i += 20) await Promise.all(fetches.slice(i, i + 20).map((start) => start()));
       const seen = await caches.open("samlora-seen");
       const newest = () => seen.match(`samples/scene.png?${limit + 19}`);
-      for (let i = 0; i < 100 && !((await seen.keys()).length === limit && (await newest())); i++) await new Promise((r) => setTimeout(r, 100));
+      // The service worker puts them away after it has answered.
+      while (!((await seen.keys()).length === limit && (await newest()))) await new Promise((r) => setTimeout(r, 100));
       const pages = (await caches.keys()).filter((name) => name.startsWith("samlora-page-") || name === "samlora-seen");
-      const urls = (await Promise.all(pages.map(async (name) => (await (await caches.open(name)).keys()).map((r) => r.url)))).flat();
-      return { count: (await seen.keys()).length, newest: (await newest()) !== undefined, weights: urls.filter((url) => /safetensors|samlora\.json/.test(url)) };
+      const urls = (
+        await Promise.all(pages.map(async (name) => (await (await caches.open(name)).keys()).map((r) => r.url)))
+      ).flat();
+      return {
+        count: (await seen.keys()).length,
+        newest: (await newest()) !== undefined,
+        weights: urls.filter((url) => /safetensors|samlora\.json/.test(url)),
+      };
     }, SEEN_LIMIT);
     assert.equal(kept.count, SEEN_LIMIT);
     assert.ok(kept.newest);
@@ -57,31 +70,30 @@ test("after one visit everything works without network", { timeout: 300_000 }, a
   });
 
   await t.test("a new version takes over when the old one is closed, and clears up after it", async () => {
-    const versions = () => page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("samlora-page-")));
+    const versions = () =>
+      page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("samlora-page-")));
     const [old] = await versions();
     const script = join(copy, "sw.js");
     const version = old.slice("samlora-page-".length);
     writeFileSync(script, readFileSync(script, "utf8").replace(version, "0123456789abcdef"));
     await page.reload();
-    await page.locator("#notice", { hasText: "newer version" }).waitFor({ timeout: 60_000 });
+    await page.locator("#notice", { hasText: "newer version" }).waitFor();
     assert.deepEqual((await versions()).sort(), [old, "samlora-page-0123456789abcdef"].sort());
     // The browser may take a moment to let go of the closed page, and clears up after the new one is ready: a visit more.
-    let left;
-    for (let visits = 0; visits < 5 && left?.length !== 1; visits++) {
+    const left = await until(async () => {
       await page.close();
-      await new Promise((resolve) => setTimeout(resolve, 500));
       page = await visit();
       await isReady(page);
-      for (let tries = 0; tries < 10 && left?.length !== 1; tries++) {
-        await new Promise((resolve) => setTimeout(resolve, 200));
-        left = await versions();
-      }
-    }
+      const found = await versions();
+      return found.length === 1 && found;
+    }, "the old version to go");
     assert.deepEqual(left, ["samlora-page-0123456789abcdef"]);
   });
 
   await t.test("reload, load the model, segment, export", async () => {
-    await page.evaluate(() => Promise.all(["models/index.json", "samples/index.json", "samples/scene.png"].map((file) => fetch(file))));
+    await page.evaluate(() =>
+      Promise.all(["models/index.json", "samples/index.json", "samples/scene.png"].map((file) => fetch(file))),
+    );
     await page.close();
     stop();
     stop = () => {};
@@ -94,7 +106,7 @@ test("after one visit everything works without network", { timeout: 300_000 }, a
 
     await page.locator("#show-picture").click();
     await page.locator("#samples button").click();
-    await page.locator("#details").waitFor({ timeout: 60_000 });
+    await page.locator("#details").waitFor();
     const picture = await download(page, "#export-geojson");
     assert.ok(picture.features.length > 0);
     assert.equal(await page.locator("#error").isVisible(), false);

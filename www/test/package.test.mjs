@@ -13,7 +13,7 @@ let tarball, project, inside;
 
 before(async (t) => {
   // An empty project with the package in it, and nothing else: no bundler, no types of others.
-  project = scratch(t);
+  project = scratch();
   tarball = await pack(join(project, "tarball"));
   inside = join(project, "node_modules/samlora");
   mkdirSync(inside, { recursive: true });
@@ -25,21 +25,36 @@ const json = (file) => JSON.parse(readFileSync(join(inside, file), "utf8"));
 
 test("publint and attw find nothing", async () => {
   await execute(www, join(tools, "publint"), "run", tarball, "--strict");
-  await execute(www, join(tools, "attw"), tarball, "--profile", "esm-only", "--exclude-entrypoints", "./worker.js", "--no-definitely-typed");
+  await execute(
+    www,
+    join(tools, "attw"),
+    tarball,
+    "--profile",
+    "esm-only",
+    "--exclude-entrypoints",
+    "./worker.js",
+    "--no-definitely-typed",
+  );
 });
 
 test("every export is there, and nothing that only the build needs", () => {
   const { exports, dependencies, peerDependenciesMeta } = json("package.json");
   assert.equal(dependencies, undefined);
   assert.equal(peerDependenciesMeta["maplibre-gl"].optional, true);
-  const targets = Object.values(exports).flatMap((target) => (typeof target === "string" ? [target] : Object.values(target)));
-  for (const target of targets.filter((target) => !target.includes("*"))) assert.ok(existsSync(join(inside, target)), target);
+  const targets = Object.values(exports).flatMap((target) =>
+    typeof target === "string" ? [target] : Object.values(target),
+  );
+  for (const target of targets.filter((target) => !target.includes("*")))
+    assert.ok(existsSync(join(inside, target)), target);
   for (const file of ["LICENSE-MIT", "LICENSE-APACHE", "README.md"]) {
     const from = file === "README.md" ? www : join(www, "..");
     assert.equal(readFileSync(join(inside, file), "utf8"), readFileSync(join(from, file), "utf8"), file);
   }
   const files = readdirSync(inside, { recursive: true }).map(String);
-  assert.deepEqual(files.filter((file) => /\.(mjs|ts)$/.test(file) && !file.endsWith(".d.ts")), []);
+  assert.deepEqual(
+    files.filter((file) => /\.(mjs|ts)$/.test(file) && !file.endsWith(".d.ts")),
+    [],
+  );
 });
 
 test("source maps have their sources", () => {
@@ -49,15 +64,25 @@ test("source maps have their sources", () => {
   for (const file of maps) {
     const { sources, sourcesContent } = JSON.parse(readFileSync(join(lib, file), "utf8"));
     assert.equal(sourcesContent.length, sources.length, file);
-    assert.ok(sourcesContent.every((text) => typeof text === "string" && text !== ""), file);
-    assert.ok(sources.every((source) => !source.startsWith("/")), `${file}: ${sources}`);
+    assert.ok(
+      sourcesContent.every((text) => typeof text === "string" && text !== ""),
+      file,
+    );
+    assert.ok(
+      sources.every((source) => !source.startsWith("/")),
+      `${file}: ${sources}`,
+    );
   }
 });
 
 test("provenance names what the wasm was made with, and its hashes are right", () => {
   const { version, wasm } = json("dist/lib/wasm/provenance.json");
   assert.equal(version, json("package.json").version);
-  for (const [device, feature] of [["gpu", "gpu"], ["cpu", "cpu"], ["cpu-relaxed", "relaxed-simd"]]) {
+  for (const [device, feature] of [
+    ["gpu", "gpu"],
+    ["cpu", "cpu"],
+    ["cpu-relaxed", "relaxed-simd"],
+  ]) {
     const { rustc, wasmBindgen, cargoLockSha256, profile, features, files } = wasm[device];
     assert.match(rustc, /^rustc \d/);
     assert.match(wasmBindgen, /^\d/);
@@ -83,15 +108,24 @@ test("the notices name every crate in the wasm, each with a text", () => {
     assert.ok(numbers.length > 0 && numbers.every((number) => texts.has(number)), entry);
   }
   for (const crate of ["burn-wgpu", "burn-flex", "wasm-bindgen", "safetensors", "Rust standard library"]) {
-    assert.ok(entries.some((entry) => entry.startsWith(`${crate} `)), crate);
+    assert.ok(
+      entries.some((entry) => entry.startsWith(`${crate} `)),
+      crate,
+    );
   }
-  for (const tool of ["syn", "clap"]) assert.ok(!entries.some((entry) => entry.startsWith(`${tool} `)), `${tool} is in no wasm`);
+  for (const tool of ["syn", "clap"])
+    assert.ok(!entries.some((entry) => entry.startsWith(`${tool} `)), `${tool} is in no wasm`);
+});
+
+test("the public types import nothing", () => {
+  const types = readFileSync(join(www, "src/types.ts"), "utf8");
+  assert.doesNotMatch(types, /^\s*(import|export)\b.*\bfrom\b|\bimport\(/m);
 });
 
 /** A consumer's code that touches every sort of public type. */
 const CODE = `
-import { doctor, isAbort, SamloraError, Segmenter, storage } from "samlora";
-import type { ErrorCode, LoadOptions, Segmentation, SegmenterEvent, StoredPackage } from "samlora";
+import { doctor, isAbort, NO_DATA, SamloraError, Segmenter, storage } from "samlora";
+import type { ErrorCode, LoadedModel, LoadOptions, Segmentation, SegmenterEvent, StoredPackage } from "samlora";
 
 export async function use(image: Blob, signal: AbortSignal): Promise<Segmentation> {
   const events: SegmenterEvent["type"][] = [];
@@ -100,6 +134,9 @@ export async function use(image: Blob, signal: AbortSignal): Promise<Segmentatio
   const segmenter = await Segmenter.load("/models/buildings/", { base, onProgress: ({ loadedBytes }) => void loadedBytes });
   const result = await segmenter.segment(image, { thresholds: { building: 0.6 }, minPixels: 20 });
   const mask: Uint8Array = result.classMask;
+  const part: Segmentation = await result.refine({ part: { left: 0, top: 0, width: 8, height: 8 }, minPixels: 2 });
+  const model: LoadedModel = segmenter;
+  console.log(part.classMask.includes(NO_DATA), model.info.name);
   const kept: StoredPackage[] = await storage.list();
   const report: string = String(await doctor(segmenter));
   const [feature] = (await result.toGeoJSON({ tile: { z: 1, x: 0, y: 0 } })).features;
@@ -115,13 +152,24 @@ const WITH_GPU = `
 export const own = (device: GPUDevice) => Segmenter.load("/models/buildings/", { device });
 `;
 
-for (const [module, moduleResolution] of [["ESNext", "bundler"], ["Node16", "node16"], ["NodeNext", "nodenext"]]) {
+for (const [module, moduleResolution] of [
+  ["ESNext", "bundler"],
+  ["Node16", "node16"],
+  ["NodeNext", "nodenext"],
+]) {
   test(`types check strictly with moduleResolution ${moduleResolution}`, async () => {
     const check = async (name, text, types) => {
       writeFileSync(join(project, `${name}.ts`), text);
       const compilerOptions = {
-        target: "ES2022", module, moduleResolution, lib: ["ES2022", "DOM", "DOM.Iterable"], types, strict: true,
-        skipLibCheck: false, exactOptionalPropertyTypes: true, noEmit: true,
+        target: "ES2022",
+        module,
+        moduleResolution,
+        lib: ["ES2022", "DOM", "DOM.Iterable"],
+        types,
+        strict: true,
+        skipLibCheck: false,
+        exactOptionalPropertyTypes: true,
+        noEmit: true,
       };
       writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, files: [`${name}.ts`] }));
       await execute(project, join(tools, "tsc"), "-p", ".");
@@ -150,9 +198,12 @@ test("the README shows the examples as they are", () => {
   const shown = [...readme.matchAll(/<!-- (examples\/\S+) -->\n```\w+\n([^]*?)\n```/g)];
   for (const [, file, text] of shown) assert.equal(text, readFileSync(join(www, file), "utf8").trimEnd(), file);
   const folders = new Set(shown.map(([, file]) => file.split("/")[1]));
-  for (const folder of ["html", "vite", "next", "no-worker"]) assert.ok(folders.has(folder), `the README shows nothing of ${folder}`);
+  for (const folder of ["html", "vite", "next", "no-worker"])
+    assert.ok(folders.has(folder), `the README shows nothing of ${folder}`);
   // webpack's is described by its difference.
   const script = (file) => readFileSync(join(www, "examples", file), "utf8");
-  const plain = script("html/main.js").replace(/^\/\/.*\n/, "").replace('"./samlora/index.js"', '"samlora"');
+  const plain = script("html/main.js")
+    .replace(/^\/\/.*\n/, "")
+    .replace('"./samlora/index.js"', '"samlora"');
   assert.equal(script("webpack/src/main.js"), plain);
 });

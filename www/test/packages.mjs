@@ -30,7 +30,15 @@ export function makeZip(files, { prefix = "", change = () => {}, comment = "", e
   const directory = [];
   let at = 0;
   for (const [file, bytes] of files) {
-    const entry = { name: prefix + file, method: 0, flags: 0, size: bytes.length, storedSize: bytes.length, start: at, crc: crc32(bytes) };
+    const entry = {
+      name: prefix + file,
+      method: 0,
+      flags: 0,
+      size: bytes.length,
+      storedSize: bytes.length,
+      start: at,
+      crc: crc32(bytes),
+    };
     const name = Buffer.from(entry.name);
     const local = Buffer.alloc(30);
     local.writeUInt32LE(0x04034b50, 0);
@@ -81,7 +89,8 @@ export async function startServer(t, { cors = false } = {}) {
     const bytes = files.get(path);
     const mood = moods.get(path)?.shift();
     if (mood) return mood(request, response, bytes);
-    if (path === "/blank.html") return response.setHeader("content-type", "text/html").end("<!doctype html><link rel=icon href=data:,>");
+    if (path === "/blank.html")
+      return response.setHeader("content-type", "text/html").end("<!doctype html><link rel=icon href=data:,>");
     if (path === "/lib.js") return response.setHeader("content-type", "text/javascript").end(library());
     if (!bytes) return response.writeHead(404).end("none");
     serveFile(request, response, bytes);
@@ -126,14 +135,25 @@ export function serveFile(request, response, bytes, headers = {}) {
   const start = Number(found[1]);
   const end = found[2] ? Math.min(Number(found[2]), bytes.length - 1) : bytes.length - 1;
   if (start >= bytes.length) return response.writeHead(416, { "content-range": `bytes */${bytes.length}` }).end();
-  response.writeHead(206, { "content-range": `bytes ${start}-${end}/${bytes.length}`, "content-length": end - start + 1 });
+  response.writeHead(206, {
+    "content-range": `bytes ${start}-${end}/${bytes.length}`,
+    "content-length": end - start + 1,
+  });
   response.end(bytes.subarray(start, end + 1));
 }
 
+/** Milliseconds after which even a busy page has read what has come: a broken connection loses what was not read. */
+export const READ = 1000;
+
 /** Sends `count` of the bytes that were announced, then the connection breaks. */
 export const breakAfter = (count, headers) => (request, response, bytes) => {
-  response.writeHead(200, { "content-length": bytes.length, etag: tagOf(bytes), "content-type": "application/octet-stream", ...headers });
-  response.write(bytes.subarray(0, count), () => setTimeout(() => response.destroy(), 100));
+  response.writeHead(200, {
+    "content-length": bytes.length,
+    etag: tagOf(bytes),
+    "content-type": "application/octet-stream",
+    ...headers,
+  });
+  response.write(bytes.subarray(0, count), () => setTimeout(() => response.destroy(), READ));
 };
 
 let bundled;
@@ -145,7 +165,10 @@ function library() {
       contents: `export * from "./source.ts"; export { storage } from "./storage.ts"; export { SamloraError } from "../error.ts";`,
       resolveDir: join(www, "src/package"),
     },
-    bundle: true, format: "esm", target: "es2022", write: false,
+    bundle: true,
+    format: "esm",
+    target: "es2022",
+    write: false,
   }).outputFiles[0].text;
   return bundled;
 }
@@ -157,7 +180,9 @@ export async function libraryPage(context, url) {
   await page.evaluate(async () => {
     const lib = (globalThis.lib = await import("/lib.js"));
     const hash = async (bytes) =>
-      [...new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))].map((b) => b.toString(16).padStart(2, "0")).join("");
+      [...new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))]
+        .map((b) => b.toString(16).padStart(2, "0"))
+        .join("");
     globalThis.open = async (input, { store = true, abortAt, waits = [20, 20, 20], silence = 10_000, only } = {}) => {
       const seen = { progress: [], events: [], hashes: [] };
       const controller = new AbortController();
@@ -178,7 +203,11 @@ export async function libraryPage(context, url) {
         seen.stored = pack.stored();
       } catch (e) {
         seen.error = {
-          name: e.name, code: e.code, message: e.message, remedy: e.remedy, ours: e instanceof lib.SamloraError,
+          name: e.name,
+          code: e.code,
+          message: e.message,
+          remedy: e.remedy,
+          ours: e instanceof lib.SamloraError,
         };
       }
       return seen;
@@ -190,7 +219,10 @@ export async function libraryPage(context, url) {
       for (const { url } of await cache.keys()) {
         const bytes = await (await cache.match(url)).arrayBuffer();
         const name = url.split("/").at(-1);
-        if (url.includes("/sha256/") ? (await hash(bytes)) !== name : !JSON.parse(new TextDecoder().decode(bytes)).shards) bad.push(url);
+        if (
+          url.includes("/sha256/") ? (await hash(bytes)) !== name : !JSON.parse(new TextDecoder().decode(bytes)).shards
+        )
+          bad.push(url);
       }
       return bad;
     };

@@ -5,15 +5,18 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { blank, browser, drawScene, exportTiny, run, scratch, serve } from "./support.mjs";
+import { blank, browser, drawScene, exportTiny, LIMIT, run, scratch, serve } from "./support.mjs";
 
 // Logits within 1e-3 of the largest: sums in another order make the difference, and tip pixels that are nearly a tie.
 const EQUAL_PIXELS = 0.999;
 const LOGIT_ERROR = 1e-3;
 
-test("masks and logits are the same everywhere", { timeout: 600_000 }, async (t) => {
-  const folder = scratch(t);
-  const models = [exportTiny(folder, { name: "tiny-f32", scheme: "f32" }), exportTiny(folder, { name: "tiny-q8", scheme: "q8" })];
+test("masks and logits are the same everywhere", { timeout: LIMIT }, async (t) => {
+  const folder = scratch();
+  const models = [
+    exportTiny(folder, { name: "tiny-f32", scheme: "f32" }),
+    exportTiny(folder, { name: "tiny-q8", scheme: "q8" }),
+  ];
   const tile = drawScene(join(folder, "tile.png"), 192, 160);
   const url = await serve(t, models);
   const chrome = await browser(t);
@@ -32,7 +35,11 @@ test("masks and logits are the same everywhere", { timeout: 600_000 }, async (t)
     for (const device of name === "tiny-q8" ? ["cpu", "gpu"] : ["cpu"]) {
       await t.test(`${name} on ${device}`, async () => {
         const page = await blank(chrome, url);
-        const found = await page.evaluate(segmentTile, { model: `${url}/models/${name}/`, tile: readFileSync(tile).toString("base64"), device });
+        const found = await page.evaluate(segmentTile, {
+          model: `${url}/models/${name}/`,
+          tile: readFileSync(tile).toString("base64"),
+          device,
+        });
         assert.equal(found.device, device);
         assert.equal(found.classMask.length, classes.length);
         assert.equal(found.logits.length, logits.length);

@@ -4,18 +4,19 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { bytesOf, libraryPage, makePackage, makeZip, serveFile, sha256, startServer } from "./packages.mjs";
-import { browser, exportTiny, scratch } from "./support.mjs";
+import { bytesOf, libraryPage, makePackage, makeZip, READ, serveFile, sha256, startServer } from "./packages.mjs";
+import { browser, exportTiny, LIMIT, scratch } from "./support.mjs";
 
 const SIZE = 200_000;
 
-test("sources", { timeout: 300_000 }, async (t) => {
+test("sources", { timeout: LIMIT }, async (t) => {
   const server = await startServer(t);
   const foreign = await startServer(t, { cors: true });
   const chrome = await browser(t);
   const context = await chrome.newContext();
   const page = await libraryPage(context, server.url);
-  const open = (input, options) => page.evaluate(([input, options]) => globalThis.open(input, options), [input, options]);
+  const open = (input, options) =>
+    page.evaluate(([input, options]) => globalThis.open(input, options), [input, options]);
   const pack = makePackage("zipped", [SIZE, SIZE]);
   const hashes = ["shard-0.safetensors", "shard-1.safetensors"].map((file) => sha256(pack.get(file)));
   const zip = makeZip(pack);
@@ -31,13 +32,17 @@ test("sources", { timeout: 300_000 }, async (t) => {
     );
   const asBlob = (bytes) => new Blob([bytes]);
   /** Asserts which parts of which length were asked for. */
-  const parts = (lines) => lines.map((line) => line.replace(/bytes=(\d+)-(\d+)$/, (_, a, b) => `${Number(b) - Number(a) + 1} bytes`));
+  const parts = (lines) =>
+    lines.map((line) => line.replace(/bytes=(\d+)-(\d+)$/, (_, a, b) => `${Number(b) - Number(a) + 1} bytes`));
 
   await t.test("what export writes", async () => {
-    const folder = scratch(t);
+    const folder = scratch();
     const archive = readFileSync(exportTiny(folder, { name: "tiny.samlora" }));
     const plain = exportTiny(folder, { name: "tiny" });
-    server.put("tiny", readdirSync(plain).map((file) => [file, readFileSync(join(plain, file))]));
+    server.put(
+      "tiny",
+      readdirSync(plain).map((file) => [file, readFileSync(join(plain, file))]),
+    );
     server.files.set("/tiny.samlora", archive);
     const wanted = await open("tiny");
     assert.ok(wanted.hashes.length > 0 && !wanted.error);
@@ -45,26 +50,32 @@ test("sources", { timeout: 300_000 }, async (t) => {
     assert.deepEqual((await open("tiny.samlora")).hashes, wanted.hashes);
   });
 
-  await t.test("an archive as Blob, File, list with one file, bytes and buffer; in a folder; with a comment", async () => {
-    const kinds = [
-      asBlob,
-      (bytes) => new File([bytes], "m.samlora"),
-      (bytes) => [new File([bytes], "m.samlora")],
-      (bytes) => bytes,
-      (bytes) => bytes.buffer,
-    ];
-    for (const kind of kinds) assert.deepEqual((await openBytes(zip, kind)).hashes, hashes);
-    for (const other of [makeZip(pack, { prefix: "model/" }), makeZip(pack, { comment: "PK\x05\x06 x".repeat(5000) })]) {
-      assert.deepEqual((await openBytes(other, asBlob)).hashes, hashes);
-    }
-    // Bytes are copied: what the page does with them afterwards is of no interest.
-    const seen = await openBytes(zip, (bytes) => {
-      const { blob } = globalThis.lib.normalise(bytes);
-      bytes.fill(0);
-      return blob;
-    });
-    assert.deepEqual(seen.hashes, hashes);
-  });
+  await t.test(
+    "an archive as Blob, File, list with one file, bytes and buffer; in a folder; with a comment",
+    async () => {
+      const kinds = [
+        asBlob,
+        (bytes) => new File([bytes], "m.samlora"),
+        (bytes) => [new File([bytes], "m.samlora")],
+        (bytes) => bytes,
+        (bytes) => bytes.buffer,
+      ];
+      for (const kind of kinds) assert.deepEqual((await openBytes(zip, kind)).hashes, hashes);
+      for (const other of [
+        makeZip(pack, { prefix: "model/" }),
+        makeZip(pack, { comment: "PK\x05\x06 x".repeat(5000) }),
+      ]) {
+        assert.deepEqual((await openBytes(other, asBlob)).hashes, hashes);
+      }
+      // Bytes are copied: what the page does with them afterwards is of no interest.
+      const seen = await openBytes(zip, (bytes) => {
+        const { blob } = globalThis.lib.normalise(bytes);
+        bytes.fill(0);
+        return blob;
+      });
+      assert.deepEqual(seen.hashes, hashes);
+    },
+  );
 
   await t.test("an archive on a server: its directory, then one part a file; then from storage", async () => {
     for (const host of [server, foreign]) {
@@ -78,7 +89,10 @@ test("sources", { timeout: 300_000 }, async (t) => {
       const part = (file) => `GET /m.samlora ${34 + file.length + pack.get(file).length} bytes`;
       const shards = host === server ? [part("shard-0.safetensors"), part("shard-1.safetensors")] : []; // Stored already.
       assert.deepEqual(parts(host.asked()), [
-        "HEAD /m.samlora bytes=0-", `GET /m.samlora ${22 + 0xffff} bytes`, part("samlora.json"), ...shards,
+        "HEAD /m.samlora bytes=0-",
+        `GET /m.samlora ${22 + 0xffff} bytes`,
+        part("samlora.json"),
+        ...shards,
       ]);
       assert.deepEqual((await open(url)).hashes, hashes);
       // The other origin does not show its tag, so that the manifest is read again.
@@ -96,8 +110,11 @@ test("sources", { timeout: 300_000 }, async (t) => {
   await t.test("a part of an archive goes on where it broke", async () => {
     const cut = (request, response, bytes) => {
       const [start, end] = /(\d+)-(\d+)/.exec(request.headers.range).slice(1).map(Number);
-      response.writeHead(206, { "content-range": `bytes ${start}-${end}/${bytes.length}`, "content-length": end - start + 1 });
-      response.write(bytes.subarray(start, start + 70_000), () => setTimeout(() => response.destroy(), 100));
+      response.writeHead(206, {
+        "content-range": `bytes ${start}-${end}/${bytes.length}`,
+        "content-length": end - start + 1,
+      });
+      response.write(bytes.subarray(start, start + 70_000), () => setTimeout(() => response.destroy(), READ));
     };
     server.moods.set("/m.samlora", [serveFile, serveFile, serveFile, cut]);
     server.asked();
@@ -110,7 +127,7 @@ test("sources", { timeout: 300_000 }, async (t) => {
     const plain = (request, response, bytes) => {
       if (request.method === "HEAD") return response.writeHead(405).end();
       response.writeHead(200, { "content-length": bytes.length });
-      response.write(bytes.subarray(0, 100_000), () => setTimeout(() => response.end(bytes.subarray(100_000)), 100));
+      response.write(bytes.subarray(0, 100_000), () => setTimeout(() => response.end(bytes.subarray(100_000)), READ));
     };
     server.files.set("/plain.samlora", zip);
     server.moods.set("/plain.samlora", Array(9).fill(plain));
@@ -124,7 +141,9 @@ test("sources", { timeout: 300_000 }, async (t) => {
     });
 
     const noRanges = (request, response, bytes) => {
-      response.writeHead(200, { "content-length": bytes.length, etag: '"1"' }).end(request.method === "HEAD" ? undefined : bytes);
+      response
+        .writeHead(200, { "content-length": bytes.length, etag: '"1"' })
+        .end(request.method === "HEAD" ? undefined : bytes);
     };
     server.files.set("/whole.samlora", zip);
     server.moods.set("/whole.samlora", Array(9).fill(noRanges));
@@ -149,13 +168,19 @@ test("sources", { timeout: 300_000 }, async (t) => {
     assert.equal(error.code, "not_found");
     assert.match(error.message, /answered 404/);
     assert.match(error.remedy, /\.samlora/);
-    server.moods.set("/page.samlora", Array(9).fill((request, response) => {
-      response.writeHead(200, { "content-type": "text/html", "content-length": 6 }).end(request.method === "HEAD" ? undefined : "<html>");
-    }));
+    server.moods.set(
+      "/page.samlora",
+      Array(9).fill((request, response) => {
+        response
+          .writeHead(200, { "content-type": "text/html", "content-length": 6 })
+          .end(request.method === "HEAD" ? undefined : "<html>");
+      }),
+    );
     assert.match((await open(`${server.url}/page.samlora`)).error.message, /web page/);
   });
 
-  const lie = (change) => makeZip(pack, { change: (entry) => entry.name.includes("shard-1") && Object.assign(entry, change(entry)) });
+  const lie = (change) =>
+    makeZip(pack, { change: (entry) => entry.name.includes("shard-1") && Object.assign(entry, change(entry)) });
   const end = (write) => makeZip(pack, { end: write });
   const renamed = (from, to, change) =>
     makeZip(new Map([...pack].map(([file, bytes]) => [file === from ? to : file, bytes])), { change });
@@ -165,23 +190,58 @@ test("sources", { timeout: 300_000 }, async (t) => {
     "that is empty": [Buffer.alloc(0), "format", /is not a \.samlora file/],
     "that is cut off": [zip.subarray(0, zip.length - 100), "format", /cut off/],
     "without its beginning": [zip.subarray(1000), "format", /directory is not where/],
-    "with compressed entries": [lie(() => ({ method: 8 })), "unsupported", /shard-1\.safetensors is compressed/, /zip -0/],
+    "with compressed entries": [
+      lie(() => ({ method: 8 })),
+      "unsupported",
+      /shard-1\.safetensors is compressed/,
+      /zip -0/,
+    ],
     "with encrypted entries": [lie(() => ({ flags: 1 })), "unsupported", /is encrypted/],
     "with an entry beyond the end": [lie(() => ({ start: 0x7fffffff })), "format", /reaches beyond its place/],
-    "with an entry longer than the file": [lie(({ size }) => ({ size: size + 4000, storedSize: size + 4000 })), "format", /reaches beyond/],
+    "with an entry longer than the file": [
+      lie(({ size }) => ({ size: size + 4000, storedSize: size + 4000 })),
+      "format",
+      /reaches beyond/,
+    ],
     "with overlapping entries": [lie(() => ({ start: 0 })), "format", /reaches beyond its place/],
-    "with an entry inside another": [lie(({ start }) => ({ start: start - 5000 })), "format", /reaches beyond its place/],
+    "with an entry inside another": [
+      lie(({ start }) => ({ start: start - 5000 })),
+      "format",
+      /reaches beyond its place/,
+    ],
     "with two lengths": [lie(({ size }) => ({ size: size - 1 })), "format", /two lengths/],
-    "with another header than its directory": [lie(({ start }) => ({ start: start + 4, size: 1, storedSize: 1 })), "format", /not where the directory says/],
-    "with another name in its header": [renamed("shard-1.safetensors", "shard-x.safetensors", (entry) => {
-      entry.name = entry.name.replace("x", "1");
-    }), "format", /not where the directory says/],
+    "with another header than its directory": [
+      lie(({ start }) => ({ start: start + 4, size: 1, storedSize: 1 })),
+      "format",
+      /not where the directory says/,
+    ],
+    "with another name in its header": [
+      renamed("shard-1.safetensors", "shard-x.safetensors", (entry) => {
+        entry.name = entry.name.replace("x", "1");
+      }),
+      "format",
+      /not where the directory says/,
+    ],
     "with a manifest that fails its checksum": [flipped, "format", /samlora\.json does not match its checksum/],
     "of 64 bits": [lie(() => ({ size: 0xffffffff })), "unsupported", /64-bit/, /export/],
     "of 64 bits as a whole": [end((tail) => tail.writeUInt32LE(0xffffffff, 16)), "unsupported", /64-bit/],
     "in parts": [end((tail) => tail.writeUInt16LE(1, 4)), "unsupported", /one part of several/],
-    "with more entries than it has": [end((tail) => { tail.writeUInt16LE(9, 8); tail.writeUInt16LE(9, 10); }), "format", /directory is wrong/],
-    "with fewer entries than it has": [end((tail) => { tail.writeUInt16LE(1, 8); tail.writeUInt16LE(1, 10); }), "format", /directory is wrong/],
+    "with more entries than it has": [
+      end((tail) => {
+        tail.writeUInt16LE(9, 8);
+        tail.writeUInt16LE(9, 10);
+      }),
+      "format",
+      /directory is wrong/,
+    ],
+    "with fewer entries than it has": [
+      end((tail) => {
+        tail.writeUInt16LE(1, 8);
+        tail.writeUInt16LE(1, 10);
+      }),
+      "format",
+      /directory is wrong/,
+    ],
     "with a path upwards": [renamed("shard-1.safetensors", "../shard-1.safetensors"), "format", /reaches outside/],
     "with an absolute path": [renamed("shard-1.safetensors", "/etc/passwd"), "format", /reaches outside/],
     "with a drive": [renamed("shard-1.safetensors", "c:shard-1.safetensors"), "format", /reaches outside/],
@@ -189,13 +249,25 @@ test("sources", { timeout: 300_000 }, async (t) => {
     "with two entries of one name": [lie(() => ({ name: "shard-0.safetensors" })), "format", /two entries of one name/],
     "without a manifest": [renamed("samlora.json", "other.json"), "not_found", /holds no samlora\.json/],
     "with a manifest too deep": [makeZip(pack, { prefix: "a/b/" }), "not_found", /holds no samlora\.json/],
-    "with several packages": [makeZip(new Map([["a/samlora.json", Buffer.from("{}")], ["b/samlora.json", Buffer.from("{}")]])), "not_found", /several packages/],
+    "with several packages": [
+      makeZip(
+        new Map([
+          ["a/samlora.json", Buffer.from("{}")],
+          ["b/samlora.json", Buffer.from("{}")],
+        ]),
+      ),
+      "not_found",
+      /several packages/,
+    ],
     "that lacks a shard": [renamed("shard-1.safetensors", "extra"), "not_found", /shard-1\.safetensors is missing/],
   };
   for (const [name, [bytes, code, message, remedy = /./]] of Object.entries(hostile)) {
     await t.test(`an archive ${name}`, async () => {
       server.files.set("/hostile.samlora", bytes);
-      for (const { error } of [await openBytes(bytes, asBlob), await open(`${server.url}/hostile.samlora`, { store: false })]) {
+      for (const { error } of [
+        await openBytes(bytes, asBlob),
+        await open(`${server.url}/hostile.samlora`, { store: false }),
+      ]) {
         assert.ok(error?.ours, JSON.stringify(error));
         assert.equal(error.code, code, error.message);
         assert.match(error.message, message);
@@ -222,8 +294,14 @@ test("sources", { timeout: 300_000 }, async (t) => {
     const seen = await opened([...pack], "model");
     assert.deepEqual(seen.hashes, hashes);
     assert.equal(seen.stored, false);
-    const partial = await opened([...pack].filter(([file]) => file !== "shard-1.safetensors"), "partial");
-    assert.deepEqual([partial.error.code, /shard-1\.safetensors is missing/.test(partial.error.message)], ["not_found", true]);
+    const partial = await opened(
+      [...pack].filter(([file]) => file !== "shard-1.safetensors"),
+      "partial",
+    );
+    assert.deepEqual(
+      [partial.error.code, /shard-1\.safetensors is missing/.test(partial.error.message)],
+      ["not_found", true],
+    );
     assert.match((await opened([], "empty")).error.message, /samlora\.json is missing/);
   });
 
@@ -231,7 +309,14 @@ test("sources", { timeout: 300_000 }, async (t) => {
     const kept = await page.evaluate(async () => {
       const { normalise, nameOf } = globalThis.lib;
       const root = await navigator.storage.getDirectory();
-      const inputs = ["a", new URL("http://x/a.samlora?k=1#h"), [new File(["{}"], "samlora.json")], root, new Blob(["x"]), new Uint8Array(3)];
+      const inputs = [
+        "a",
+        new URL("http://x/a.samlora?k=1#h"),
+        [new File(["{}"], "samlora.json")],
+        root,
+        new Blob(["x"]),
+        new Uint8Array(3),
+      ];
       return inputs.map((input) => {
         const source = normalise(input);
         return [Object.keys(source)[0], nameOf(source), Object.keys(structuredClone(source))[0]];
@@ -258,7 +343,11 @@ test("sources", { timeout: 300_000 }, async (t) => {
         }
       });
     });
-    assert.deepEqual(errors.map((e) => e.code), [...Array(6).fill("invalid"), "not_found", "not_found"], JSON.stringify(errors));
+    assert.deepEqual(
+      errors.map((e) => e.code),
+      [...Array(6).fill("invalid"), "not_found", "not_found"],
+      JSON.stringify(errors),
+    );
     for (const { remedy } of errors) assert.ok(remedy);
   });
 });

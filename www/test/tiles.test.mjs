@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { blank, browser, drawScene, exportTiny, scratch, serve } from "./support.mjs";
+import { blank, browser, drawScene, exportTiny, LIMIT, scratch, serve } from "./support.mjs";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-test("tiles", { timeout: 300_000 }, async (t) => {
-  const folder = scratch(t);
+test("tiles", { timeout: LIMIT }, async (t) => {
+  const folder = scratch();
   const picture = readFileSync(drawScene(join(folder, "tile.png"), 64, 64));
   const url = await serve(t, [exportTiny(folder)]);
   const chrome = await browser(t);
@@ -33,9 +33,18 @@ test("tiles", { timeout: 300_000 }, async (t) => {
       const of = (tiles) => new TileSource(tiles).urlOf(tile);
       const bounded = new TileSource({ tiles: "/{z}/{x}/{y}", minzoom: 3, maxzoom: 6, bounds: [0, 0, 90, 66] });
       return {
-        urls: ["/{z}/{x}/{y}.png", "/{z}/{x}/{-y}.png", "/{quadkey}.jpg", "https://{s}.example.org/{z}/{x}/{y}"].map(of),
+        urls: ["/{z}/{x}/{y}.png", "/{z}/{x}/{-y}.png", "/{quadkey}.jpg", "https://{s}.example.org/{z}/{x}/{y}"].map(
+          of,
+        ),
         wrong: await fails(() => new TileSource("https://example.org/tiles.json")),
-        has: [[5, 20, 11], [5, 15, 11], [5, 20, 16], [2, 2, 1], [7, 80, 44], [3, 4, 3]].map(([z, x, y]) => bounded.has({ z, x, y })),
+        has: [
+          [5, 20, 11],
+          [5, 15, 11],
+          [5, 20, 16],
+          [2, 2, 1],
+          [7, 80, 44],
+          [3, 4, 3],
+        ].map(([z, x, y]) => bounded.has({ z, x, y })),
       };
     });
     assert.deepEqual(urls, ["/5/20/11.png", "/5/20/20.png", "/12122.jpg", "https://b.example.org/5/20/11"]);
@@ -53,7 +62,8 @@ test("tiles", { timeout: 300_000 }, async (t) => {
     if (kind !== "closed") response.setHeader("access-control-allow-origin", "*");
     response.setHeader("access-control-allow-headers", "x-key");
     response.setHeader("content-type", "image/png");
-    if (kind === "keyed" && request.method === "GET" && request.headers["x-key"] !== "secret") response.statusCode = 403;
+    if (kind === "keyed" && request.method === "GET" && request.headers["x-key"] !== "secret")
+      response.statusCode = 403;
     if (kind === "missing") response.statusCode = 404;
     if (kind === "broken" || (kind === "shaky" && times < 3)) response.statusCode = 503;
     response.end(kind === "text" ? "no picture" : picture);
@@ -65,7 +75,11 @@ test("tiles", { timeout: 300_000 }, async (t) => {
   await t.test("downloads, and what is said when they fail", async () => {
     const found = await page.evaluate(async (origin) => {
       const { TileSource } = maps;
-      const read = (kind, headers) => new TileSource({ tiles: `${origin}/${kind}/{z}/{x}/{y}`, headers }).read({ z: 1, x: 0, y: 0 }, new AbortController().signal);
+      const read = (kind, headers) =>
+        new TileSource({ tiles: `${origin}/${kind}/{z}/{x}/{y}`, headers }).read(
+          { z: 1, x: 0, y: 0 },
+          new AbortController().signal,
+        );
       return {
         width: (await read("open")).width,
         keyed: (await read("keyed", { "x-key": "secret" })).width,
@@ -74,13 +88,18 @@ test("tiles", { timeout: 300_000 }, async (t) => {
         missing: (await read("missing")) === undefined,
         broken: await fails(() => read("broken")),
         text: await fails(() => read("text")),
-        nobody: await fails(() => new TileSource("http://127.0.0.1:9/{z}/{x}/{y}").read({ z: 1, x: 0, y: 0 }, new AbortController().signal)),
+        nobody: await fails(() =>
+          new TileSource("http://127.0.0.1:9/{z}/{x}/{y}").read({ z: 1, x: 0, y: 0 }, new AbortController().signal),
+        ),
         aborted: await fails(() => new TileSource("/{z}/{x}/{y}").read({ z: 1, x: 0, y: 0 }, AbortSignal.abort())),
       };
     }, origin);
     assert.equal(found.width, 64);
     assert.equal(found.keyed, 64);
-    assert.deepEqual([found.refused.code, found.broken.code, found.text.code, found.nobody.code], ["unsupported", "io", "format", "io"]);
+    assert.deepEqual(
+      [found.refused.code, found.broken.code, found.text.code, found.nobody.code],
+      ["unsupported", "io", "format", "io"],
+    );
     assert.match(found.broken.message, /503/);
     assert.equal(found.closed.code, "unsupported");
     assert.match(found.closed.message, /CORS/);
@@ -106,7 +125,11 @@ test("tiles", { timeout: 300_000 }, async (t) => {
 
       calls = 0;
       const order = [];
-      const masks = new TileMasks(counted, new TileSource(`${origin}/open/{z}/{x}/{y}`), { capacity: 3, halo: 0, priority: ({ x }) => -x });
+      const masks = new TileMasks(counted, new TileSource(`${origin}/open/{z}/{x}/{y}`), {
+        capacity: 3,
+        halo: 0,
+        priority: ({ x }) => -x,
+      });
       const leave = new AbortController();
       const [first, left] = [masks.get(tile(2), never), fails(() => masks.get(tile(2), leave.signal))];
       leave.abort(); // One of two callers: the work goes on.

@@ -1,6 +1,7 @@
 // Which device a model runs on: what the adapter really offers and computes, not whether `navigator.gpu` exists.
 
 import { SamloraError } from "../error.ts";
+import { within } from "../silence.ts";
 import { isSoftware, watchGpu, type GpuWatch, type Precision } from "./gpu.ts";
 import { passed, recallTest, testGpu, worstStage } from "./selftest.ts";
 import type { AdapterInfo, Device } from "../types.ts";
@@ -50,7 +51,8 @@ export async function chooseDevice({ device: wish, precision: most, own, retries
   }
   if (adapter && !unfit) return { device: "gpu", adapter, gpu: await watchGpu(precision, own) };
   const why = unfit ?? NO_ADAPTER;
-  if (wish === "gpu") throw new SamloraError("device", why, 'use the CPU device (device: "cpu" or "auto"), or another browser or driver');
+  if (wish === "gpu")
+    throw new SamloraError("device", why, 'use the CPU device (device: "cpu" or "auto"), or another browser or driver');
   return adapter ? { device: "cpu", instead: why } : { device: "cpu" };
 }
 
@@ -77,10 +79,16 @@ export function whyUnfit(adapter: AdapterInfo): string | undefined {
   return undefined;
 }
 
+/** The adapter, or nothing from a browser that does not answer. */
+function requestAdapter(): Promise<GPUAdapter | null> | undefined {
+  const request = navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+  return request && within(request, () => new SamloraError("device", NO_ADAPTER));
+}
+
 /** Describes the GPU that the browser would give, if it gives one, or a page's own. */
 export async function describeAdapter(own?: GPUDevice): Promise<AdapterInfo | undefined> {
   try {
-    const adapter = own ?? (await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }));
+    const adapter = own ?? (await requestAdapter());
     if (!adapter) return undefined;
     const info = "adapterInfo" in adapter ? adapter.adapterInfo : adapter.info;
     const { vendor = "", architecture = "", description = "" } = info ?? {};
@@ -105,4 +113,3 @@ export async function describeAdapter(own?: GPUDevice): Promise<AdapterInfo | un
     return undefined; // Some browsers throw where others give null.
   }
 }
-

@@ -25,7 +25,11 @@ export function watchGpu(precision: Precision, own?: GPUDevice): Promise<GpuWatc
   if (opened && own) {
     return opened.then((watch) => {
       if (watch.device === own) return watch;
-      throw new SamloraError("device", "another GPU device is in use on this thread", "load all models with the same device");
+      throw new SamloraError(
+        "device",
+        "another GPU device is in use on this thread",
+        "load all models with the same device",
+      );
     });
   }
   opened ??= open(precision, own);
@@ -45,9 +49,13 @@ async function open(precision: Precision, own?: GPUDevice): Promise<GpuWatch> {
 }
 
 /** Gives whoever asks for an adapter one whose device we know: the page's own, or the one that it really gives. */
-function listen(tellSoftware?: (isSoftware: boolean) => void, own?: GPUDevice): { device: Promise<GPUDevice>; stop: () => void } {
+function listen(
+  tellSoftware?: (isSoftware: boolean) => void,
+  own?: GPUDevice,
+): { device: Promise<GPUDevice>; stop: () => void } {
   const { gpu } = navigator;
-  if (!gpu) throw new SamloraError("device", "this browser has no WebGPU", 'use the CPU device (device: "cpu" or "auto")');
+  if (!gpu)
+    throw new SamloraError("device", "this browser has no WebGPU", 'use the CPU device (device: "cpu" or "auto")');
   let resolve: (device: GPUDevice) => void;
   const device = new Promise<GPUDevice>((r) => (resolve = r));
   const requestAdapter = async (options?: GPURequestAdapterOptions): Promise<GPUAdapter | null> => {
@@ -67,12 +75,16 @@ function listen(tellSoftware?: (isSoftware: boolean) => void, own?: GPUDevice): 
 }
 
 /** Whether a CPU computes what is asked of the adapter: Chromium's SwiftShader says so by its name where the flag is missing. */
-export const isSoftware = (info?: GPUAdapterInfo): boolean => info?.isFallbackAdapter ?? info?.architecture === "swiftshader";
+export const isSoftware = (info?: GPUAdapterInfo): boolean =>
+  info?.isFallbackAdapter ?? info?.architecture === "swiftshader";
 
 function watch(device: GPUDevice, precision: Precision): GpuWatch {
   const failure = new Promise<never>((_, reject) => {
-    const fail = (message: string) => reject(new SamloraError("device", message, "load the model again, or use the CPU device"));
-    void device.lost.then(({ reason, message }) => fail(`the GPU was lost (${reason}): ${message || "no reason given"}`));
+    const fail = (message: string) =>
+      reject(new SamloraError("device", message, "load the model again, or use the CPU device"));
+    void device.lost.then(({ reason, message }) =>
+      fail(`the GPU was lost (${reason}): ${message || "no reason given"}`),
+    );
     device.addEventListener("uncapturederror", ({ error }) => {
       const kind = error instanceof GPUOutOfMemoryError ? "ran out of memory" : "failed";
       fail(`the GPU ${kind}: ${error.message}`);

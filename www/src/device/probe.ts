@@ -27,7 +27,13 @@ export async function probe(): Promise<Probe> {
     const half = adapter.shaderF16 ? await recallTest(adapter, "f16") : undefined;
     const right = passed(selfTest, "f32");
     const reason = right ? (adapter.isFallback ? SOFTWARE : undefined) : "the self-test failed";
-    return { adapter, selfTest, passed: right, ...(half && { half: passed(half, "f16") }), ...(reason && { unfit: reason }) };
+    return {
+      adapter,
+      selfTest,
+      passed: right,
+      ...(half && { half: passed(half, "f16") }),
+      ...(reason && { unfit: reason }),
+    };
   } catch (thrown) {
     return { adapter, selfTest: [], passed: false, unfit: SamloraError.from(thrown).message };
   }

@@ -37,7 +37,16 @@ async function keyOf(adapter: AdapterInfo, precision: Precision): Promise<string
   const { version } = await loadRuntime("gpu");
   const { vendor, architecture, description, limits, features } = adapter;
   const values = Object.entries(limits).sort();
-  return JSON.stringify([version(), navigator.userAgent, vendor, architecture, description, values, features, precision]);
+  return JSON.stringify([
+    version(),
+    navigator.userAgent,
+    vendor,
+    architecture,
+    description,
+    values,
+    features,
+    precision,
+  ]);
 }
 
 async function compare(precision: Precision, own?: GPUDevice): Promise<StageTest[]> {

@@ -15,7 +15,11 @@ type Message =
   | { type: "call"; id: number; method: string; argument: unknown }
   | { type: "abort"; id: number; reason: unknown }
   | { type: "value"; id: number; value: unknown }
-  | { type: "error"; id: number; error: { code: ErrorCode; message: string; remedy?: string | undefined } | DOMException };
+  | {
+      type: "error";
+      id: number;
+      error: { code: ErrorCode; message: string; remedy?: string | undefined } | DOMException;
+    };
 
 interface Pending {
   resolve: (value: unknown) => void;

@@ -2,7 +2,7 @@
 // and replaced as needed (pool.ts). Pixels and masks in, masks out; `Segmenter` puts the browser's own types around it.
 
 import type { Pixels } from "../image.ts";
-import type { Source } from "../package/source.ts";
+import type { Source } from "../package/files.ts";
 import type {
   ClassStats,
   Device,
@@ -10,6 +10,7 @@ import type {
   Logits,
   OverlayOptions,
   PolygonOptions,
+  RefineOptions,
   SegmenterEvent,
   SegmenterInfo,
   Timings,
@@ -26,7 +27,7 @@ export interface LoadRequest {
   /** Use this browser's storage. */
   store: boolean;
   /** The loaded model that an adapter package is put onto. */
-  base?: ModelId;
+  baseModel?: ModelId;
 }
 
 /** What `load` tells while it runs. */
@@ -53,15 +54,25 @@ export interface SegmentRequest {
   minPixels?: number;
 }
 
-export interface SegmentReply extends Masks {
+export interface RefineReply extends Masks {
+  stats: ClassStats[];
+}
+
+export interface SegmentReply extends RefineReply {
   probabilities?: Uint8Array;
   timings: Timings;
-  stats: ClassStats[];
 }
 
 export interface LogitsRequest {
   model: ModelId;
   pixels: Pixels;
+}
+
+export interface RefineRequest {
+  model: ModelId;
+  masks: Masks;
+  /** Thresholds by class index. */
+  options: Omit<RefineOptions, "thresholds"> & { thresholds?: Record<number, number> };
 }
 
 export interface OverlayRequest {
@@ -80,6 +91,8 @@ export interface Engine {
   load(request: LoadRequest, watch: LoadWatch): Promise<SegmenterInfo>;
   segment(request: SegmentRequest, signal?: AbortSignal): Promise<SegmentReply>;
   logits(request: LogitsRequest): Promise<Logits>;
+  /** Thresholds, small regions and a part, as after the network. This and what follows does not wait for the network. */
+  refine(request: RefineRequest): Promise<RefineReply>;
   /** RGBA8 of the class colours. */
   overlay(request: OverlayRequest): Promise<Uint8ClampedArray>;
   /** GeoJSON text. */

@@ -9,6 +9,8 @@ import type {
   ModelId,
   OverlayRequest,
   PolygonRequest,
+  RefineReply,
+  RefineRequest,
   SegmentReply,
   SegmentRequest,
 } from "./engine.ts";
@@ -40,15 +42,25 @@ export class LocalEngine implements Engine {
     this.#options = options;
   }
 
-  async load({ model, source, device, precision, store, base }: LoadRequest, watch: LoadWatch): Promise<SegmenterInfo> {
+  async load(
+    { model, source, device, precision, store, baseModel }: LoadRequest,
+    watch: LoadWatch,
+  ): Promise<SegmenterInfo> {
     const start = performance.now();
     const { signal, onEvent } = watch;
     // First of all, so that a wrong address is reported before the runtime is fetched.
     const opened = await openPackage(source, { ...watch, store });
-    const under = base === undefined ? undefined : this.#models.get(base);
-    if (base !== undefined && !under) throw disposed();
-    const choice = under?.choice ?? (await chooseDevice({ device, precision, own: this.#options.gpuDevice, retries: this.#options.retries ?? false }));
-    if (choice.instead && !under) onEvent?.({ type: "fallback", device: choice.device, message: choice.instead });
+    const base = baseModel === undefined ? undefined : this.#models.get(baseModel);
+    if (baseModel !== undefined && !base) throw disposed();
+    const choice =
+      base?.choice ??
+      (await chooseDevice({
+        device,
+        precision,
+        own: this.#options.gpuDevice,
+        retries: this.#options.retries ?? false,
+      }));
+    if (choice.instead && !base) onEvent?.({ type: "fallback", device: choice.device, message: choice.instead });
     this.#watch(choice);
     const { Segmenter } = await loadRuntime(choice.device);
     let failure: unknown;
@@ -64,7 +76,10 @@ export class LocalEngine implements Engine {
     const name = nameOf(source);
     let wasm: WasmSegmenter;
     try {
-      wasm = await guarded(choice, under ? under.wasm.loadAdapter(read, name) : Segmenter.load(read, name, nameInWasm(choice)));
+      wasm = await guarded(
+        choice,
+        base ? base.wasm.loadAdapter(read, name) : Segmenter.load(read, name, nameInWasm(choice)),
+      );
     } catch (error) {
       throw SamloraError.from(failure ?? error);
     }
@@ -73,7 +88,10 @@ export class LocalEngine implements Engine {
       throw signal?.aborted ? signal.reason : disposed();
     }
     this.#models.set(model, { wasm, choice });
-    const described = wasm.info() as Omit<SegmenterInfo, "device" | "adapter" | "precision" | "workers" | "stored" | "bytes" | "loadTime">;
+    const described = wasm.info() as Omit<
+      SegmenterInfo,
+      "device" | "adapter" | "precision" | "workers" | "stored" | "bytes" | "loadTime"
+    >;
     const { adapter } = choice;
     return {
       ...described,
@@ -87,30 +105,21 @@ export class LocalEngine implements Engine {
     };
   }
 
-  segment({ model, pixels, thresholds, ...rest }: SegmentRequest, signal?: AbortSignal): Promise<SegmentReply> {
+  segment(
+    { model, pixels, probabilities, thresholds, minPixels = 0 }: SegmentRequest,
+    signal?: AbortSignal,
+  ): Promise<SegmentReply> {
     return this.#queue(model, async ({ wasm, choice }) => {
       signal?.throwIfAborted();
       const { rgba, width, height } = pixels;
-      const options = {
-        ...rest,
-        thresholds: Object.entries(thresholds ?? {}).map(([index, least]): [number, number] => [Number(index), least]),
-      };
-      const work = wasm.segment(rgba, width, height, options, pauser(choice.gpu?.device, signal));
+      const pause = pauser(choice.gpu?.device, signal);
+      const work = wasm.segment(rgba, width, height, probabilities, pairs(thresholds), count(minPixels), pause);
       const result = await guarded(choice, work).catch((error: unknown) => {
         throw signal?.aborted ? signal.reason : error;
       });
       try {
-        const reply: SegmentReply = {
-          width: result.width,
-          height: result.height,
-          classMask: result.classMask(),
-          confidenceMask: result.confidenceMask(),
-          timings: result.timings(),
-          stats: result.stats(),
-        };
         const all = result.probabilities();
-        if (all) reply.probabilities = all;
-        return reply;
+        return { ...masksOf(result), timings: result.timings(), ...(all && { probabilities: all }) };
       } finally {
         result.free();
       }
@@ -118,17 +127,39 @@ export class LocalEngine implements Engine {
   }
 
   logits({ model, pixels: { rgba, width, height } }: LogitsRequest): Promise<Logits> {
-    return this.#queue(model, ({ wasm, choice }) => guarded(choice, wasm.logits(rgba, width, height) as Promise<Logits>));
+    return this.#queue(model, ({ wasm, choice }) =>
+      guarded(choice, wasm.logits(rgba, width, height) as Promise<Logits>),
+    );
   }
 
-  overlay({ model, masks, options }: OverlayRequest): Promise<Uint8ClampedArray> {
+  refine({ model, masks, options: { thresholds, part, minPixels = 0 } }: RefineRequest): Promise<RefineReply> {
+    const { classMask, confidenceMask, width, height } = masks;
+    const kept = part && Uint32Array.of(part.left, part.top, part.width, part.height);
+    const limits = pairs(thresholds);
+    return this.#now(model, (wasm) => {
+      const result = wasm.refine(classMask, confidenceMask, width, height, limits, count(minPixels), kept);
+      try {
+        return masksOf(result);
+      } finally {
+        result.free();
+      }
+    });
+  }
+
+  overlay({ model, masks, options: { opacity = 1, outline = false, classes } }: OverlayRequest) {
     const { classMask, width, height } = masks;
-    return this.#queue(model, async ({ wasm }) => wasm.overlay(classMask, width, height, options));
+    const drawn = classes && Uint8Array.from(classes);
+    return this.#now(model, (wasm) => wasm.overlay(classMask, width, height, opacity, outline, drawn));
   }
 
   polygons({ model, masks, options }: PolygonRequest): Promise<string> {
     const { classMask, confidenceMask, width, height } = masks;
-    return this.#queue(model, async ({ wasm }) => wasm.polygons(classMask, confidenceMask, width, height, options));
+    const { minPixels = 0, tolerance = 0, tile, classes } = options;
+    const place = tile && Uint32Array.of(tile.z, tile.x, tile.y);
+    const traced = classes && Uint8Array.from(classes);
+    return this.#now(model, (wasm) =>
+      wasm.polygons(classMask, confidenceMask, width, height, count(minPixels), tolerance, place, traced),
+    );
   }
 
   unload(model: ModelId): void {
@@ -150,6 +181,17 @@ export class LocalEngine implements Engine {
     });
   }
 
+  /** Work on masks, between the layers of a network that runs: wasm waits there, and nothing of it is changed. */
+  async #now<T>(model: ModelId, work: (wasm: WasmSegmenter) => T): Promise<T> {
+    const entry = this.#models.get(model);
+    if (this.#closed || !entry) throw disposed();
+    try {
+      return work(entry.wasm);
+    } catch (error) {
+      throw SamloraError.from(error);
+    }
+  }
+
   #queue<T>(model: ModelId, work: (entry: { wasm: WasmSegmenter; choice: Choice }) => Promise<T>): Promise<T> {
     const result = this.#last.then(() => {
       const entry = this.#models.get(model);
@@ -162,6 +204,24 @@ export class LocalEngine implements Engine {
     });
   }
 }
+
+function masksOf(result: ReturnType<WasmSegmenter["refine"]>): RefineReply {
+  const { width, height } = result;
+  return {
+    width,
+    height,
+    classMask: result.classMask(),
+    confidenceMask: result.confidenceMask(),
+    stats: result.stats(),
+  };
+}
+
+/** Class indices and least confidences, in turn. */
+const pairs = (thresholds: Record<number, number> = {}) =>
+  Float32Array.from(Object.entries(thresholds).flatMap(([index, least]) => [Number(index), least]));
+
+/** A number of pixels as wasm takes it; no picture has more. */
+const count = (pixels: number) => Math.min(pixels, 2 ** 32 - 1);
 
 const nameInWasm = ({ gpu }: Choice) => (gpu ? wasmName(gpu.precision) : "cpu");
 

@@ -10,6 +10,8 @@ import type {
   ModelId,
   OverlayRequest,
   PolygonRequest,
+  RefineReply,
+  RefineRequest,
   SegmentReply,
   SegmentRequest,
 } from "./engine.ts";
@@ -75,7 +77,7 @@ export class Pool implements Engine {
     const onEvent = watch.onEvent ?? (() => {});
     const member = this.#members.find(({ failure }) => !failure) ?? this.#start();
     const device = this.#device ?? request.device;
-    if (request.base !== undefined) await this.#ensure(member, request.base);
+    if (request.baseModel !== undefined) await this.#ensure(member, request.baseModel);
     let info: SegmenterInfo;
     try {
       info = await member.engine.load({ ...request, device }, watch);
@@ -105,12 +107,16 @@ export class Pool implements Engine {
     return this.#run(request.model, (engine) => engine.logits(request));
   }
 
+  refine(request: RefineRequest): Promise<RefineReply> {
+    return this.#beside(request.model, (engine) => engine.refine(request));
+  }
+
   overlay(request: OverlayRequest): Promise<Uint8ClampedArray> {
-    return this.#run(request.model, (engine) => engine.overlay(request));
+    return this.#beside(request.model, (engine) => engine.overlay(request));
   }
 
   polygons(request: PolygonRequest): Promise<string> {
-    return this.#run(request.model, (engine) => engine.polygons(request));
+    return this.#beside(request.model, (engine) => engine.polygons(request));
   }
 
   unload(model: ModelId): void {
@@ -129,6 +135,21 @@ export class Pool implements Engine {
     for (const { engine } of this.#members) engine.close();
     this.#members = [];
     for (const job of this.#queue.splice(0)) job.reject(disposed());
+  }
+
+  /** Work on masks goes to a member that holds the model, even while that computes; to the queue where there is none. */
+  async #beside<T>(model: ModelId, call: (engine: Engine) => Promise<T>): Promise<T> {
+    if (this.#closed || this.#models.get(model)?.gone !== false) throw disposed();
+    const members = this.#members.filter(({ models, failure }) => models.has(model) && !failure);
+    const member = members.find(({ busy }) => !busy) ?? members[0];
+    if (!member) return this.#run(model, call);
+    try {
+      return await call(member.engine);
+    } catch (error) {
+      // A member that fails is replaced; its successor takes the work.
+      if (this.#closed || !isFailure(error) || this.#members.includes(member)) throw error;
+      return this.#run(model, call);
+    }
   }
 
   #run<T>(model: ModelId, call: (engine: Engine) => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -154,7 +175,8 @@ export class Pool implements Engine {
     while (this.#queue.length > 0 && !this.#closed) {
       const { model } = this.#queue[0]!;
       const idle = this.#members.filter(({ busy, failure }) => !busy && !failure);
-      const member = idle.find(({ models }) => models.has(model)) ?? idle[0] ?? (this.#mayGrow() ? this.#start() : undefined);
+      const member =
+        idle.find(({ models }) => models.has(model)) ?? idle[0] ?? (this.#mayGrow() ? this.#start() : undefined);
       if (!member) return;
       void this.#give(member, this.#queue.shift()!);
     }
@@ -193,15 +215,18 @@ export class Pool implements Engine {
     if (member.models.has(model)) return;
     const entry = this.#models.get(model);
     if (!entry) throw disposed();
-    const { base } = entry.request;
-    if (base !== undefined) await this.#ensure(member, base);
+    const { baseModel } = entry.request;
+    if (baseModel !== undefined) await this.#ensure(member, baseModel);
     // That a copy is not stored was said of the first one.
     const onEvent = (event: SegmenterEvent) => void (event.type !== "unstored" && entry.onEvent(event));
-    const info = await member.engine.load({ ...entry.request, device: this.#device ?? entry.request.device }, { onEvent });
+    const info = await member.engine.load(
+      { ...entry.request, device: this.#device ?? entry.request.device },
+      { onEvent },
+    );
     member.models.add(model);
-    if (base !== undefined && this.#models.get(base)?.gone) {
-      member.models.delete(base);
-      member.engine.unload(base);
+    if (baseModel !== undefined && this.#models.get(baseModel)?.gone) {
+      member.models.delete(baseModel);
+      member.engine.unload(baseModel);
     }
     if (entry.info.device !== info.device) {
       delete entry.info.adapter;

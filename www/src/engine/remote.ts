@@ -1,5 +1,9 @@
 // The engine in a worker: every call goes over the wire.
 
+import type { Probe } from "../device/probe.ts";
+import { disposed, SamloraError } from "../error.ts";
+import { Silence, START_SILENCE } from "../silence.ts";
+import type { Logits, ReadFile, SegmenterInfo } from "../types.ts";
 import { Actor } from "./actor.ts";
 import type {
   Engine,
@@ -9,33 +13,36 @@ import type {
   ModelId,
   OverlayRequest,
   PolygonRequest,
+  RefineReply,
+  RefineRequest,
   SegmentReply,
   SegmentRequest,
 } from "./engine.ts";
-import { disposed, SamloraError } from "../error.ts";
+import type { PageMethods, WorkerMethods } from "./protocol.ts";
 import { missingWorkerRemedy, spawnWorker } from "./spawn.ts";
-import type { LoadProgress, Logits, ReadFile, SegmenterEvent, SegmenterInfo } from "../types.ts";
-import type { Probe } from "../device/probe.ts";
-import type { WorkerMethods } from "../worker.ts";
-
-/** What the worker may call on the page. */
-export type PageMethods = {
-  progress: (message: { model: ModelId; progress: LoadProgress }) => void;
-  event: (message: { model: ModelId; event: SegmenterEvent }) => void;
-  read: (request: { model: ModelId; file: string; limit: number }, signal: AbortSignal) => Promise<Uint8Array>;
-  failed: (message: string) => void;
-};
 
 export class RemoteEngine implements Engine {
   #worker: Worker;
   #actor: Actor<WorkerMethods>;
   #watches = new Map<ModelId, LoadWatch>();
   #readers = new Map<ModelId, ReadFile>();
+  /** Until the worker has said that it runs; what it does then may take as long as it takes. */
+  #start: Silence;
 
   /** `onFailure` is called when the worker or its device can no longer be used. */
   constructor(onFailure: (error: Error) => void = () => {}) {
     this.#worker = spawnWorker();
+    const fail = (error: SamloraError) => {
+      this.#start.end();
+      this.#actor.fail(error);
+      onFailure(error);
+    };
+    this.#start = new Silence(() => {
+      const message = `the worker has not started within ${START_SILENCE / 1000} s`;
+      fail(new SamloraError("io", message, missingWorkerRemedy()));
+    });
     const methods: PageMethods = {
+      started: () => this.#start.end(),
       progress: ({ model, progress }) => this.#watches.get(model)?.onProgress?.(progress),
       event: ({ model, event }) => this.#watches.get(model)?.onEvent?.(event),
       read: async ({ model, file, limit }, signal) => {
@@ -49,15 +56,14 @@ export class RemoteEngine implements Engine {
     this.#actor = new Actor<WorkerMethods>(this.#worker, methods);
     this.#worker.addEventListener("error", (event) => {
       event.preventDefault();
-      const error = new SamloraError(
-        "internal",
-        event.message ? `the worker failed: ${event.message}` : "the worker's script could not be loaded",
-        event.message
-          ? "load the model again; if it happens again, report it with this text"
-          : missingWorkerRemedy(),
+      const { message } = event;
+      fail(
+        new SamloraError(
+          "internal",
+          message ? `the worker failed: ${message}` : "the worker's script could not be loaded",
+          message ? "load the model again; if it happens again, report it with this text" : missingWorkerRemedy(),
+        ),
       );
-      this.#actor.fail(error);
-      onFailure(error);
     });
   }
 
@@ -84,6 +90,10 @@ export class RemoteEngine implements Engine {
     return this.#actor.call("logits", request);
   }
 
+  refine(request: RefineRequest): Promise<RefineReply> {
+    return this.#actor.call("refine", request);
+  }
+
   overlay(request: OverlayRequest): Promise<Uint8ClampedArray> {
     return this.#actor.call("overlay", request);
   }
@@ -102,6 +112,7 @@ export class RemoteEngine implements Engine {
   }
 
   close(): void {
+    this.#start.end();
     // Ending the thread is the only way to give wasm's memory back.
     this.#worker.terminate();
     this.#actor.fail(disposed());

@@ -1,6 +1,9 @@
 // Where the pictures of map tiles come from: a URL template, or a page's own function.
 
+import * as check from "../check.ts";
 import { SamloraError } from "../error.ts";
+import { Line } from "../package/http.ts";
+import { RAW } from "../readback.ts";
 import type { TileId } from "../types.ts";
 
 /** Gives the picture of a tile, or nothing where there is no such tile. */
@@ -8,8 +11,8 @@ export type ReadTile = (tile: TileId, signal: AbortSignal) => Promise<ImageBitma
 
 export interface TileSourceOptions {
   /**
-   * URL template with `{z}` `{x}` `{y}`, `{-y}` (TMS: rows counted from the south), `{quadkey}` and `{s}` (one of
-   * `subdomains`), or a function.
+   * URL template with `{z}` `{x}` `{y}`, `{-y}` (TMS: rows counted from the south), `{quadkey}`, `{bbox-epsg-3857}` (WMS),
+   * `{s}` (one of `subdomains`), `{prefix}` and `{ratio}` as MapLibre has them, or a function.
    */
   tiles: string | ReadTile;
   /** Side of a tile in CSS pixels, 256 (the default) or 512; its picture may have more pixels. */
@@ -26,7 +29,38 @@ export interface TileSourceOptions {
   subdomains?: readonly string[];
   /** Sent with every request, such as an access token. */
   headers?: Record<string, string>;
+  /** Makes the request of an address, as a map's `transformRequest` does: another address, headers, credentials. */
+  transformRequest?: TransformRequest;
 }
+
+/** A request of a tile: its address and what `fetch` takes beside it. */
+export interface TileRequest extends Pick<RequestInit, "method" | "body" | "credentials" | "cache"> {
+  url: string;
+  headers?: Record<string, string>;
+}
+
+export type TransformRequest = (url: string) => TileRequest | undefined | Promise<TileRequest | undefined>;
+
+const OPTIONS = {
+  tiles: check.anything,
+  tileSize: ((value) => (value === 256 || value === 512 ? undefined : "256 or 512")) as check.Check,
+  minzoom: check.wholeNumber(),
+  maxzoom: check.wholeNumber(),
+  bounds: ((value) =>
+    Array.isArray(value) && value.length === 4 && value.every(Number.isFinite)
+      ? undefined
+      : "west, south, east and north in degrees") as check.Check,
+  attribution: check.aText,
+  subdomains: ((value) =>
+    Array.isArray(value) && value.every((name) => !check.aText(name)) ? undefined : "a list of texts") as check.Check,
+  headers: ((value) => (check.kindOf(value) === "Object" ? undefined : "an object of texts by name")) as check.Check,
+  transformRequest: check.aFunction,
+};
+
+/** What a template may hold, in braces. */
+const PLACEHOLDERS = ["z", "x", "y", "-y", "quadkey", "bbox-epsg-3857", "s", "prefix", "ratio"];
+/** Milliseconds without an answer after which a tile's server counts as away. */
+const SILENCE = 30_000;
 
 /** Tiles of imagery in the XYZ scheme (Web Mercator). */
 export class TileSource {
@@ -39,6 +73,7 @@ export class TileSource {
   readonly attribution: string | undefined;
   readonly #subdomains: readonly string[];
   readonly #headers: Record<string, string>;
+  readonly #transform: TransformRequest;
   readonly #read: ReadTile;
 
   /**
@@ -47,17 +82,23 @@ export class TileSource {
    * @throws `SamloraError` of code `invalid` for a template that cannot name tiles, or zooms out of order.
    */
   constructor(options: string | TileSourceOptions) {
-    const { tiles, tileSize = 256, minzoom = 0, maxzoom = 22, bounds, attribution, subdomains, headers } =
-      typeof options === "string" ? { tiles: options } as TileSourceOptions : options;
-    if (typeof tiles === "string" && !/\{quadkey\}/.test(tiles) && !(/\{z\}/.test(tiles) && /\{x\}/.test(tiles) && /\{-?y\}/.test(tiles))) {
-      throw new SamloraError(
-        "invalid",
-        `${JSON.stringify(tiles)} does not name tiles`,
-        "give an address with {z}, {x} and {y} (or {-y}, or {quadkey}) in it, such as https://example.org/{z}/{x}/{y}.png",
-      );
+    const given = typeof options === "string" ? { tiles: options } : options;
+    const {
+      tiles,
+      tileSize = 256,
+      minzoom = 0,
+      maxzoom = 22,
+      ...rest
+    } = check.checkOptions(given, "TileSource", OPTIONS);
+    const { bounds, attribution, subdomains, headers, transformRequest } = rest;
+    if (typeof tiles === "string") checkTemplate(tiles);
+    else if (typeof tiles !== "function") {
+      const message = `the tiles of a TileSource are ${check.describe(tiles)}`;
+      throw new SamloraError("invalid", message, "give an address with {z}, {x} and {y} in it, or a function");
     }
-    if (!(0 <= minzoom && minzoom <= maxzoom && maxzoom <= 30)) {
-      throw new SamloraError("invalid", `there are no zooms from ${minzoom} to ${maxzoom}`, "give 0 <= minzoom <= maxzoom <= 30");
+    if (minzoom > maxzoom || maxzoom > 30) {
+      const message = `there are no zooms from ${minzoom} to ${maxzoom}`;
+      throw new SamloraError("invalid", message, "give 0 <= minzoom <= maxzoom <= 30");
     }
     this.url = typeof tiles === "string" ? tiles : undefined;
     this.tileSize = tileSize;
@@ -67,6 +108,7 @@ export class TileSource {
     this.attribution = attribution;
     this.#subdomains = subdomains?.length ? subdomains : ["a", "b", "c"];
     this.#headers = headers ?? {};
+    this.#transform = transformRequest ?? (() => undefined);
     this.#read = typeof tiles === "function" ? tiles : (tile, signal) => this.#download(tile, signal);
   }
 
@@ -82,22 +124,35 @@ export class TileSource {
   }
 
   /** The pixels of a tile of `width` x `height` pixels that lie within the bounds. */
-  inside({ z, x, y }: TileId, { width, height }: { width: number; height: number }): { columns: [number, number]; rows: [number, number] } {
+  inside(
+    { z, x, y }: TileId,
+    { width, height }: { width: number; height: number },
+  ): { columns: [number, number]; rows: [number, number] } {
     const [west, south, east, north] = this.bounds;
     const [left, top] = toTile([west, north], z);
     const [right, bottom] = toTile([east, south], z);
     const pixel = (place: number, side: number) => Math.max(0, Math.min(Math.round(place * side), side));
-    return { columns: [pixel(left - x, width), pixel(right - x, width)], rows: [pixel(top - y, height), pixel(bottom - y, height)] };
+    return {
+      columns: [pixel(left - x, width), pixel(right - x, width)],
+      rows: [pixel(top - y, height), pixel(bottom - y, height)],
+    };
   }
 
   /** The address of `tile`, unless tiles come from a function. */
   urlOf({ z, x, y }: TileId): string | undefined {
-    const values: Record<string, string | number> = { z, x, y, "-y": 2 ** z - 1 - y };
-    return this.url?.replace(/\{(z|x|-?y|s|quadkey)\}/g, (_, name: string) => {
+    const values: Record<string, () => string | number> = {
+      z: () => z,
+      x: () => x,
+      y: () => y,
+      "-y": () => 2 ** z - 1 - y,
+      quadkey: () => quadkey({ z, x, y }),
+      "bbox-epsg-3857": () => boundsMercator({ z, x, y }).join(),
       // The same tile always has the same address, so that it is cached once.
-      if (name === "s") return this.#subdomains[(x + y) % this.#subdomains.length]!;
-      return String(name === "quadkey" ? quadkey({ z, x, y }) : values[name]);
-    });
+      s: () => this.#subdomains[(x + y) % this.#subdomains.length]!,
+      prefix: () => (x % 16).toString(16) + (y % 16).toString(16),
+      ratio: () => "",
+    };
+    return this.url?.replace(/\{([^{}]*)\}/g, (whole, name: string) => String(values[name]?.() ?? whole));
   }
 
   /** The picture of `tile`, or undefined where there is none. Rejects with a `SamloraError`, or the signal's reason. */
@@ -107,8 +162,7 @@ export class TileSource {
     signal.throwIfAborted();
     if (!found) return undefined;
     try {
-      // The network wants the file's own samples, not the screen's colours.
-      return await createImageBitmap(found, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
+      return await createImageBitmap(found, RAW);
     } catch (cause) {
       throw new SamloraError(
         "format",
@@ -120,34 +174,77 @@ export class TileSource {
   }
 
   async #download(tile: TileId, signal: AbortSignal): Promise<Blob | undefined> {
-    const url = this.urlOf(tile)!;
-    let response: Response;
+    const asked = this.urlOf(tile)!;
+    const { url, headers, method, body, credentials, cache } = (await this.#transform(asked)) ?? { url: asked };
+    const init = {
+      ...(method && { method }),
+      ...(body && { body }),
+      ...(credentials && { credentials }),
+      ...(cache && { cache }),
+    };
+    const line = new Line(signal, SILENCE);
     try {
-      response = await fetch(url, { signal, headers: this.#headers });
-    } catch (cause) {
-      if (signal.aborted) throw signal.reason;
-      throw await unreachable(url, signal, cause);
-    }
-    if (response.ok) {
+      const response = await fetch(url, { ...init, signal: line.signal, headers: { ...this.#headers, ...headers } });
+      line.alive();
+      if (!response.ok) return refusal(url, response);
       const blob = await response.blob();
       // Servers say "no such tile" with an empty answer, and single-page hosts with their start page.
       return blob.size && !blob.type.startsWith("text/html") ? blob : undefined;
+    } catch (cause) {
+      if (signal.aborted) throw signal.reason;
+      if (cause instanceof SamloraError) throw cause;
+      if (line.signal.aborted) {
+        throw new SamloraError("io", `${url}: nothing came for ${SILENCE / 1000} s`, "ask who runs the server", cause);
+      }
+      throw await unreachable(url, signal, cause);
+    } finally {
+      line.close();
     }
-    if (response.status === 404 || response.status === 410) return undefined;
-    const refused = response.status === 401 || response.status === 403;
+  }
+}
+
+/** Nothing where there is no such tile; anything else that a server says is an error. */
+function refusal(url: string, { status, statusText }: Response): undefined {
+  if (status === 404 || status === 410) return undefined;
+  const isRefused = status === 401 || status === 403;
+  throw new SamloraError(
+    isRefused ? "unsupported" : "io",
+    `${url}: the server answered ${status} ${statusText}`.trimEnd(),
+    isRefused
+      ? "the server wants a key: give it in the address, in `headers`, or by the `transformRequest` of map or TileSource"
+      : "try again later, or ask who runs the server",
+  );
+}
+
+function checkTemplate(template: string): void {
+  const names = [...template.matchAll(/\{([^{}]*)\}/g)].map(([, name]) => name!);
+  const unknown = names.find((name) => !PLACEHOLDERS.includes(name));
+  if (unknown !== undefined) {
     throw new SamloraError(
-      refused ? "unsupported" : "io",
-      `${url}: the server answered ${response.status} ${response.statusText}`.trimEnd(),
-      refused ? "the server wants a key: check the address, or give it in `headers`" : "try again later, or ask who runs the server",
+      "invalid",
+      `${JSON.stringify(template)} holds {${unknown}}, which stands for nothing`,
+      `give an address with none but: ${PLACEHOLDERS.map((name) => `{${name}}`).join(" ")}`,
     );
   }
+  const has = (name: string) => names.includes(name);
+  if (has("quadkey") || has("bbox-epsg-3857") || (has("z") && has("x") && (has("y") || has("-y")))) return;
+  throw new SamloraError(
+    "invalid",
+    `${JSON.stringify(template)} does not name tiles`,
+    "give an address with {z}, {x} and {y} (or {-y}, or {quadkey}) in it, such as https://example.org/{z}/{x}/{y}.png",
+  );
 }
 
 /** Tells a server that forbids reading from one that is not there. */
 async function unreachable(url: string, signal: AbortSignal, cause: unknown): Promise<SamloraError> {
   const foreign = new URL(url, globalThis.location?.href).origin !== globalThis.location?.origin;
   // Without CORS the browser hides the answer, but not that there was one.
-  const answers = foreign && (await fetch(url, { mode: "no-cors", signal }).then(() => true, () => false));
+  const answers =
+    foreign &&
+    (await fetch(url, { mode: "no-cors", signal }).then(
+      () => true,
+      () => false,
+    ));
   if (signal.aborted) throw signal.reason;
   if (answers) {
     return new SamloraError(
@@ -165,6 +262,8 @@ async function unreachable(url: string, signal: AbortSignal, cause: unknown): Pr
   );
 }
 
+/** Metres: WGS 84's semi-major axis, the sphere of Web Mercator. */
+const EARTH_RADIUS = 6378137;
 /** Where Web Mercator ends, in degrees. */
 const MAX_LATITUDE = 85.051129;
 /** Tile sides below this are rounding. */
@@ -190,9 +289,16 @@ export function tileBounds({ z, x, y }: TileId): [number, number, number, number
   return [west, south, east, north];
 }
 
+/** Where `tile` lies in metres of EPSG:3857: west, south, east, north. */
+function boundsMercator({ z, x, y }: TileId): [number, number, number, number] {
+  const side = (2 * Math.PI * EARTH_RADIUS) / 2 ** z;
+  const place = (n: number) => n * side - Math.PI * EARTH_RADIUS;
+  return [place(x), -place(y + 1), place(x + 1), -place(y)];
+}
+
 /** Metres per pixel of tiles of `tileSize` pixels at zoom `z`, at a latitude in degrees. */
 export function groundResolution(latitude: number, z: number, tileSize: number): number {
-  return (Math.cos((latitude * Math.PI) / 180) * 2 * Math.PI * 6378137) / (tileSize * 2 ** z);
+  return (Math.cos((latitude * Math.PI) / 180) * 2 * Math.PI * EARTH_RADIUS) / (tileSize * 2 ** z);
 }
 
 /** `z/x/y`. */

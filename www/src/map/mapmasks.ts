@@ -1,13 +1,14 @@
 // What a page may do with masks on a map; which tiles are computed when.
 
 import type { LngLatLike, Map as MapLibreMap, MapSourceDataEvent } from "maplibre-gl";
+import * as check from "../check.ts";
 import { isAbort, SamloraError } from "../error.ts";
+import type { ClassInfo, GeoJSONFeatureCollection, LoadedModel, TileId } from "../types.ts";
 import { nameOf, toTile } from "./imagery.ts";
 import { sourceOf } from "./mapsource.ts";
-import { MaskLayer, type MapLibre, type MapStyle } from "./masklayer.ts";
-import type { Segmenter } from "../segmenter.ts";
-import { TileMasks, type TileCounts, type TileMask, type TilePolygonOptions, type TileSource } from "./tiles.ts";
-import type { ClassInfo, GeoJSONFeatureCollection, TileId } from "../types.ts";
+import { type MapLibre, type MapStyle, MaskLayer } from "./masklayer.ts";
+import { POLYGONS, STYLE } from "./tilemask.ts";
+import { type TileCounts, type TileMask, TileMasks, type TilePolygonOptions, TileSource } from "./tiles.ts";
 
 export interface MapOptions extends MapStyle {
   /** The imagery to segment: tiles, or the id of a raster source of the map with tiles of that kind. */
@@ -48,12 +49,28 @@ const VIEW_LIMIT = 256;
 /** Milliseconds between looks at a view that moves. */
 const PACE = 150;
 
+const MAP_STYLE = { ...STYLE, opacity: check.numberFrom(0, 1) };
+const OPTIONS = {
+  ...MAP_STYLE,
+  source: ((value) =>
+    typeof value === "string" || value instanceof TileSource
+      ? undefined
+      : "a TileSource, or the id of a raster source") as check.Check,
+  minPixels: check.wholeNumber(),
+  halo: check.wholeNumber(),
+  before: check.aText,
+  capacity: check.wholeNumber(1),
+  onTile: check.aFunction,
+  onError: check.aFunction,
+  signal: check.aSignal,
+};
+
 /** Masks on a map; made by `samlora`. */
 export class MapMasks {
   readonly #layer: MaskLayer;
   readonly #map: MapLibreMap;
   readonly #options: MapOptions;
-  #segmenter: Segmenter | undefined;
+  #segmenter: LoadedModel | undefined;
   #style: MapStyle;
   #masks: TileMasks | undefined;
   #wanted = new Map<string, AbortController>();
@@ -61,22 +78,24 @@ export class MapMasks {
   #view: TileId[] = [];
   #centre: [number, number] = [0, 0];
   #failed = new Set<string>();
+  /** Errors that belong to no tile, each told once however often it comes. */
+  #told = new Set<string>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #removed = false;
 
   /** @internal */
-  constructor(maplibregl: MapLibre, map: MapLibreMap, segmenter: Segmenter | undefined, options: MapOptions) {
+  constructor(maplibregl: MapLibre, map: MapLibreMap, segmenter: LoadedModel | undefined, options: MapOptions) {
+    checkMap(maplibregl, map);
+    check.checkOptions(options, "samlora", OPTIONS);
+    if (options?.source === undefined)
+      throw new SamloraError("invalid", "there is no source of imagery", "give `source`");
     this.#map = map;
     this.#segmenter = segmenter;
     this.#options = options;
     this.#style = options;
-    this.#layer = new MaskLayer(maplibregl, map, (tile) => this.#masks?.peek(tile) ?? undefined, options);
-    map.on("move", this.#onMove);
-    map.on("moveend", this.#look);
-    map.on("resize", this.#onMove);
-    map.on("style.load", this.#attach);
-    map.on("sourcedata", this.#onSourceData);
-    map.on("remove", this.#remove);
+    const maskOf = (tile: TileId) => this.#masks?.peek(tile) ?? undefined;
+    this.#layer = new MaskLayer(maplibregl, map, maskOf, options, (error) => this.#tell(error, undefined));
+    this.#listen("on");
     options.signal?.addEventListener("abort", this.#remove);
     if (options.signal?.aborted) this.remove();
     else this.#attach();
@@ -88,21 +107,24 @@ export class MapMasks {
   }
 
   /** Uses another model, or none; masks of the old one disappear. */
-  setSegmenter(segmenter: Segmenter | undefined): void {
+  setSegmenter(segmenter: LoadedModel | undefined): void {
     this.#segmenter = segmenter;
     this.#failed.clear();
+    this.#told.clear();
     this.#masks?.setSegmenter(segmenter);
     this.#look();
   }
 
   /** Changes what is given and leaves the rest; tiles that are there are drawn anew and not computed again. */
   setStyle(style: MapStyle): void {
+    check.checkOptions(style, "setStyle", MAP_STYLE);
+    if (this.#removed) return;
     this.#style = { ...this.#style, ...style };
     this.#layer.setStyle(style);
   }
 
-  /** Class and confidence at a place, if its tile is finished. */
-  classAt(lngLat: LngLatLike): PlaceClass | undefined {
+  /** Class and confidence at a place, if its tile is finished and holds data there. */
+  async classAt(lngLat: LngLatLike): Promise<PlaceClass | undefined> {
     const [longitude, latitude] = pair(lngLat);
     const wrapped = ((((longitude + 180) % 360) + 360) % 360) - 180;
     // The zoom that is on the screen first, then what is known from others.
@@ -115,9 +137,10 @@ export class MapMasks {
       const tile = { z, x: Math.floor(column), y: Math.floor(row) };
       const mask = this.#masks?.peek(tile);
       if (!mask) continue;
-      const { index, confidence } = mask.at((column - tile.x) * mask.width, (row - tile.y) * mask.height, this.#style.thresholds);
-      const found = this.#segmenter?.info.classes.find((c) => c.index === index);
-      return found && { class: found, confidence, tile };
+      const [x, y] = [(column - tile.x) * mask.width, (row - tile.y) * mask.height];
+      const at = await mask.at(x, y, this.#style.thresholds);
+      const found = this.#segmenter?.info.classes.find((c) => c.index === at?.index);
+      return at && found && { class: found, confidence: at.confidence, tile };
     }
     return undefined;
   }
@@ -126,10 +149,16 @@ export class MapMasks {
    * Polygons of all finished tiles in view, in longitude and latitude, cut at the tiles' borders. Classes and thresholds are
    * those of the style unless given. Properties: `class`, `name`, `color`, `confidence`, `pixels`, `area_m2`, `tile`.
    */
-  async toGeoJSON(options: TilePolygonOptions = {}): Promise<GeoJSONFeatureCollection> {
+  async toGeoJSON(options?: TilePolygonOptions): Promise<GeoJSONFeatureCollection> {
+    check.checkOptions(options, "toGeoJSON", POLYGONS);
     const { classes, thresholds } = this.#style;
     const { minPixels } = this.#options;
-    const given = { ...(classes && { classes }), ...(thresholds && { thresholds }), ...(minPixels !== undefined && { minPixels }), ...options };
+    const given = {
+      ...(classes && { classes }),
+      ...(thresholds && { thresholds }),
+      ...(minPixels !== undefined && { minPixels }),
+      ...options,
+    };
     const features = await Promise.all(this.tiles().map((mask) => mask.toFeatures(given)));
     return { type: "FeatureCollection", features: features.flat() };
   }
@@ -163,13 +192,7 @@ export class MapMasks {
     if (this.#removed) return;
     this.#removed = true;
     clearTimeout(this.#timer);
-    const map = this.#map;
-    map.off("move", this.#onMove);
-    map.off("moveend", this.#look);
-    map.off("resize", this.#onMove);
-    map.off("style.load", this.#attach);
-    map.off("sourcedata", this.#onSourceData);
-    map.off("remove", this.#remove);
+    this.#listen("off");
     this.#options.signal?.removeEventListener("abort", this.#remove);
     for (const controller of this.#wanted.values()) controller.abort();
     this.#wanted.clear();
@@ -177,6 +200,17 @@ export class MapMasks {
   }
 
   #remove = () => this.remove();
+
+  #listen(how: "on" | "off"): void {
+    const map = this.#map;
+    for (const event of ["move", "resize", "render"] as const) map[how](event, this.#onMove);
+    // A globe has no tiles before it is drawn, and other views change without a move as well.
+    for (const event of ["moveend", "idle", "projectiontransition", "terrain"] as const) map[how](event, this.#look);
+    map[how]("style.load", this.#attach);
+    if (how === "on") map.on("sourcedata", this.#onSourceData);
+    else map.off("sourcedata", this.#onSourceData);
+    map[how]("remove", this.#remove);
+  }
 
   #onMove = () => {
     this.#timer ??= setTimeout(this.#look, PACE);
@@ -195,7 +229,8 @@ export class MapMasks {
   #makeMasks(): TileMasks | undefined {
     let source: TileSource | undefined;
     try {
-      source = typeof this.#options.source === "string" ? sourceOf(this.#map, this.#options.source) : this.#options.source;
+      source =
+        typeof this.#options.source === "string" ? sourceOf(this.#map, this.#options.source) : this.#options.source;
     } catch (error) {
       this.#tell(error, undefined);
       return undefined;
@@ -222,9 +257,13 @@ export class MapMasks {
     const centre = this.#map.getCenter().wrap();
     this.#centre = [centre.lng, centre.lat];
     // A world that is seen twice has every tile once.
-    const canonical = this.#map.coveringTiles({ tileSize, minzoom, maxzoom, roundZoom: true }).map((id) => id.canonical);
+    const canonical = this.#map
+      .coveringTiles({ tileSize, minzoom, maxzoom, roundZoom: true })
+      .map((id) => id.canonical);
     const tiles = new Map(canonical.map(({ z, x, y }) => [`${z}/${x}/${y}`, { z, x, y }]));
-    const ordered = [...tiles.values()].filter((tile) => masks.source.has(tile)).sort((a, b) => this.#distance(a) - this.#distance(b));
+    const ordered = [...tiles.values()]
+      .filter((tile) => masks.source.has(tile))
+      .sort((a, b) => this.#distance(a) - this.#distance(b));
     this.#view = ordered.slice(0, VIEW_LIMIT);
 
     const inView = new Set(this.#view.map(nameOf));
@@ -270,8 +309,23 @@ export class MapMasks {
 
   #tell(thrown: unknown, tile: TileId | undefined): void {
     const error = SamloraError.from(thrown);
+    if (!tile && this.#told.has(error.message)) return;
+    if (!tile) this.#told.add(error.message);
     if (this.#options.onError) this.#options.onError(error, tile);
     else console.error(error);
+  }
+}
+
+function checkMap(maplibregl: MapLibre, map: MapLibreMap): void {
+  if (typeof maplibregl?.addProtocol !== "function") {
+    const message = `${check.describe(maplibregl)} is not the module maplibre-gl`;
+    throw new SamloraError("invalid", message, 'give what `import * as maplibregl from "maplibre-gl"` gives');
+  }
+  if (typeof map?.getStyle !== "function") {
+    throw new SamloraError("invalid", `${check.describe(map)} is no map`, "give a map that maplibre-gl made");
+  }
+  if (typeof map.coveringTiles !== "function" || typeof map.refreshTiles !== "function") {
+    throw new SamloraError("unsupported", "this MapLibre is too old", "use maplibre-gl 5.24 or newer");
   }
 }
 

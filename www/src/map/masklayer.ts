@@ -23,6 +23,7 @@ export class MaskLayer {
   readonly #maplibregl: MapLibre;
   readonly #map: MapLibreMap;
   readonly #maskOf: (tile: TileId) => TileMask | undefined;
+  readonly #onError: (error: unknown) => void;
   #style: MapStyle;
   /** Counts changes of style. */
   #version = 0;
@@ -36,10 +37,17 @@ export class MaskLayer {
   #asked = new Map<string, string>();
   #blank: Promise<ImageBitmap> | undefined;
 
-  constructor(maplibregl: MapLibre, map: MapLibreMap, maskOf: (tile: TileId) => TileMask | undefined, style: MapStyle) {
+  constructor(
+    maplibregl: MapLibre,
+    map: MapLibreMap,
+    maskOf: (tile: TileId) => TileMask | undefined,
+    style: MapStyle,
+    onError: (error: unknown) => void,
+  ) {
     this.#maplibregl = maplibregl;
     this.#map = map;
     this.#maskOf = maskOf;
+    this.#onError = onError;
     this.#style = style;
     maplibregl.addProtocol(this.id, async ({ url }) => ({ data: await this.#draw(url) }));
     map.on("sourcedata", this.#onSourceData);
@@ -55,9 +63,23 @@ export class MaskLayer {
     const { id } = this;
     this.#drawn.clear();
     this.#asked.clear();
-    this.#map.addSource(id, { type: "raster", tiles: [`${id}://{z}/{x}/{y}`], tileSize, minzoom, maxzoom, bounds: [...bounds] });
-    const paint = { "raster-opacity": this.#style.opacity ?? 0.55, "raster-fade-duration": 0, "raster-resampling": "nearest" } as const;
-    this.#map.addLayer({ id, type: "raster", source: id, paint }, before !== undefined && this.#map.getLayer(before) ? before : undefined);
+    this.#map.addSource(id, {
+      type: "raster",
+      tiles: [`${id}://{z}/{x}/{y}`],
+      tileSize,
+      minzoom,
+      maxzoom,
+      bounds: [...bounds],
+    });
+    const paint = {
+      "raster-opacity": this.#style.opacity ?? 0.55,
+      "raster-fade-duration": 0,
+      "raster-resampling": "nearest",
+    } as const;
+    this.#map.addLayer(
+      { id, type: "raster", source: id, paint },
+      before !== undefined && this.#map.getLayer(before) ? before : undefined,
+    );
   }
 
   /** Changes what is given. Opacity is the layer's; anything else is painted anew. */
@@ -119,10 +141,24 @@ export class MaskLayer {
 
   /** The picture of a tile for MapLibre. */
   async #draw(url: string): Promise<ImageBitmap> {
-    const [z, x, y] = url.slice(url.indexOf("://") + 3).split("/").map(Number) as [number, number, number];
+    const [z, x, y] = url
+      .slice(url.indexOf("://") + 3)
+      .split("/")
+      .map(Number) as [number, number, number];
     const mask = this.#maskOf({ z, x, y });
     this.#drawn.set(nameOf({ z, x, y }), this.#lookOf(mask));
-    if (mask) return createImageBitmap(mask.toImageData(this.#style));
+    const { outline, classes, thresholds } = this.#style;
+    try {
+      const style = {
+        ...(outline !== undefined && { outline }),
+        ...(classes && { classes }),
+        ...(thresholds && { thresholds }),
+      };
+      if (mask) return await createImageBitmap(await mask.toImageData(style));
+    } catch (error) {
+      // A mask that is not wanted any more, of a model that is gone, is no error.
+      if (this.#maskOf({ z, x, y }) === mask) this.#onError(error);
+    }
     this.#blank ??= createImageBitmap(new ImageData(1, 1));
     return this.#blank;
   }

@@ -1,13 +1,23 @@
 // Masks of map tiles: one queue, nearest first, with the results of the tiles that were seen last. Knows no map library.
 
+import * as check from "../check.ts";
 import { isAbort, SamloraError } from "../error.ts";
+import { fromBitmap, type Pixels } from "../image.ts";
+import type { ImageInput, LoadedModel, Part, SegmenterInfo, TileId } from "../types.ts";
+import { compose, hasData, type Neighbours, STEPS } from "./compose.ts";
 import { nameOf, type TileSource } from "./imagery.ts";
-import type { Segmenter } from "../segmenter.ts";
 import { Recent, Shared } from "./shared.ts";
-import { TileMask, type Middle } from "./tilemask.ts";
-import type { ImageInput, TileId } from "../types.ts";
+import { TileMask } from "./tilemask.ts";
 
-export { groundResolution, tileBounds, TileSource, type ReadTile, type TileSourceOptions } from "./imagery.ts";
+export {
+  groundResolution,
+  type ReadTile,
+  type TileRequest,
+  TileSource,
+  type TileSourceOptions,
+  type TransformRequest,
+  tileBounds,
+} from "./imagery.ts";
 export { TileMask, type MaskStyle, type TilePolygonOptions } from "./tilemask.ts";
 
 export interface TileMasksOptions {
@@ -21,7 +31,7 @@ export interface TileMasksOptions {
   minPixels?: number;
   /**
    * Pixels of the neighbouring tiles to read around a tile, at most a tile's side, so that masks meet at borders. Unless
-   * given as many as the network's input has room for: they cost nothing there.
+   * given what the package was made for, and more where the network's input has room: that costs nothing.
    */
   halo?: number;
 }
@@ -45,7 +55,7 @@ interface Job {
   signal: AbortSignal;
   attempts: number;
   /** What was downloaded; undefined where there is no tile. */
-  picture?: { image: ImageInput; middle: Middle } | undefined;
+  picture?: { image: ImageInput; part: Part } | undefined;
   resolve: (mask: TileMask | undefined) => void;
   reject: (error: unknown) => void;
 }
@@ -54,15 +64,23 @@ interface Job {
 const PICTURES_KEPT = 96;
 const RETRY_DELAY = 500;
 
+const OPTIONS = {
+  capacity: check.wholeNumber(1),
+  priority: check.aFunction,
+  retries: check.wholeNumber(),
+  minPixels: check.wholeNumber(),
+  halo: check.wholeNumber(),
+};
+
 /** Masks of the tiles of a source, computed once. */
 export class TileMasks {
   readonly source: TileSource;
   readonly #options: TileMasksOptions;
-  #segmenter: Segmenter | undefined;
+  #segmenter: LoadedModel | undefined;
   #paused = false;
   #results: Recent<TileMask | null>; // null: there is no such tile.
   #shared = new Map<string, Shared<TileMask | undefined>>();
-  #pictures = new Recent<Shared<ImageBitmap | undefined>>(PICTURES_KEPT);
+  #pictures = new Recent<Shared<Pixels | undefined>>(PICTURES_KEPT);
   #queue = new Set<Job>();
   #ready = new Set<Job>();
   #downloading = 0;
@@ -72,11 +90,11 @@ export class TileMasks {
   #failed = 0;
   #times: number[] = [];
 
-  constructor(segmenter: Segmenter | undefined, source: TileSource, options: TileMasksOptions = {}) {
+  constructor(segmenter: LoadedModel | undefined, source: TileSource, options?: TileMasksOptions) {
     this.#segmenter = segmenter;
     this.source = source;
-    this.#options = options;
-    this.#results = new Recent(options.capacity ?? 256);
+    this.#options = check.checkOptions(options, "TileMasks", OPTIONS);
+    this.#results = new Recent(this.#options.capacity ?? 256);
   }
 
   /** The mask if it was computed already; null where there is no such tile. */
@@ -105,7 +123,7 @@ export class TileMasks {
   }
 
   /** Uses another model from now on, or none: what was computed is forgotten, what waits is computed with the new one. */
-  setSegmenter(segmenter: Segmenter | undefined): void {
+  setSegmenter(segmenter: LoadedModel | undefined): void {
     this.#segmenter = segmenter;
     this.#results.clear();
     this.#times = [];
@@ -157,7 +175,8 @@ export class TileMasks {
     const workers = Math.max(1, segmenter.info.workers ?? 1);
     while (this.#segmenting < workers && this.#ready.size) void this.#segment(this.#next(this.#ready), segmenter);
     const ahead = workers - this.#segmenting + 1;
-    while (this.#downloading + this.#ready.size < ahead && this.#queue.size) void this.#download(this.#next(this.#queue), segmenter);
+    while (this.#downloading + this.#ready.size < ahead && this.#queue.size)
+      void this.#download(this.#next(this.#queue), segmenter);
   }
 
   #next(jobs: Set<Job>): Job {
@@ -171,14 +190,15 @@ export class TileMasks {
     return best!;
   }
 
-  async #download(job: Job, segmenter: Segmenter): Promise<void> {
+  async #download(job: Job, segmenter: LoadedModel): Promise<void> {
     this.#downloading++;
     try {
-      job.picture = await this.#compose(job.tile, segmenter.info.inputSize, job.signal);
+      job.picture = await this.#compose(job.tile, segmenter.info, job.signal);
       if (!job.picture) this.#finish(job, null);
       else if (!job.signal.aborted) this.#ready.add(job);
     } catch (error) {
-      const retry = error instanceof SamloraError && error.code === "io" && job.attempts++ < (this.#options.retries ?? 2);
+      const retry =
+        error instanceof SamloraError && error.code === "io" && job.attempts++ < (this.#options.retries ?? 2);
       if (retry && !job.signal.aborted) this.#retry(job);
       else this.#fail(job, error);
     } finally {
@@ -189,26 +209,27 @@ export class TileMasks {
 
   #retry(job: Job): void {
     this.#retrying++;
-    setTimeout(() => {
-      this.#retrying--;
-      if (!job.signal.aborted) this.#queue.add(job);
-      this.#pump();
-    }, RETRY_DELAY * 2 ** (job.attempts - 1));
+    setTimeout(
+      () => {
+        this.#retrying--;
+        if (!job.signal.aborted) this.#queue.add(job);
+        this.#pump();
+      },
+      RETRY_DELAY * 2 ** (job.attempts - 1),
+    );
   }
 
-  async #segment(job: Job, segmenter: Segmenter): Promise<void> {
+  async #segment(job: Job, segmenter: LoadedModel): Promise<void> {
     const { tile, signal, picture } = job;
     this.#segmenting++;
     try {
-      const { minPixels } = this.#options;
-      const { classes } = segmenter.info;
-      // Without thresholds: `TileMask` applies them, so that they can be changed afterwards.
-      const thresholds = Object.fromEntries(classes.filter((c) => c.threshold && c.index).map((c) => [c.index, 0]));
-      const whole = await segmenter.segment(picture!.image, { signal, thresholds, ...(minPixels !== undefined && { minPixels }) });
+      // Before thresholds and small regions: `TileMask` asks for them, so that they can be changed afterwards.
+      const thresholds = Object.fromEntries(segmenter.info.classes.map(({ index }) => [index, 0]));
+      const whole = await segmenter.segment(picture!.image, { signal, thresholds });
       if (segmenter !== this.#segmenter) return void this.#queue.add(job);
       this.#done++;
       this.#times = [...this.#times.slice(-15), whole.timings.total];
-      this.#finish(job, new TileMask(tile, whole, picture!.middle, this.source.inside(tile, picture!.middle), classes));
+      this.#finish(job, new TileMask(tile, whole, picture!.part, this.#options.minPixels));
     } catch (error) {
       if (segmenter !== this.#segmenter && !signal.aborted) this.#queue.add(job);
       else this.#fail(job, error);
@@ -228,55 +249,44 @@ export class TileMasks {
     job.reject(error);
   }
 
-  #picture(tile: TileId, signal: AbortSignal): Promise<ImageBitmap | undefined> {
+  /** The pixels of a tile's picture; undefined where there is none, or none of it holds data. */
+  #picture(tile: TileId, signal: AbortSignal): Promise<Pixels | undefined> {
     const key = nameOf(tile);
     let shared = this.#pictures.get(key);
     if (!shared) {
-      shared = new Shared((signal) => this.source.read(tile, signal), (self) => this.#pictures.drop(key, self));
+      const read = async (signal: AbortSignal) => {
+        const bitmap = await this.source.read(tile, signal);
+        const pixels = bitmap && (await fromBitmap(bitmap));
+        return pixels && hasData(pixels) ? pixels : undefined;
+      };
+      shared = new Shared(read, (self) => this.#pictures.drop(key, self));
       this.#pictures.set(key, shared);
     }
     return shared.join(signal);
   }
 
   /** The tile with what there is of its neighbours; undefined where there is no tile. */
-  async #compose(tile: TileId, inputSize: number, signal: AbortSignal): Promise<Job["picture"]> {
+  async #compose(tile: TileId, info: SegmenterInfo, signal: AbortSignal): Promise<Job["picture"]> {
     const centre = await this.#picture(tile, signal);
     if (!centre) return undefined;
     const { width, height } = centre;
-    const room = this.#options.halo ?? Math.floor((inputSize - Math.max(width, height)) / 2);
-    const halo = Math.max(0, Math.min(room, width, height));
-    if (halo === 0) return { image: centre, middle: { left: 0, top: 0, width, height } };
+    const free = Math.floor((info.inputSize - Math.max(width, height)) / 2);
+    const made = Math.floor((info.inputSize - info.tileSize) / 2);
+    const halo = Math.min(this.#options.halo ?? Math.max(free, made, 0), width, height);
 
     const side = 2 ** tile.z;
-    const around = new Map<string, ImageBitmap>();
-    const steps = [-1, 0, 1].flatMap((dy) => [-1, 0, 1].map((dx) => [dx, dy] as const)).filter(([dx, dy]) => dx || dy);
+    const around: Neighbours = new Map();
     await Promise.all(
-      steps.map(async ([dx, dy]) => {
+      (halo === 0 ? [] : STEPS).map(async ([dx, dy]) => {
         const neighbour = { z: tile.z, x: (tile.x + dx + side) % side, y: tile.y + dy };
         if (!this.source.has(neighbour)) return;
         // A neighbour that fails is one that is not there; the tile itself is.
         const found = await this.#picture(neighbour, signal).catch(() => signal.throwIfAborted());
-        if (found) around.set(`${dx},${dy}`, found);
+        if (found?.width === width && found.height === height) around.set(`${dx},${dy}`, found);
       }),
     );
-    // A side without a neighbour stays out: the network's own rule for borders then holds there.
-    const edge = (dx: number, dy: number) => (around.has(`${dx},${dy}`) ? halo : 0);
-    const [left, right, top, bottom] = [edge(-1, 0), edge(1, 0), edge(0, -1), edge(0, 1)];
-    const canvas = new OffscreenCanvas(left + width + right, top + height + bottom);
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    if (!context) throw new SamloraError("limit", "this browser gives no canvas", "close other pages and try again");
-    context.drawImage(centre, left, top);
-    for (const [dx, dy] of steps) {
-      const picture = around.get(`${dx},${dy}`);
-      if (picture) context.drawImage(picture, left + dx * width, top + dy * height, width, height);
-      else if (dx && dy && around.has(`${dx},0`)) {
-        // A corner that alone is missing mirrors the tile below or above it.
-        context.setTransform(1, 0, 0, -1, 0, 2 * top + (dy < 0 ? 0 : 2 * height));
-        context.drawImage(around.get(`${dx},0`)!, left + dx * width, top, width, height);
-        context.resetTransform();
-      }
-    }
-    const image = context.getImageData(0, 0, canvas.width, canvas.height);
-    return { image, middle: { left, top, width, height } };
+    const { whole, part } = compose(centre, around, halo, this.source.inside(tile, centre));
+    const rgba = whole.rgba as Uint8ClampedArray<ArrayBuffer>;
+    return { image: new ImageData(rgba, whole.width, whole.height), part };
   }
 }

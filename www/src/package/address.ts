@@ -15,7 +15,12 @@ export function addressOf(input: string | URL): Address {
   try {
     url = new URL(input, globalThis.document?.baseURI ?? globalThis.location?.href);
   } catch (cause) {
-    throw new SamloraError("invalid", `${String(input)} is not an address`, "give the URL of the package's folder", cause);
+    throw new SamloraError(
+      "invalid",
+      `${String(input)} is not an address`,
+      "give the URL of the package's folder",
+      cause,
+    );
   }
   if (url.protocol === "blob:" || url.protocol === "data:") {
     const message = `a package cannot be loaded from an address that begins with ${url.protocol}`;

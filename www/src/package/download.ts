@@ -53,7 +53,11 @@ export class NoRanges extends SamloraError {
 }
 
 export function tooLong(message: string): SamloraError {
-  return new SamloraError("integrity", message, "the file is damaged or from another package: copy or download it again");
+  return new SamloraError(
+    "integrity",
+    message,
+    "the file is damaged or from another package: copy or download it again",
+  );
 }
 
 /** A file's bytes. They may come from several answers, which only a hash can show to belong together. */
@@ -186,7 +190,8 @@ async function copy(response: Response, line: Line, job: Download, sink: Sink, s
   const plain = response.type !== "cors" && !response.headers.has("content-encoding");
   const announced = plain ? lengthOf(response) : undefined;
   const expected = announced === undefined ? undefined : state.length + announced;
-  if (expected !== undefined && expected > limit) throw tooLong(`${url}: has ${expected} bytes, expected at most ${limit}`);
+  if (expected !== undefined && expected > limit)
+    throw tooLong(`${url}: has ${expected} bytes, expected at most ${limit}`);
   const stream = response.body?.getReader();
   try {
     for (let next = await stream?.read(); next && !next.done; next = await stream?.read()) {

@@ -5,9 +5,17 @@ import { download, PATIENCE, tooLong, type Patience } from "./download.ts";
 import { SamloraError } from "../error.ts";
 import { versionOf, type FileVersion } from "./http.ts";
 import { MANIFEST, MANIFEST_LIMIT } from "./manifest.ts";
-import type { Source } from "./source.ts";
 import type { ReadFile } from "../types.ts";
 import { blobAccess, httpAccess, Zip, type Watch } from "./zip.ts";
+
+/** A package; all but a function can be sent to a worker. */
+export type Source =
+  | { base: string }
+  | { archive: string }
+  | { files: Map<string, File> }
+  | { directory: FileSystemDirectoryHandle }
+  | { blob: Blob }
+  | { read: ReadFile };
 
 /** A manifest's bytes, and what tells the version of the file that they come from, where the server says. */
 export interface ManifestBytes {
@@ -31,10 +39,18 @@ export interface Files {
 }
 
 const FOLDER_REMEDY = `the address must be that of a folder which holds ${MANIFEST}`;
+/** The manifest is there, so that the address is right. */
+const SHARD_REMEDY = "the package is not there as a whole: copy all files of its folder to the server";
 
 /** A package's folder on a server. */
 export function folderFiles(base: string, patience: Patience = PATIENCE): Files {
-  const job = (file: string, limit: number) => ({ url: fileUrl(base, file), file, remedy: FOLDER_REMEDY, limit, patience });
+  const job = (file: string, limit: number) => ({
+    url: fileUrl(base, file),
+    file,
+    remedy: file === MANIFEST ? FOLDER_REMEDY : SHARD_REMEDY,
+    limit,
+    patience,
+  });
   return {
     // Asked for first: a wrong address and a missing network show at once.
     async manifest({ signal, silence = patience.silence }) {
@@ -69,7 +85,10 @@ export class ArchiveFiles implements Files {
     const found = await versionOf(this.#url, watch.signal, silence ?? this.#patience.silence);
     const version = found?.tag || found?.modified ? JSON.stringify([found.tag, found.modified, found.size]) : undefined;
     if (version && kept?.version === version) return kept;
-    return { bytes: await (await this.#open(watch.signal, found ?? null)).read(MANIFEST, MANIFEST_LIMIT, watch), version };
+    return {
+      bytes: await (await this.#open(watch.signal, found ?? null)).read(MANIFEST, MANIFEST_LIMIT, watch),
+      version,
+    };
   }
 
   async read(file: string, limit: number, watch: Watch): Promise<Uint8Array> {
@@ -85,7 +104,12 @@ export class ArchiveFiles implements Files {
     if (!this.#zip) {
       const open = async () => {
         const version = known === undefined ? await versionOf(this.#url, signal, this.#patience.silence) : known;
-        const remote = { url: this.#url, version: version ?? undefined, patience: this.#patience, onWhole: this.#onWhole };
+        const remote = {
+          url: this.#url,
+          version: version ?? undefined,
+          patience: this.#patience,
+          onWhole: this.#onWhole,
+        };
         return Zip.open(await httpAccess(remote, signal), signal);
       };
       this.#zip = open();
@@ -99,7 +123,9 @@ export class ArchiveFiles implements Files {
 export function localFiles(source: Exclude<Source, { base: string } | { archive: string }>, name: string): Files {
   const read = readerOf(source, name);
   return {
-    manifest: async ({ signal }) => ({ bytes: await read(MANIFEST, { limit: MANIFEST_LIMIT, ...(signal && { signal }) }) }),
+    manifest: async ({ signal }) => ({
+      bytes: await read(MANIFEST, { limit: MANIFEST_LIMIT, ...(signal && { signal }) }),
+    }),
     read: (file, limit, { signal }) => read(file, { limit, ...(signal && { signal }) }),
     place: (file) => file,
   };
@@ -119,12 +145,18 @@ function readerOf(source: Exclude<Source, { base: string } | { archive: string }
   return async (file, { limit, signal }) => {
     signal?.throwIfAborted();
     const found = await find(file);
-    if (!found) throw new SamloraError("not_found", `${file} is missing from the package`, "choose or drop the whole folder");
+    if (!found)
+      throw new SamloraError("not_found", `${file} is missing from the package`, "choose or drop the whole folder");
     if (found.size > limit) throw tooLong(`${file} has ${found.size} bytes, expected at most ${limit}`);
     try {
       return new Uint8Array(await found.arrayBuffer());
     } catch (cause) {
-      throw new SamloraError("io", `${file} could not be read`, "the file may have moved or changed; choose it again", cause);
+      throw new SamloraError(
+        "io",
+        `${file} could not be read`,
+        "the file may have moved or changed; choose it again",
+        cause,
+      );
     }
   };
 }
@@ -138,7 +170,9 @@ async function inDirectory(directory: FileSystemDirectoryHandle, file: string): 
     throw new SamloraError(
       "io",
       `${file} in the folder ${directory.name} could not be read`,
-      denied ? "let the user allow it: call requestPermission() on the folder's handle in a click" : "choose the folder again",
+      denied
+        ? "let the user allow it: call requestPermission() on the folder's handle in a click"
+        : "choose the folder again",
       cause,
     );
   }

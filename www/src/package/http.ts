@@ -1,6 +1,7 @@
 // One HTTP request and what its answer says: status, version, length, range.
 
 import { SamloraError } from "../error.ts";
+import { Silence } from "../silence.ts";
 
 /** Answers of a server that may soon answer otherwise. */
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
@@ -36,17 +37,16 @@ export function isOffline(error: unknown): boolean {
 /** One request: ends with the caller's signal, or when nothing has come for too long. */
 export class Line {
   #controller = new AbortController();
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  readonly #silence: Silence;
   #onAbort = () => this.#controller.abort(this.caller?.reason);
   readonly caller: AbortSignal | undefined;
-  readonly #silence: number;
 
   constructor(caller: AbortSignal | undefined, silence: number) {
     caller?.throwIfAborted();
     this.caller = caller;
-    this.#silence = silence;
     caller?.addEventListener("abort", this.#onAbort);
-    this.alive();
+    const reason = () => new DOMException(`nothing came for ${silence / 1000} s`, "TimeoutError");
+    this.#silence = new Silence(() => this.#controller.abort(reason()), silence);
   }
 
   get signal(): AbortSignal {
@@ -54,14 +54,12 @@ export class Line {
   }
 
   alive(): void {
-    clearTimeout(this.#timer);
-    const reason = () => new DOMException(`nothing came for ${this.#silence / 1000} s`, "TimeoutError");
-    this.#timer = setTimeout(() => this.#controller.abort(reason()), this.#silence);
+    this.#silence.alive();
   }
 
   /** Gives the connection up if anything is still to come. */
   close(): void {
-    clearTimeout(this.#timer);
+    this.#silence.end();
     this.caller?.removeEventListener("abort", this.#onAbort);
     this.#controller.abort();
   }
@@ -83,7 +81,11 @@ export async function ask(line: Line, url: string, init: RequestInit): Promise<R
 }
 
 /** A file's length and version without its bytes; `undefined` from a server that does not say. */
-export async function versionOf(url: string, signal: AbortSignal | undefined, silence: number): Promise<FileVersion | undefined> {
+export async function versionOf(
+  url: string,
+  signal: AbortSignal | undefined,
+  silence: number,
+): Promise<FileVersion | undefined> {
   const line = new Line(signal, silence);
   try {
     // Asking for a range makes the browser ask for the file as it is, so that the length is not that of a compressed body.
@@ -100,7 +102,10 @@ export function checkStatus(response: Response, asked: { url: string; file: stri
   const { url, file, remedy } = asked;
   const { status, statusText } = response;
   const answered = `${url}: the server answered ${status} ${statusText}`.trimEnd();
-  const later = "try again later, or ask who runs the server";
+  const isRefused = status === 401 || status === 403;
+  const later = isRefused
+    ? "the server wants a key or a login: give it in the address, or load the package by a function that fetches its files"
+    : "try again later, or ask who runs the server";
   if (PASSING.has(status)) throw new Trouble(answered, later, { wait: retryAfter(response) });
   if (!response.ok) {
     const missing = status === 404 || status === 410;

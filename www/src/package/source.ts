@@ -3,22 +3,14 @@
 import { addressOf } from "./address.ts";
 import { PATIENCE, type Patience } from "./download.ts";
 import { SamloraError } from "../error.ts";
-import { ArchiveFiles, folderFiles, localFiles, type Files, type ManifestBytes } from "./files.ts";
+import { ArchiveFiles, type Files, folderFiles, localFiles, type ManifestBytes, type Source } from "./files.ts";
 import { isOffline } from "./http.ts";
 import { MANIFEST, outlineOf, packageBytes, sha256, type Outline, type Shard } from "./manifest.ts";
+import { START_SILENCE } from "../silence.ts";
 import { Shelf } from "./storage.ts";
-import type { LoadProgress, PackageInput, ReadFile, SegmenterEvent } from "../types.ts";
+import type { LoadProgress, PackageInput, SegmenterEvent } from "../types.ts";
 
 export { MANIFEST, MANIFEST_LIMIT } from "./manifest.ts";
-
-/** A package; all but a function can be sent to a worker. */
-export type Source =
-  | { base: string }
-  | { archive: string }
-  | { files: Map<string, File> }
-  | { directory: FileSystemDirectoryHandle }
-  | { blob: Blob }
-  | { read: ReadFile };
 
 export interface OpenOptions {
   /** Keep what is downloaded in this browser's storage, and take it from there. */
@@ -92,7 +84,9 @@ function named(files: File[]): Map<string, File> {
     );
   }
   const folder = path(manifest).slice(0, -MANIFEST.length);
-  return new Map(files.filter((file) => path(file).startsWith(folder)).map((file) => [path(file).slice(folder.length), file]));
+  return new Map(
+    files.filter((file) => path(file).startsWith(folder)).map((file) => [path(file).slice(folder.length), file]),
+  );
 }
 
 /** Reads the manifest of `source`: the network's, or where that gives no answer the one in storage. */
@@ -162,7 +156,11 @@ async function readManifest(
   const kept = await shelf?.manifest();
   let found: ManifestBytes;
   try {
-    found = await files.manifest({ signal, kept, silence: kept ? Math.min(silence, SILENCE_WITH_COPY) : silence });
+    found = await files.manifest({
+      signal,
+      kept,
+      silence: Math.min(silence, kept ? SILENCE_WITH_COPY : START_SILENCE),
+    });
   } catch (error) {
     // What a server says is not hidden by a copy; that nobody answers is.
     if (signal?.aborted || !kept || !isOffline(error)) throw error;

@@ -50,7 +50,8 @@ export const storage = {
   async size(): Promise<StorageSize> {
     let bytes = 0;
     const cache = await openExisting();
-    for (const key of (await cache?.keys()) ?? []) bytes += Number((await cache?.match(key))?.headers.get("content-length"));
+    for (const key of (await cache?.keys()) ?? [])
+      bytes += Number((await cache?.match(key))?.headers.get("content-length"));
     const { quota, usage } = (await globalThis.navigator?.storage?.estimate?.()) ?? {};
     return { bytes, ...(quota !== undefined && { quota, available: Math.max(0, quota - (usage ?? 0)) }) };
   },
@@ -229,7 +230,9 @@ export class Shelf {
     this.#told = true;
     const cause = error instanceof Error ? error.message : String(error);
     const reason = full ? "has no room" : `cannot be used (${cause})`;
-    this.#onFailure(`this browser's storage ${reason}: the package is in memory alone and will be downloaded again next time`);
+    this.#onFailure(
+      `this browser's storage ${reason}: the package is in memory alone and will be downloaded again next time`,
+    );
   }
 }
 
@@ -278,7 +281,9 @@ function manifestResponse(bytes: Uint8Array, version: string | undefined): Respo
 }
 
 function response(bytes: Uint8Array, headers: Record<string, string>): Response {
-  return new Response(bytes as Uint8Array<ArrayBuffer>, { headers: { ...headers, "content-length": String(bytes.length) } });
+  return new Response(bytes as Uint8Array<ArrayBuffer>, {
+    headers: { ...headers, "content-length": String(bytes.length) },
+  });
 }
 
 async function isComplete(cache: Cache, outline: Outline): Promise<boolean> {

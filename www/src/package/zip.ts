@@ -31,7 +31,12 @@ export function blobAccess(blob: Blob, name: string): RandomAccess {
       try {
         return new Uint8Array(await blob.slice(start, end).arrayBuffer());
       } catch (cause) {
-        throw new SamloraError("io", `${name} could not be read`, "the file may have moved or changed; choose it again", cause);
+        throw new SamloraError(
+          "io",
+          `${name} could not be read`,
+          "the file may have moved or changed; choose it again",
+          cause,
+        );
       }
     },
   };
@@ -133,7 +138,12 @@ export class Zip {
   async read(file: string, limit: number, watch: Watch): Promise<Uint8Array> {
     const { name: archive } = this.#access;
     const entry = this.#entries.get(this.#folder + file);
-    if (!entry) throw new SamloraError("not_found", `${archive}: ${file} is missing from the archive`, "copy or download it again");
+    if (!entry)
+      throw new SamloraError(
+        "not_found",
+        `${archive}: ${file} is missing from the archive`,
+        "copy or download it again",
+      );
     checkPlain(entry, archive);
     if (entry.size > limit) throw tooLong(`${archive}: ${file} has ${entry.size} bytes, expected at most ${limit}`);
     // The local header repeats the name and may have other extra fields than the directory: they are read in one go with
@@ -143,7 +153,8 @@ export class Zip {
     const content = contentOf(bytes, entry);
     if (!content) throw damaged(archive, `${file} is not where the directory says`);
     // Shards have the manifest's hashes; nothing else vouches for the manifest.
-    if (file === MANIFEST && crc32(content) !== entry.crc) throw damaged(archive, `${file} does not match its checksum`);
+    if (file === MANIFEST && crc32(content) !== entry.crc)
+      throw damaged(archive, `${file} does not match its checksum`);
     return content;
   }
 }
@@ -172,7 +183,8 @@ async function readDirectory(access: RandomAccess, signal?: AbortSignal): Promis
     throw new SamloraError("unsupported", `${name} is one part of several`, "join the parts into one archive");
   }
   if (start + bytes !== tailStart + at) throw damaged(name, "its directory is not where its end says");
-  if (bytes > DIRECTORY_LIMIT) throw damaged(name, `its directory has ${bytes} bytes, expected at most ${DIRECTORY_LIMIT}`);
+  if (bytes > DIRECTORY_LIMIT)
+    throw damaged(name, `its directory has ${bytes} bytes, expected at most ${DIRECTORY_LIMIT}`);
   const here = start >= tailStart;
   const directory = here ? tail.subarray(start - tailStart, at) : await access.read(start, start + bytes, { signal });
   return arrange(parseEntries(directory, count, name), start, name);

@@ -4,13 +4,8 @@
 //! it that people see.
 
 mod raster;
-
-mod colours;
 mod stretch;
-
-pub use colours::Colours;
-pub use raster::{Depth, Interpretation, Patch, Raster, Samples, Window};
-
+mod colours;
 #[cfg(not(target_arch = "wasm32"))]
 mod block;
 #[cfg(not(target_arch = "wasm32"))]
@@ -18,25 +13,28 @@ mod cache;
 #[cfg(not(target_arch = "wasm32"))]
 mod format;
 #[cfg(not(target_arch = "wasm32"))]
-pub mod geotiff;
-#[cfg(not(target_arch = "wasm32"))]
-mod header;
+mod sidecar;
 #[cfg(not(target_arch = "wasm32"))]
 mod jpeg;
 #[cfg(not(target_arch = "wasm32"))]
-mod labels;
+mod header;
 #[cfg(not(target_arch = "wasm32"))]
-mod open;
+pub mod geotiff;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod picture;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod xyz;
+#[cfg(not(target_arch = "wasm32"))]
+mod labels;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod raw;
 #[cfg(not(target_arch = "wasm32"))]
-mod sidecar;
+mod open;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod write;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod xyz;
+
+pub use colours::Colours;
+pub use raster::{Depth, Interpretation, Patch, Raster, Samples, Window};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use format::{Format, detect, detect_bytes};

@@ -4,17 +4,10 @@
 //! it that people see.
 
 mod raster;
-
-mod colours;
-mod input;
 mod memory;
 mod stretch;
-
-pub use colours::Colours;
-pub use input::ModelInput;
-pub use memory::{Memory, SampleSlice};
-pub use raster::{Depth, Interpretation, Patch, Raster, Samples, Window};
-
+mod colours;
+mod input;
 #[cfg(not(target_arch = "wasm32"))]
 mod block;
 #[cfg(not(target_arch = "wasm32"))]
@@ -22,25 +15,30 @@ mod cache;
 #[cfg(not(target_arch = "wasm32"))]
 mod format;
 #[cfg(not(target_arch = "wasm32"))]
-pub mod geotiff;
-#[cfg(not(target_arch = "wasm32"))]
-mod header;
+mod sidecar;
 #[cfg(not(target_arch = "wasm32"))]
 mod jpeg;
 #[cfg(not(target_arch = "wasm32"))]
-mod labels;
+mod header;
 #[cfg(not(target_arch = "wasm32"))]
-mod open;
+pub mod geotiff;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod picture;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod xyz;
+#[cfg(not(target_arch = "wasm32"))]
+mod labels;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod raw;
 #[cfg(not(target_arch = "wasm32"))]
-mod sidecar;
+mod open;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod write;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod xyz;
+
+pub use colours::Colours;
+pub use input::ModelInput;
+pub use memory::{Memory, SampleSlice};
+pub use raster::{Depth, Interpretation, Patch, Raster, Samples, Window};
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use format::{Format, detect, detect_bytes};

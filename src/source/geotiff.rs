@@ -20,15 +20,15 @@ use super::sidecar;
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Georef;
 
-mod bands;
-mod codec;
 mod directory;
-mod layout;
-mod meaning;
+mod codec;
 mod nodata;
-mod page;
 mod place;
 mod values;
+mod layout;
+mod bands;
+mod meaning;
+mod page;
 
 pub(super) use values::unpacked_rows;
 

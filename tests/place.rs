@@ -138,6 +138,7 @@ fn corners_are_where_proj_has_them_or_refused() {
         "point",
         "umlaut",
         "world",
+        "prj",
     ] {
         assert!(placed.iter().any(|p| p == name), "{name} is not placed");
     }

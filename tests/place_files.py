@@ -93,6 +93,8 @@ def patched(path, tag, values):
 def corners(path):
     with rasterio.open(path) as file:
         crs, t = file.crs, file.transform
+        if path.with_suffix(".prj").exists():  # which GDAL does not read beside a TIFF
+            crs = rasterio.CRS.from_wkt(path.with_suffix(".prj").read_text())
         entry = {"path": str(path), "transform": [t.a, t.b, t.c, t.d, t.e, t.f], "crs": crs and crs.to_string()[:60]}
         points = [t * (x, y) for x in (0, file.width) for y in (0, file.height)]
         entry["corners"] = None
@@ -133,6 +135,10 @@ made.append(write("beyond", rasterio.CRS.from_epsg(4326), from_origin(0, 120, 10
 world = write("world", rasterio.CRS.from_epsg(32633), None)
 (OUT / "world.tfw").write_text("0.5\n0\n0\n-0.5\n500000.25\n4999999.75\n")
 made.append(world)
+beside = write("prj", None, None)
+(OUT / "prj.tfw").write_text("30\n0\n0\n-30\n300015\n299985\n")
+(OUT / "prj.prj").write_text(rasterio.CRS.from_user_input("ESRI:102003").to_wkt(morph_to_esri_dialect=True))
+made.append(beside)
 named = write("umlaut", rasterio.CRS.from_wkt(utm.to_wkt().replace("WGS 84 / UTM zone 33N", "Gauß-Krüger").replace(',AUTHORITY["EPSG","32633"]', "")), north_up)
 made.append(named)
 

@@ -25,14 +25,19 @@ impl<'a> Placement<'a> {
         Self::of(georef, Some((width, height)))
     }
 
+    #[cfg_attr(
+        target_arch = "wasm32",
+        expect(unused_variables, reason = "the size tells lost transforms, which tiles have not")
+    )]
     fn of(georef: Option<&'a Georef>, size: Option<(usize, usize)>) -> Self {
         let Some(found) = georef else { return Self { georef, space: Space::Pixels(None) } };
+        // In the browser there are tiles only, which have their place.
+        #[cfg(target_arch = "wasm32")]
+        let space = ToLonLat::of(&found.crs).map_or(Space::Pixels(None), Space::LonLat);
+        #[cfg(not(target_arch = "wasm32"))]
         let space = match (found.no_place(size), ToLonLat::of(&found.crs)) {
             (None, Ok(to_lon_lat)) => Space::LonLat(to_lon_lat),
-            #[cfg(not(target_arch = "wasm32"))]
             (None, Err(why)) => Space::Map(why.to_string()),
-            #[cfg(target_arch = "wasm32")]
-            (None, Err(_)) => Space::Pixels(None),
             (Some(why), _) => return Self { georef: None, space: Space::Pixels(Some(why)) },
         };
         Self { georef, space }

@@ -99,6 +99,7 @@ impl ToLonLat {
 
     /// Whether longitudes go on growing to the east, beyond 180, rather than begin again at -180; straight lines of the
     /// map are then straight in longitude and latitude too, or very nearly so.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn is_cylindrical(&self) -> bool {
         self.is_geographic() || matches!(self.0, Conversion::WebMercator)
     }

@@ -79,7 +79,11 @@ impl GeoKeys {
 
     /// What the file calls its system.
     pub(super) fn name(&self) -> Option<&str> {
-        let first = |key| self.text(key).map(|text| text.lines().next_back().unwrap_or_default());
+        // Citations of Imagine have many lines, of which one holds the name.
+        let first = |key| {
+            let text = self.text(key)?;
+            text.split_once("Projection Name = ").map_or(text, |(_, name)| name).lines().next()
+        };
         first(key::CITATION).or_else(|| first(2049)).filter(|name| !name.is_empty() && *name != "unknown")
     }
 

@@ -60,9 +60,9 @@ pub(super) fn mask(path: &Path) -> Option<PathBuf> {
 
 /// The end of a description: where an image lies.
 pub(super) fn describe(georef: Option<&Georef>) -> String {
-    match georef.map(|g| g.crs.epsg) {
+    match georef {
         None => ", not georeferenced".to_owned(),
-        Some(None) => ", georeferenced in an unknown system".to_owned(),
-        Some(Some(epsg)) => format!(", EPSG:{epsg}"),
+        Some(Georef { crs, .. }) if *crs == Crs::default() => ", georeferenced in an unknown system".to_owned(),
+        Some(Georef { crs, .. }) => format!(", {}", crs.name()),
     }
 }

@@ -177,6 +177,7 @@ fn known_models_that_are_not_read_are_named_with_a_remedy() {
             ],
             "PEFT",
         ),
+        (&["image_encoder.pos_embed", "image_encoder.blocks.0.attn.qkv.lora_A"], "loralib"),
         (&["image_encoder.trunk.pos_embed", "memory_attention.norm.weight"], "SAM 2"),
         (&["detector.backbone.vision_backbone.trunk.blocks.0.attn.qkv.weight"], "SAM 3"),
         (&["model.0.conv.weight", "model.22.cv2.0.0.conv.weight"], "FastSAM or YOLO"),

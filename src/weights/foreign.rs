@@ -17,18 +17,9 @@ const USE_SAM: &str = "use a checkpoint of the first Segment Anything, as `samlo
 
 /// First the narrower ones: a checkpoint is the first whose marks it all has.
 const FOREIGN: &[Foreign] = &[
-    Foreign {
-        model: "a PEFT adapter",
-        marks: &["base_model.model.", "lora_A"],
-        remedy: "merge it into its model in Python: model.merge_and_unload().save_pretrained(folder), and give that folder as \
-                 the base",
-    },
-    Foreign {
-        model: "a PEFT adapter",
-        marks: &[".lora_A."],
-        remedy: "merge it into its model in Python: model.merge_and_unload().save_pretrained(folder), and give that folder as \
-                 the base",
-    },
+    Foreign { model: "a PEFT adapter", marks: &["base_model.model.", "lora_A"], remedy: MERGE },
+    Foreign { model: "a PEFT adapter", marks: &[".lora_A."], remedy: MERGE },
+    Foreign { model: "a model with LoRA layers of loralib", marks: &[".lora_A"], remedy: MERGE_LORALIB },
     Foreign { model: "SAM 3", marks: &["detector.backbone."], remedy: USE_SAM },
     Foreign { model: "SAM 3", marks: &["detector_model."], remedy: USE_SAM },
     Foreign { model: "SAM 3", marks: &["vision_encoder.backbone.", "text_encoder."], remedy: USE_SAM },
@@ -73,10 +64,14 @@ const FOREIGN: &[Foreign] = &[
     Foreign { model: "a ResNet", marks: &["layer1.0.conv1.weight"], remedy: USE_SAM },
 ];
 
-const USE_SAM_HQ: &str = "use SAM's own checkpoint of the same size, as `samlora download vit_b` fetches it: SAM-HQ keeps its \
-                          weights as they are and adds a decoder for prompts, which class masks do not use";
-const USE_LIGHT: &str = "its encoder is another; use a checkpoint of the first Segment Anything, as `samlora download vit_b` \
-                         fetches it, or SlimSAM, a smaller one of the same kind";
+const MERGE: &str = "merge it into its model in Python: model = model.merge_and_unload(), then \
+                     model.save_pretrained(folder) or torch.save(model.state_dict(), file), and give that as the base";
+const MERGE_LORALIB: &str = "merge them in Python: model.eval() does so, then save the rest: torch.save({k: v for \
+                             k, v in model.state_dict().items() if \"lora_\" not in k}, file)";
+const USE_SAM_HQ: &str = "use SAM's own checkpoint of the same size, as `samlora download vit_b` fetches it: SAM-HQ \
+                          keeps its weights as they are and adds a decoder for prompts, which class masks do not use";
+const USE_LIGHT: &str = "its encoder is another; use a checkpoint of the first Segment Anything, as `samlora download \
+                         vit_b` fetches it, or SlimSAM, a smaller one of the same kind";
 const PLAIN: &str = "use the checkpoint of the first Segment Anything that it was trained from, and train LoRA on it";
 
 /// The model that names of tensors or of pickled classes belong to, if it is one of those that are known and not read.

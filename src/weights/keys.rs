@@ -282,8 +282,8 @@ struct Unwrapped<'a> {
     names: Vec<(&'a str, &'a str)>,
 }
 
-/// Finds the prefix under which most names are known. Of equally many the first one by name counts, but a moving average
-/// (`ema.`, `teacher.`) after the model itself.
+/// Finds the prefix under which most names are known. Of equally many the first one by name counts, but a moving
+/// average (`ema.`, `teacher.`) after the model itself.
 fn unwrapped<'a>(names: &[&'a str]) -> Unwrapped<'a> {
     let known = |short: &str, all: &[&str]| {
         let found = |naming| names::find(naming, short, all).is_some();

@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use super::FolderKind;
 use super::classes::{ClassList, Entry};
-use super::folder::Found;
-use super::listing::{Listing, Pair, no_mask, pair};
+use super::listing::{Found, Listing, Pair, no_mask, pair};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Crs;
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::classes::{self, ClassList};
-use super::folder::{self, Found};
+use super::folder;
 use super::labels::{self, LabelMap, wrong_size};
-use super::listing::Pair;
+use super::listing::{Found, Pair};
 use super::{Dataset, DatasetOptions, Extent, FolderInfo, Histogram, Sample, chip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::{Georef, ToLonLat};

@@ -11,6 +11,8 @@ pub mod geotiff;
 #[cfg(not(target_arch = "wasm32"))]
 mod open;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod orientation;
+#[cfg(not(target_arch = "wasm32"))]
 mod patched;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod picture;

@@ -1,5 +1,6 @@
 //! Figures of a model on labelled chips, through the very pipeline that segments tiles.
 
+use super::dataset::review::MIXED_RESOLUTION;
 use super::dataset::{Chip, Dataset, IGNORE, Samples};
 use super::metrics::{Confusion, Metrics};
 use super::report::Picture;
@@ -7,6 +8,7 @@ use crate::config::Class;
 use crate::engine::{SegmentOptions, Segmenter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::raw::Part;
+use crate::weights::manifest::Manifest;
 
 /// What was found.
 pub struct Evaluation {
@@ -61,6 +63,19 @@ pub fn evaluate(
     }
     let metrics = Metrics::from(&confusion);
     Ok(Evaluation { confusion, metrics, pictures: shown })
+}
+
+/// What people should know if the model was trained for pixels of another size than the chips `indices` have.
+pub fn resolution_warning(manifest: &Manifest, dataset: &Dataset, indices: &[usize]) -> Option<String> {
+    let (model, data) = (manifest.ground_resolution?, dataset.ground_resolution(indices)?);
+    let factor = (model / data).max(data / model);
+    (factor >= MIXED_RESOLUTION).then(|| {
+        format!(
+            "A pixel of the data covers {data:.2} m on the ground and one of the model's training {model:.2} m: things look \
+             {factor:.1} times as {} as the model knows them.",
+            if data < model { "large" } else { "small" }
+        )
+    })
 }
 
 /// The model's index of each of the data's classes.

@@ -357,11 +357,3 @@ pub fn indices(dataset: &Dataset, names: &[String]) -> Result<Vec<usize>> {
     };
     names.iter().map(find).collect()
 }
-
-/// The median of the metres that a pixel of some samples covers, if any is known.
-pub fn ground_resolution(dataset: &Dataset, indices: &[usize]) -> Option<f64> {
-    let samples = indices.iter().filter_map(|&i| dataset.samples.get(i));
-    let mut known: Vec<f64> = samples.filter_map(|s| s.metres_per_pixel).collect();
-    known.sort_by(f64::total_cmp);
-    known.get(known.len() / 2).copied()
-}

@@ -10,7 +10,7 @@ use super::dataset::split::{SplitRule, split};
 use super::dataset::{Dataset, Scan};
 use super::learner::{DecoderTraining, Learner};
 use super::loss::LossOptions;
-use super::run::{Budget, Data, Origin, RunInfo, Settings, SplitNames, ground_resolution, indices, settled};
+use super::run::{Budget, Data, Origin, RunInfo, Settings, SplitNames, indices, settled};
 use super::start::{self, Base};
 use crate::config::{Backbone, Normalization};
 use crate::error::{Error, ErrorKind, Result};
@@ -45,7 +45,9 @@ pub fn prepare(
     check(&settings)?;
     let settings = settled(settings)?;
     let dataset = open(&settings)?;
+    dataset.check_classes()?;
     dataset.warnings.iter().for_each(|w| message(w.clone()));
+    // Every file is decoded once, so that none ends the run later.
     let scan = dataset.scan(|_, _| ())?;
     let split = split(&dataset, &scan, &settings.split, settings.valid_share, settings.split_seed)?;
     split.warnings.iter().for_each(|w| message(w.clone()));
@@ -65,10 +67,11 @@ pub fn prepare(
         sha256: dataset.content_hash()?,
         samples: dataset.samples.len(),
         bands: dataset.bands,
-        metres_per_pixel: ground_resolution(&dataset, &split.train),
+        metres_per_pixel: dataset.ground_resolution(&split.train),
     };
     let names = SplitNames::of(&dataset, &split);
-    assemble(settings, device, dataset, &scan, base, Given { origin, normalization, data, names, device_name })
+    let given = Given { origin, normalization, data, names, device_name };
+    assemble(settings, device, dataset, Some(&scan), base, given)
 }
 
 /// Opens data and base of a run again, and checks that they are what they were.
@@ -93,7 +96,8 @@ pub fn prepare_again(info: RunInfo, device: &Device, message: &mut dyn FnMut(Str
     if dataset.content_hash()? != info.data.sha256 {
         return changed("the data have");
     }
-    let scan = dataset.scan(|_, _| ())?;
+    // The files are those that were decoded when the run began.
+    let scan = if settings.balance { Some(dataset.scan(|_, _| ())?) } else { None };
     let base = base(&settings)?;
     let origin = base.origin()?.map(|(path, sha256)| Origin { path, sha256 });
     if origin.as_ref().map(|o| &o.sha256) != info.base.as_ref().map(|o| &o.sha256) {
@@ -107,7 +111,7 @@ pub fn prepare_again(info: RunInfo, device: &Device, message: &mut dyn FnMut(Str
         names: info.split.clone(),
         device_name: &info.device,
     };
-    assemble(settings, device, dataset, &scan, base, given)
+    assemble(settings, device, dataset, scan.as_ref(), base, given)
 }
 
 /// The batches that a run trains on.
@@ -138,7 +142,7 @@ fn assemble(
     settings: Settings,
     device: &Device,
     dataset: Dataset,
-    scan: &Scan,
+    scan: Option<&Scan>,
     base: Base,
     given: Given,
 ) -> Result<Prepared> {
@@ -160,7 +164,7 @@ fn assemble(
         lora::attach_to_decoder(&mut sam, &lora, settings.seed, device);
     }
     let mut loss = settings.loss.clone();
-    if settings.balance {
+    if let Some(scan) = scan.filter(|_| settings.balance) {
         loss.class_weights = Some(class_weights(&scan.totals(train.iter().copied())));
     }
     let learner = Learner::new(sam, &config, &settings.trained, device, settings.recompute || settings.qlora);

@@ -70,11 +70,7 @@ impl Graph {
             let next = tokens.get(i + 1).copied().unwrap_or_default();
             match *token {
                 "{" => braces.push(i >= 2 && tokens[i - 2] == "mod"),
-                "}" => {
-                    if braces.pop() == Some(true) {
-                        at.pop();
-                    }
-                }
+                "}" => at.truncate(at.len() - usize::from(braces.pop() == Some(true))),
                 "mod" if matches!(tokens.get(i + 2), Some(&";" | &"{")) => {
                     module.children.push(next.to_owned());
                     if tokens[i + 2] == "{" {

@@ -47,12 +47,12 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
     };
     let labels = Listing::new(&folder.join("labels")).map_err(|e| explain_labels(folder, e))?;
     let images = Listing::new(&folder.join("images"))?;
-    let world_files = images.world_files;
+    let (world_files, mask_world_files) = (images.world_files, labels.world_files);
     let map = folder.join(MAP_FILE);
     let (pairs, unused_masks) =
         if map.is_file() { read_map(folder, &map, images, labels)? } else { pair(images, labels)? };
     let crs = model.as_ref().and_then(spatial_reference);
-    Ok(Found { kind: FolderKind::ClassifiedTiles, pairs, classes, world_files, crs, unused_masks })
+    Ok(Found { kind: FolderKind::ClassifiedTiles, pairs, classes, world_files, mask_world_files, crs, unused_masks })
 }
 
 /// `labels/<class>/<stem>` is how RCNN_Masks and other formats for objects lie.

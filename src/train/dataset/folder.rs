@@ -55,11 +55,12 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
         }
     };
     let images = Listing::new(&images)?;
-    let world_files = images.world_files;
-    let (pairs, unused_masks) = pair(images, Listing::new(masks)?)?;
+    let masks = Listing::new(masks)?;
+    let (world_files, mask_world_files) = (images.world_files, masks.world_files);
+    let (pairs, unused_masks) = pair(images, masks)?;
     let file = folder.join(CLASSES_FILE);
     let classes = if file.is_file() { Some(ClassList::read_json(&file)?) } else { None };
-    Ok(Found { kind: FolderKind::Folder, pairs, classes, world_files, crs: None, unused_masks })
+    Ok(Found { kind: FolderKind::Folder, pairs, classes, world_files, mask_world_files, crs: None, unused_masks })
 }
 
 const LAYOUT: &str = "a data folder is an ArcGIS export of Classified Tiles, or holds images/ and masks/ (or labels/) \

@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageBuffer};
+
 use super::chip::IGNORE;
 use super::classes::ClassList;
 use super::{DatasetOptions, Unlisted};
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::orientation::orientation;
 use crate::source::raw::{self, MaskValues};
 
 /// Stands for values that no class has; above every class index.
@@ -144,12 +148,66 @@ pub(super) fn histogram(path: &Path, width: usize, height: usize, colours: &Colo
     Ok(counts.into_iter().collect())
 }
 
+/// What a mask's header says; its size is that of the upright mask.
+pub(super) struct MaskHeader {
+    pub width: usize,
+    pub height: usize,
+    /// Whether pixels are colours rather than label values.
+    pub colours: bool,
+    /// How it is turned when it is read.
+    pub orientation: Orientation,
+}
+
+/// Reads a mask's header.
+pub(super) fn header(path: &Path) -> Result<MaskHeader> {
+    let raw::MaskHeader { mut width, mut height, colours } = raw::mask_header(path)?;
+    let orientation = orientation(path)?;
+    if is_quarter(orientation) {
+        (width, height) = (height, width);
+    }
+    Ok(MaskHeader { width, height, colours, orientation })
+}
+
 fn checked(path: &Path, width: usize, height: usize) -> Result<MaskValues> {
     let mask = raw::mask(path)?;
-    if (mask.width, mask.height) != (width, height) {
-        return Err(wrong_size((mask.width, mask.height), (width, height)).at(path.display()));
+    let orientation = orientation(path)?;
+    let size = if is_quarter(orientation) { (mask.height, mask.width) } else { (mask.width, mask.height) };
+    if size != (width, height) {
+        return Err(wrong_size(size, (width, height)).at(path.display()));
     }
-    Ok(mask.values)
+    upright(mask.values, mask.width, mask.height, orientation)
+        .ok_or_else(|| Error::new(ErrorKind::Format, "the mask is too short").at(path.display()))
+}
+
+/// Whether width and height change places.
+pub(super) fn is_quarter(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
+}
+
+/// Turns a mask as its image would be turned; `None` if it has too few values. Masks of floating point come from TIFFs, which
+/// are read as they are stored.
+fn upright(values: MaskValues, width: usize, height: usize, orientation: Orientation) -> Option<MaskValues> {
+    if orientation == Orientation::NoTransforms {
+        return Some(values);
+    }
+    let (width, height) = (width as u32, height as u32);
+    let turned = |mut picture: DynamicImage| {
+        picture.apply_orientation(orientation);
+        picture
+    };
+    Some(match values {
+        MaskValues::U8(v) => {
+            MaskValues::U8(turned(ImageBuffer::from_raw(width, height, v).map(DynamicImage::ImageLuma8)?).into_bytes())
+        }
+        MaskValues::Rgb(v) => {
+            MaskValues::Rgb(turned(ImageBuffer::from_raw(width, height, v).map(DynamicImage::ImageRgb8)?).into_bytes())
+        }
+        MaskValues::U16(v) => MaskValues::U16(
+            turned(ImageBuffer::from_raw(width, height, v).map(DynamicImage::ImageLuma16)?).into_luma16().into_raw(),
+        ),
+        MaskValues::F32(v) => MaskValues::F32(v),
+    })
 }
 
 pub(super) fn wrong_size(mask: (usize, usize), image: (usize, usize)) -> Error {

@@ -32,6 +32,8 @@ pub(super) struct Found {
     pub classes: Option<ClassList>,
     /// Whether there may be world files beside the images.
     pub world_files: bool,
+    /// Whether there may be world files beside the masks.
+    pub mask_world_files: bool,
     /// The system of world files that come without one.
     pub crs: Option<Crs>,
     /// Masks without an image.

@@ -44,12 +44,14 @@ impl Unnamed {
 
     /// What they look like.
     pub fn finding(&self) -> String {
+        let (count, scarce) = (self.pixels.len(), self.scarce());
+        let share = match scarce * 2 > count {
+            true => format!(", {scarce} of them on less than {} % of the pixels each", 100.0 * SCARCE),
+            false => String::new(),
+        };
         format!(
-            "the masks hold {} values without names, {} of them on less than {} % of the pixels each: they look like a grey \
-             picture, or like classes that were resampled smoothly",
-            self.pixels.len(),
-            self.scarce(),
-            100.0 * SCARCE
+            "the masks hold {count} values without names{share}: they look like a grey picture, or like classes that were \
+             resampled smoothly"
         )
     }
 

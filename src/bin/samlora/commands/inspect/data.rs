@@ -207,10 +207,12 @@ fn print(dataset: &Dataset, scan: &Scan, split: &Split, rule: &SplitRule) -> Res
     let width = rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(4);
     say(format_args!("class value colour  {:width$}   pixels  samples  in validation", "name"))?;
     // Of very many, those that have the most pixels.
-    let mut shares: Vec<f64> = rows.iter().map(|r| r.share).collect();
-    shares.sort_by(|a, b| b.total_cmp(a));
-    let least = shares.get(SHOWN.saturating_sub(1)).copied().unwrap_or(0.0);
-    let (shown, hidden): (Vec<_>, Vec<_>) = rows.iter().partition(|r| rows.len() <= MAX_ROWS || r.share >= least);
+    let mut order: Vec<&ClassRow> = rows.iter().collect();
+    order.sort_by_key(|row| std::cmp::Reverse(row.pixels));
+    let mut shown = order.split_off(if rows.len() > MAX_ROWS { SHOWN } else { rows.len() });
+    std::mem::swap(&mut shown, &mut order);
+    let hidden = order.len();
+    shown.sort_by_key(|row| row.index);
     for row in shown {
         let valid = row.valid_share.map_or("-".to_owned(), |s| format!("{:.1} %", 100.0 * s));
         say(format_args!(
@@ -223,8 +225,8 @@ fn print(dataset: &Dataset, scan: &Scan, split: &Split, rule: &SplitRule) -> Res
             row.samples
         ))?;
     }
-    if !hidden.is_empty() {
-        say(format_args!("  and {} classes with fewer pixels (--json lists all)", hidden.len()))?;
+    if hidden > 0 {
+        say(format_args!("  and {hidden} classes with fewer pixels (--json lists all)"))?;
     }
     let ignored: u64 = scan.ignored.iter().sum();
     if ignored > 0 {

@@ -1,19 +1,32 @@
 //! Where pixels come from: pictures, GeoTIFFs and folders of XYZ tiles, read window by window.
+//!
+//! [`open()`] gives a [`Raster`]: samples as the file holds them, and which pixels hold data. [`Colours`] is the 8-bit picture of
+//! it that people see.
 
 mod raster;
 
-pub use raster::{Depth, Patch, Raster, Samples, Window};
+mod colours;
+mod stretch;
 
+pub use colours::Colours;
+pub use raster::{Depth, Interpretation, Patch, Raster, Samples, Window};
+
+#[cfg(not(target_arch = "wasm32"))]
+mod block;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;
 #[cfg(not(target_arch = "wasm32"))]
+mod format;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod geotiff;
+#[cfg(not(target_arch = "wasm32"))]
+mod header;
+#[cfg(not(target_arch = "wasm32"))]
+mod labels;
 #[cfg(not(target_arch = "wasm32"))]
 mod open;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod orientation;
-#[cfg(not(target_arch = "wasm32"))]
-mod patched;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod picture;
 #[cfg(not(target_arch = "wasm32"))]
@@ -26,4 +39,6 @@ pub mod write;
 pub mod xyz;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use open::{Format, PixelSource, detect, detect_bytes, open};
+pub use format::{Format, detect, detect_bytes};
+#[cfg(not(target_arch = "wasm32"))]
+pub use open::open;

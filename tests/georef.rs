@@ -10,7 +10,7 @@ use samlora::config::Class;
 use samlora::image::RgbImage;
 use samlora::mask::ClassMask;
 use samlora::polygon::{Options, trace_mask};
-use samlora::source::{self, PixelSource, write, xyz};
+use samlora::source::{self, Colours, Raster, Window, write, xyz};
 use samlora::{geojson, overlay};
 
 fn data() -> Option<PathBuf> {
@@ -68,7 +68,7 @@ fn images(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Writes everything that can be written about an image, and a line for the check.
-fn outputs(name: &str, input: Option<&Path>, source: &mut dyn PixelSource, out: &Path) -> serde_json::Value {
+fn outputs(name: &str, input: Option<&Path>, source: &mut Colours, out: &Path) -> serde_json::Value {
     let (width, height) = source.size();
     let classes = classes();
     let georef = source.georef().cloned();
@@ -80,7 +80,8 @@ fn outputs(name: &str, input: Option<&Path>, source: &mut dyn PixelSource, out: 
     let rows = if small { height } else { 1024 };
     let mut whole = None;
     for y in (0..height).step_by(rows) {
-        let image = source.read(0, y, width, rows.min(height - y)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let image =
+            source.image(Window::new(0, y, width, rows.min(height - y))).unwrap_or_else(|e| panic!("{name}: {e}"));
         let mask = classify(&image);
         tiff.write(&mask.classes).expect("written");
         png.write(&mask.classes).expect("written");
@@ -117,11 +118,12 @@ fn outputs_line_up_with_their_inputs() {
     inputs.extend(images(&data.join("dubai-landcover/images")).next());
     for (i, input) in inputs.into_iter().enumerate() {
         let name = format!("{i}-{}", input.file_stem().expect("a name").to_string_lossy());
-        let mut source = source::open(&input).expect("opened");
-        jobs.push(outputs(&name, Some(&input), source.as_mut(), &out));
+        let mut source = source::open(&input).and_then(|r| Colours::new(r, None)).expect("opened");
+        jobs.push(outputs(&name, Some(&input), &mut source, &out));
     }
-    for mut mosaic in xyz::mosaics(data.join("tiles/xyz-philippines")).expect("a folder of tiles") {
+    for mosaic in xyz::mosaics(data.join("tiles/xyz-philippines")).expect("a folder of tiles") {
         let zoom = mosaic.zoom();
+        let mut mosaic = Colours::new(Box::new(mosaic), None).expect("a picture");
         let mut job = outputs(&format!("xyz-{zoom}"), None, &mut mosaic, &out);
         job["zoom"] = zoom.into();
         jobs.push(job);
@@ -203,7 +205,7 @@ fn every_real_image_opens() {
         for path in images(&data.join(folder)) {
             let mut source = source::open(&path).unwrap_or_else(|e| panic!("{e}"));
             let (width, height) = source.size();
-            source.read(width / 2, height / 2, 1, 1).unwrap_or_else(|e| panic!("{e}"));
+            source.read(Window::new(width / 2, height / 2, 1, 1), &[0]).unwrap_or_else(|e| panic!("{e}"));
             let georeferenced = !folder.starts_with("dubai");
             assert_eq!(source.georef().is_some_and(|g| g.crs.epsg.is_some()), georeferenced, "{}", source.describe());
             count += 1;
@@ -231,7 +233,8 @@ fn gaps_in_a_mosaic_hold_no_data() {
     let Some(data) = data() else { return };
     for mut mosaic in xyz::mosaics(data.join("tiles/xyz-philippines")).expect("tiles") {
         let (width, height) = mosaic.size();
-        let gaps = mosaic.nodata(0, 0, width, height).expect("read").map_or(0, |n| n.iter().filter(|n| **n).count());
+        let patch = mosaic.read(Window::whole((width, height)), &[0]).expect("read");
+        let gaps = patch.valid.iter().filter(|valid| !**valid).count();
         let tiles = mosaic.tile_count() * 256 * 256;
         assert_eq!(gaps, width * height - tiles, "{}", mosaic.describe());
     }

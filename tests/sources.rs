@@ -8,7 +8,7 @@ use samlora::config::Class;
 use samlora::error::{Error, ErrorKind};
 use samlora::image::RgbImage;
 use samlora::mask::ClassMask;
-use samlora::source::{self, write, xyz};
+use samlora::source::{self, Colours, Raster, Window, write, xyz};
 
 #[path = "common/tiff_files.rs"]
 mod tiff_files;
@@ -32,7 +32,7 @@ fn failure(path: &Path) -> Error {
         Err(error) => error,
         Ok(mut source) => {
             let (width, height) = source.size();
-            source.read(0, 0, width.min(64), height.min(64)).expect_err("the file is bad")
+            source.read(Window::new(0, 0, width.min(64), height.min(64)), &[0]).expect_err("the file is bad")
         }
     };
     let file = path.file_name().expect("a name").to_string_lossy().into_owned();
@@ -54,9 +54,19 @@ fn png(folder: &Path, name: &str, width: usize, height: usize) -> PathBuf {
 }
 
 fn pixels(path: &Path) -> Vec<u8> {
+    let mut source = picture(path);
+    source.image(Window::whole(source.size())).unwrap_or_else(|e| panic!("{e}")).pixels().to_vec()
+}
+
+fn picture(path: &Path) -> Colours {
+    source::open(path).and_then(|raster| Colours::new(raster, None)).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Which pixels of an image hold data; empty if all do.
+fn valid(path: &Path) -> Vec<bool> {
     let mut source = source::open(path).unwrap_or_else(|e| panic!("{e}"));
-    let (width, height) = source.size();
-    source.read(0, 0, width, height).unwrap_or_else(|e| panic!("{e}")).pixels().to_vec()
+    let bands: Vec<usize> = (0..source.bands()).collect();
+    source.read(Window::whole(source.size()), &bands).unwrap_or_else(|e| panic!("{e}")).valid
 }
 
 #[test]
@@ -130,8 +140,8 @@ fn damaged_bytes_never_panic() {
             let path = put(dir.path(), "damaged", &bytes);
             if let Ok(mut source) = source::open(&path) {
                 let (width, height) = source.size();
-                let _ = source.read(width / 2, height / 2, width.min(8).min(width - width / 2), 1);
-                let _ = source.nodata(0, 0, width.min(8), height.min(8));
+                let _ = source.read(Window::new(width / 2, height / 2, width.min(8).min(width - width / 2), 1), &[0]);
+                let _ = source.read(Window::new(0, 0, width.min(8), height.min(8)), &[]);
             }
         }
     }
@@ -141,11 +151,14 @@ fn damaged_bytes_never_panic() {
 fn sizes_from_one_pixel_to_absurd() {
     let dir = folder();
     assert_eq!(pixels(&png(dir.path(), "one.png", 1, 1)), [0, 0, 0]);
-    let mut wide = source::open(png(dir.path(), "wide.png", 50_000, 2)).expect("opened");
+    let mut wide = picture(&png(dir.path(), "wide.png", 50_000, 2));
     assert_eq!(wide.size(), (50_000, 2));
-    assert_eq!(wide.read(49_999, 1, 1, 1).expect("read").pixel(0, 0), [49_999usize as u8, 1, 49_999usize as u8]);
+    assert_eq!(
+        wide.image(Window::new(49_999, 1, 1, 1)).expect("read").pixel(0, 0),
+        [49_999usize as u8, 1, 49_999usize as u8]
+    );
     for window in [(49_999, 0, 2, 1), (0, 2, 1, 1), (0, 0, 0, 1), (usize::MAX, 0, 2, 1)] {
-        let error = wide.read(window.0, window.1, window.2, window.3).expect_err("outside");
+        let error = wide.read(Window::new(window.0, window.1, window.2, window.3), &[0]).expect_err("outside");
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
 
@@ -218,21 +231,18 @@ fn kinds_of_tiff() {
     let data: Vec<u8> = [0.5f32, f32::NAN, 0.25].iter().flat_map(|v| v.to_le_bytes()).collect();
     let path = write_tiff(dir.path(), "float", &data, &float);
     assert_eq!(pixels(&path), [255, 255, 255, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(
-        source::open(&path).and_then(|mut s| s.nodata(0, 0, 3, 1)).expect("read"),
-        Some(vec![false, true, false])
-    );
+    assert_eq!(valid(&path), [true, false, true]);
 
     let mut alpha = one_strip(2, 1, 4, 8, 2);
     alpha.push((338, 3, vec![2]));
     let path = write_tiff(dir.path(), "alpha", &[1, 2, 3, 255, 4, 5, 6, 0], &alpha);
     assert_eq!(pixels(&path), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(source::open(&path).and_then(|mut s| s.nodata(0, 0, 2, 1)).expect("read"), Some(vec![false, true]));
+    assert_eq!(valid(&path), [true, false]);
 
     let mut nodata = one_strip(2, 1, 3, 8, 2);
     nodata.push((42113, 2, vec![u32::from(b'7'), 0]));
     let path = write_tiff(dir.path(), "nodata", &[7, 7, 7, 7, 7, 8], &nodata);
-    assert_eq!(source::open(&path).and_then(|mut s| s.nodata(0, 0, 2, 1)).expect("read"), Some(vec![true, false]));
+    assert_eq!(valid(&path), [false, true]);
 
     let mut lerc = one_strip(2, 1, 3, 8, 2);
     lerc[3].2 = vec![34_887];
@@ -274,17 +284,17 @@ fn folders_of_tiles() {
     let good = dir.path().join("good");
     let mut mosaic = source::open(&good).expect("one zoom level opens as an image");
     assert_eq!(mosaic.size(), (48, 32));
-    let window = mosaic.read(14, 14, 4, 4).expect("read");
+    assert_eq!(mosaic.read(Window::whole((48, 32)), &[0]).expect("read").valid.iter().filter(|v| **v).count(), 2 * 256);
+    assert!(mosaic.read(Window::whole((16, 16)), &[0]).expect("read").valid.is_empty());
+    let mut mosaic = Colours::new(mosaic, None).expect("a picture");
+    let window = mosaic.image(Window::new(14, 14, 4, 4)).expect("read");
     assert_eq!((window.pixel(1, 1), window.pixel(2, 2)), ([15, 15, 225], [0, 0, 0]));
-    let nodata = mosaic.nodata(0, 0, 48, 32).expect("read").expect("gaps");
-    assert_eq!(nodata.iter().filter(|n| !**n).count(), 2 * 256);
-    assert!(mosaic.nodata(0, 0, 16, 16).expect("read").is_none());
 
     png(dir.path(), "good/5/4/7.png", 8, 8);
-    let error = source::open(&good).expect("opened").read(0, 0, 48, 32).expect_err("sizes differ");
+    let error = source::open(&good).expect("opened").read(Window::whole((48, 32)), &[0]).expect_err("sizes differ");
     assert!(error.to_string().contains("7.png"), "{error}");
     put(dir.path(), "good/5/4/7.png", b"broken");
-    let error = source::open(&good).expect("opened").read(0, 0, 48, 32).expect_err("a broken tile");
+    let error = source::open(&good).expect("opened").read(Window::whole((48, 32)), &[0]).expect_err("a broken tile");
     assert_eq!(error.kind(), ErrorKind::Format);
     png(dir.path(), "good/6/4/7.png", 16, 16);
     assert_eq!(source::open(&good).map(|_| ()).expect_err("two zoom levels").kind(), ErrorKind::Invalid);

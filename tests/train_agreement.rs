@@ -216,3 +216,61 @@ fn values_that_nobody_named_are_told_once_and_not_trained() {
     let data = Dataset::open(&[data.into()], &all).unwrap();
     assert!(data.check_classes().is_ok() && data.warnings.is_empty());
 }
+
+/// A TIFF with a mask of its own over it: 0 where it holds no data.
+fn with_internal_mask<C: ColorType<Inner = u8>>(path: &Path, side: u32, data: &[u8], mask: &[u8]) {
+    let mut encoder = TiffEncoder::new(fs::File::create(path).unwrap()).unwrap();
+    encoder.write_image::<C>(side, side, data).unwrap();
+    let mut second = encoder.new_image::<Gray8>(side, side).unwrap();
+    second.encoder().write_tag(Tag::NewSubfileType, 4u32).unwrap();
+    second.encoder().write_tag(Tag::PhotometricInterpretation, 4u16).unwrap();
+    second.write_data(mask).unwrap();
+}
+
+/// Pixels that a mask of image or label takes away are in no label, share or mean.
+#[test]
+fn pixels_without_data_count_nowhere() {
+    let folder = Folder::new();
+    folder.text("classes.json", r#"{"classes": ["ground", "roof", "road"]}"#);
+    let right: Vec<u8> = (0..64).map(|i| u8::from(i % 8 < 4) * 255).collect();
+    let lower: Vec<u8> = (0..64).map(|i| u8::from(i < 32) * 255).collect();
+    // Roofs at the right, roads below, ground elsewhere: the image's mask takes the roofs, the label's the roads.
+    let labels: Vec<u8> = (0..64)
+        .map(|i| {
+            if i % 8 >= 4 {
+                1
+            } else if i >= 32 {
+                2
+            } else {
+                0
+            }
+        })
+        .collect();
+    let grey: Vec<u8> = (0..64).map(|i| if i % 8 < 4 { 10 } else { 200 }).collect();
+    let rgb: Vec<u8> = grey.iter().flat_map(|v| [*v; 3]).collect();
+    with_internal_mask::<RGB8>(&folder.at("images/a.tif"), 8, &rgb, &right);
+    with_internal_mask::<Gray8>(&folder.at("masks/a.tif"), 8, &labels, &lower);
+    let data = folder.opened();
+    let expected: Vec<u8> = (0..64).map(|i| if i % 8 < 4 && i < 32 { 0 } else { 255 }).collect();
+    assert_eq!(data.read(0).unwrap().labels, expected);
+    let scan = data.scan(|_, _| ()).unwrap();
+    assert_eq!((&scan.pixels[0][..], scan.ignored[0], scan.no_data[0]), (&[16, 0, 0][..], 0, 48));
+    let path = folder.path().display().to_string();
+    let found = json(&["inspect", &path, "--json", "--size", "8", "--bands", "1"]);
+    assert_eq!((&found["no_data_pixels"], &found["classes"][0]["share"]), (&48.into(), &1.0.into()));
+    // Of one band, not 8-bit RGB, mean and deviation are measured: the 200 of the masked half is not in them.
+    assert_eq!(found["normalization"]["mean"][0], 10.0);
+
+    // A mask that marks its background as no data leaves none: said, also without a class list and by nodata's tag.
+    let marked = Folder::new();
+    marked.half("a", 8, 1);
+    fs::remove_file(marked.at("masks/a.png")).unwrap();
+    let mut tags = common::tiff_files::one_strip(8, 8, 1, 8, 1);
+    tags.push((42_113, 2, b"0\0".map(u32::from).to_vec()));
+    let half: Vec<u8> = (0..64).map(|i| u8::from(i < 32)).collect();
+    common::tiff_files::write_tiff(&marked.path(), "masks/a.tif", &half, &tags);
+    let path = marked.path().display().to_string();
+    let found = json(&["inspect", &path, "--json", "--size", "8"]);
+    assert_eq!((&found["no_data_pixels"], &found["classes"][0]["pixels"]), (&32.into(), &0.into()));
+    assert!(found["warnings"].to_string().contains("-unsetnodata"), "{}", found["warnings"]);
+}

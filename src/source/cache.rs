@@ -1,44 +1,70 @@
 //! Decoded blocks that were used last, up to a budget of bytes.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::open::Block;
+use lru::LruCache;
+
+use super::block::Block;
 use crate::error::Result;
 
-/// Bytes of decoded blocks that are kept: enough for a row of 512-pixel tiles of a picture 100 000 pixels wide.
-const BUDGET: usize = 256 << 20;
+/// Bytes of an image's decoded blocks that are kept: enough for a row of 512-pixel tiles of a picture 100 000 pixels wide.
+pub(super) const BUDGET: usize = 256 << 20;
 
 /// Decoded blocks by key; the one used longest ago goes first.
-pub(super) struct Cache<K> {
-    blocks: HashMap<K, (u64, Block)>,
+pub(super) struct Cache<K: Hash + Eq> {
+    blocks: LruCache<K, Block>,
+    budget: usize,
     bytes: usize,
-    clock: u64,
+    decoded: u64,
 }
 
-impl<K: Hash + Eq + Copy> Cache<K> {
-    pub(super) fn new() -> Self {
-        Self { blocks: HashMap::new(), bytes: 0, clock: 0 }
+impl<K: Hash + Eq> Cache<K> {
+    /// A cache of `budget` bytes and one block.
+    pub(super) fn new(budget: usize) -> Self {
+        Self { blocks: LruCache::unbounded(), budget, bytes: 0, decoded: 0 }
     }
 
     /// The block of `key`, decoded now if it is not there.
     pub(super) fn get(&mut self, key: K, decode: impl FnOnce() -> Result<Block>) -> Result<&Block> {
-        self.clock += 1;
-        if !self.blocks.contains_key(&key) {
-            let block = decode()?;
-            self.bytes += block.bytes();
-            while self.bytes > BUDGET
-                && let Some(oldest) = self.blocks.iter().min_by_key(|(_, (used, _))| *used).map(|(k, _)| *k)
-            {
-                if let Some((_, gone)) = self.blocks.remove(&oldest) {
-                    self.bytes -= gone.bytes();
-                }
-            }
-            self.blocks.insert(key, (self.clock, block));
+        while self.bytes > self.budget
+            && let Some((_, gone)) = self.blocks.pop_lru()
+        {
+            self.bytes -= gone.bytes();
         }
-        let clock = self.clock;
-        let entry = self.blocks.entry(key).or_insert_with(|| (clock, Block::blank(0, 0)));
-        entry.0 = clock;
-        Ok(&entry.1)
+        let (bytes, decoded) = (&mut self.bytes, &mut self.decoded);
+        self.blocks.try_get_or_insert(key, || {
+            let block = decode()?;
+            *decoded += 1;
+            *bytes += block.bytes();
+            Ok(block)
+        })
+    }
+
+    /// How many blocks were decoded.
+    pub(super) fn decoded(&self) -> u64 {
+        self.decoded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::raster::Samples;
+
+    #[test]
+    fn the_block_used_longest_ago_goes_first() {
+        let block =
+            || Ok(Block { width: 10, height: 1, bands: 1, samples: Samples::U8(vec![0; 10]), valid: Vec::new() });
+        let mut cache = Cache::new(25);
+        for key in [1, 2, 1, 3, 1] {
+            cache.get(key, block).expect("decoded");
+        }
+        assert_eq!(cache.decoded(), 3);
+        // 30 bytes are more than 25: the second, used longest ago, goes; the first and third stay.
+        cache.get(1, block).expect("decoded");
+        cache.get(3, block).expect("decoded");
+        assert_eq!((cache.decoded(), cache.bytes), (3, 20));
+        cache.get(2, block).expect("decoded");
+        assert_eq!((cache.decoded(), cache.bytes), (4, 30));
     }
 }

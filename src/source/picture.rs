@@ -5,13 +5,15 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits};
 
-use super::open::{Block, Window, check_window};
-use super::{Format, PixelSource, sidecar};
+use super::block::Block;
+use super::format::{Format, detect};
+use super::raster::{Depth, Patch, Raster, Samples, Window};
+use super::{geotiff, sidecar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Georef;
-use crate::image::{MAX_PIXELS, RgbImage, check_size};
+use crate::image::{MAX_PIXELS, check_size};
 use crate::tile::TileId;
 
 /// Bytes that decoding may take: [`MAX_PIXELS`] as 8-bit RGBA twice over, for a decoder's own buffers.
@@ -20,8 +22,9 @@ const MAX_DECODED_BYTES: u64 = MAX_PIXELS * 8;
 /// A picture in memory.
 ///
 /// Its place comes from a world file beside it (with `.prj`), else from a tile name (`z-x-y.ext` or `z/x/y.ext`) if it
-/// is square. 16-bit samples keep their upper half. Fully transparent pixels hold no data. The camera's orientation in
-/// EXIF is applied, as browsers do, unless a world file places the pixels as they are stored.
+/// is square. Grey of 16 bits is one band, everything else red, green and blue. Fully transparent pixels hold no data, nor
+/// do those that a mask beside it (`.msk`) leaves out. The camera's orientation in EXIF is applied, as browsers do, unless a
+/// world file places the pixels as they are stored.
 pub struct Picture {
     path: PathBuf,
     block: Block,
@@ -42,20 +45,10 @@ impl Picture {
         Ok(Self { path: path.to_owned(), block, georef })
     }
 
-    /// The picture's colours, given away.
-    ///
-    /// # Errors
-    /// None in practice: the size was checked when it was opened.
-    pub fn into_image(self) -> Result<RgbImage> {
-        RgbImage::new(self.block.width, self.block.height, self.block.rgb)
+    /// Decodes a picture without looking where it lies.
+    pub(super) fn unplaced(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), block: decode(path)?, georef: None })
     }
-}
-
-/// Width and height from a picture's header, without decoding it.
-pub(super) fn dimensions(path: &Path) -> Result<(usize, usize)> {
-    let decoder = decoder(path)?;
-    let (width, height) = decoder.dimensions();
-    Ok((width as usize, height as usize))
 }
 
 fn decoder(path: &Path) -> Result<impl ImageDecoder> {
@@ -69,15 +62,21 @@ fn decoder(path: &Path) -> Result<impl ImageDecoder> {
 }
 
 /// Decodes a picture once its header's size is known to fit, and turns it upright.
-pub(super) fn decode_upright(path: &Path) -> Result<DynamicImage> {
-    if super::detect(path)? == Format::Jpeg && !jpeg_is_complete(path).map_err(|e| Error::from(e).at(path.display()))? {
-        return Err(Error::new(ErrorKind::Format, "the picture is truncated")
-            .at(path.display())
-            .remedy("fetch or export it again"));
+pub(super) fn decode(path: &Path) -> Result<Block> {
+    let truncated = || {
+        Error::new(ErrorKind::Format, "the picture is truncated").at(path.display()).remedy("fetch or export it again")
+    };
+    if detect(path)? == Format::Jpeg {
+        // The decoder would fill what is missing with grey and say nothing.
+        let bytes = std::fs::read(path).map_err(|e| Error::from(e).at(path.display()))?;
+        if !geotiff::jpeg_is_complete(&bytes) {
+            return Err(truncated());
+        }
     }
     let mut decoder = decoder(path)?;
     let (width, height) = decoder.dimensions();
-    check_size(width as usize, height as usize).map_err(|e| e.at(path.display()))?;
+    let size = (width as usize, height as usize);
+    check_size(size.0, size.1).map_err(|e| e.at(path.display()))?;
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_DECODED_BYTES);
     decoder.set_limits(limits).map_err(|e| explained(e).at(path.display()))?;
@@ -87,46 +86,46 @@ pub(super) fn decode_upright(path: &Path) -> Result<DynamicImage> {
         decoder.orientation().unwrap_or(Orientation::NoTransforms)
     };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| explained(e).at(path.display()))?;
+    let mask = geotiff::mask_beside(path, size)?;
     picture.apply_orientation(orientation);
-    Ok(picture)
-}
-
-/// Decodes a picture to colours.
-pub(super) fn decode(path: &Path) -> Result<Block> {
-    Ok(to_block(decode_upright(path)?))
-}
-
-/// The colours of a picture, and which pixels are fully transparent.
-pub(super) fn to_block(picture: DynamicImage) -> Block {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let mut nodata = Vec::new();
-    if picture.color().has_alpha() {
-        let alpha = picture.to_luma_alpha8();
-        if alpha.pixels().any(|p| p.0[1] == 0) {
-            nodata = alpha.pixels().map(|p| p.0[1] == 0).collect();
+    let mut block = to_block(picture);
+    if let Some(mask) = mask {
+        // The mask lies as the pixels are stored.
+        let shades = mask.iter().map(|valid| u8::from(*valid)).collect();
+        if let Some(mask) = GrayImage::from_raw(width, height, shades) {
+            let mut mask = DynamicImage::ImageLuma8(mask);
+            mask.apply_orientation(orientation);
+            block.valid.resize(size.0 * size.1, true);
+            block.valid.iter_mut().zip(mask.into_luma8().into_raw()).for_each(|(v, m)| *v &= m != 0);
         }
     }
-    Block { width, height, rgb: picture.into_rgb8().into_raw(), nodata }
+    Ok(block)
 }
 
-/// Whether a JPEG reaches its end marker. The decoder would fill what is missing with grey and say nothing.
-fn jpeg_is_complete(path: &Path) -> std::io::Result<bool> {
-    let bytes = std::fs::read(path)?;
-    let mut at = 2; // behind the start marker
-    loop {
-        // The next marker: 0xff and a byte that is neither stuffing nor a restart. Compressed data holds no other.
-        let marker = loop {
-            match bytes.get(at..at + 2) {
-                Some([0xff, 0 | 0xff | 0xd0..=0xd7]) | Some([0..=0xfe, _]) => at += 1,
-                Some([_, marker]) => break *marker,
-                _ => return Ok(false),
+/// The samples of a picture without alpha, and which pixels are not fully transparent.
+fn to_block(picture: DynamicImage) -> Block {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let block = |bands, samples, valid: Vec<bool>| {
+        let valid = if valid.contains(&false) { valid } else { Vec::new() };
+        Block { width, height, bands, samples, valid }
+    };
+    let shorts = |all: Vec<u16>, step: usize, bands: usize| {
+        let samples = all.chunks_exact(step).flat_map(|p| &p[..bands]).copied().collect();
+        let valid = if step > bands { all.chunks_exact(step).map(|p| p[bands] != 0).collect() } else { Vec::new() };
+        block(bands, Samples::U16(samples), valid)
+    };
+    match picture {
+        DynamicImage::ImageLuma16(i) => shorts(i.into_raw(), 1, 1),
+        DynamicImage::ImageLumaA16(i) => shorts(i.into_raw(), 2, 1),
+        DynamicImage::ImageRgb16(i) => shorts(i.into_raw(), 3, 3),
+        DynamicImage::ImageRgba16(i) => shorts(i.into_raw(), 4, 3),
+        picture => {
+            let mut valid = Vec::new();
+            if picture.color().has_alpha() {
+                valid = picture.to_luma_alpha8().pixels().map(|p| p.0[1] != 0).collect();
             }
-        };
-        if marker == 0xd9 {
-            return Ok(true);
+            block(3, Samples::U8(picture.into_rgb8().into_raw()), valid)
         }
-        let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return Ok(false) };
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
     }
 }
 
@@ -147,33 +146,49 @@ fn explained(error: ImageError) -> Error {
     Error::new(kind, message).remedy(remedy).source(error)
 }
 
-impl PixelSource for Picture {
+impl Raster for Picture {
     fn size(&self) -> (usize, usize) {
         (self.block.width, self.block.height)
+    }
+
+    fn bands(&self) -> usize {
+        self.block.bands
+    }
+
+    fn depth(&self) -> Depth {
+        self.block.samples.depth()
     }
 
     fn georef(&self) -> Option<&Georef> {
         self.georef.as_ref()
     }
 
-    fn read(&mut self, x: usize, y: usize, width: usize, height: usize) -> Result<RgbImage> {
-        check_window(self.size(), x, y, width, height).map_err(|e| e.at(self.path.display()))?;
-        let mut out = vec![0; width * height * 3];
-        Window { x, y, width, height }.copy(&mut out, 3, &self.block.rgb, (0, 0), self.size());
-        RgbImage::new(width, height, out)
-    }
-
-    fn nodata(&mut self, x: usize, y: usize, width: usize, height: usize) -> Result<Option<Vec<bool>>> {
-        check_window(self.size(), x, y, width, height).map_err(|e| e.at(self.path.display()))?;
-        if self.block.nodata.is_empty() {
-            return Ok(None);
-        }
-        let mut out = vec![false; width * height];
-        Window { x, y, width, height }.copy(&mut out, 1, &self.block.nodata, (0, 0), self.size());
-        Ok(out.contains(&true).then_some(out))
+    fn read(&mut self, window: Window, bands: &[usize]) -> Result<Patch> {
+        let block = &self.block;
+        let begin = || {
+            let mut patch =
+                Patch::begin(&window, bands, (block.width, block.height), block.bands, block.samples.depth())?;
+            let places: Vec<(usize, usize)> = bands.iter().enumerate().map(|(to, band)| (*band, to)).collect();
+            block.copy_to(&mut patch, &window, (0, 0), &places)?;
+            if !block.valid.is_empty() {
+                let valid = patch.valid_mut();
+                block.each_valid(&window, (0, 0), |i, holds| valid[i] = holds);
+            }
+            Ok(patch.finish())
+        };
+        begin().map_err(|e: Error| e.at(self.path.display()))
     }
 
     fn describe(&self) -> String {
-        format!("picture of {} x {} pixels{}", self.block.width, self.block.height, super::open::place(self.georef.as_ref()))
+        let Block { width, height, bands, samples, .. } = &self.block;
+        let kind = match samples.depth() {
+            Depth::U8 => String::new(),
+            _ => format!(", {bands} band{} of 16 bits", if *bands == 1 { "" } else { "s" }),
+        };
+        format!("picture of {width} x {height} pixels{kind}{}", sidecar::describe(self.georef.as_ref()))
+    }
+
+    fn decoded_blocks(&self) -> u64 {
+        1
     }
 }

@@ -1,4 +1,4 @@
-//! Files beside an image that say where it lies: world files and `.prj`.
+//! Files beside an image: world files and `.prj`, which say where it lies, and `.msk`, which says where it holds data.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -42,4 +42,26 @@ fn read(path: &Path) -> Result<String> {
 /// Whether there is a world file beside `path`.
 pub(super) fn has_world_file(path: &Path) -> bool {
     world_file(path).is_some_and(|p| fs::metadata(p).is_ok())
+}
+
+/// The mask that GDAL keeps beside an image: its whole name and `.msk`.
+pub(super) fn mask(path: &Path) -> Option<PathBuf> {
+    ["msk", "MSK"]
+        .iter()
+        .map(|extension| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".");
+            name.push(extension);
+            PathBuf::from(name)
+        })
+        .find(|p| p.is_file())
+}
+
+/// The end of a description: where an image lies.
+pub(super) fn describe(georef: Option<&Georef>) -> String {
+    match georef.map(|g| g.crs.epsg) {
+        None => ", not georeferenced".to_owned(),
+        Some(None) => ", georeferenced in an unknown system".to_owned(),
+        Some(Some(epsg)) => format!(", EPSG:{epsg}"),
+    }
 }

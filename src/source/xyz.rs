@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cache::Cache;
-use super::open::{Block, Window, check_window};
-use super::{PixelSource, picture};
+use super::block::Block;
+use super::cache::{BUDGET, Cache};
+use super::raster::{Depth, Patch, Raster, Window};
+use super::{header, picture};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::{Crs, Georef, WEB_MERCATOR};
-use crate::image::RgbImage;
 use crate::tile::{Bounds, TileId};
 
 /// The most tiles that a folder may hold.
@@ -31,6 +31,9 @@ pub struct Mosaic {
     side: usize,
     size: (usize, usize),
     tiles: HashMap<(u32, u32), PathBuf>,
+    /// Bands and type of the tiles' samples.
+    bands: usize,
+    depth: Depth,
     georef: Georef,
     cache: Cache<(u32, u32)>,
 }
@@ -105,8 +108,7 @@ impl Mosaic {
         let Some(sample) = tiles.iter().min_by_key(|(tile, _)| **tile).map(|(_, path)| path) else {
             return Err(Error::new(ErrorKind::NotFound, "the folder holds no tiles").at(folder.display()));
         };
-        super::detect(sample)?;
-        let (side, other) = picture::dimensions(sample)?;
+        let header::PictureHeader { width: side, height: other, bands, depth } = header::picture(sample, false)?;
         if side != other || side == 0 || side > 8192 {
             return Err(Error::new(ErrorKind::Format, format!("a tile of {side} x {other} pixels"))
                 .at(sample.display())
@@ -128,7 +130,8 @@ impl Mosaic {
         let resolution = (corner.east - corner.west) / side as f64;
         let transform = [resolution, 0.0, corner.west, 0.0, -resolution, corner.north];
         let georef = Georef { transform, crs: Crs::from_epsg(WEB_MERCATOR) };
-        Ok(Self { folder: folder.to_owned(), zoom, first: (left, top), side, size, tiles, georef, cache: Cache::new() })
+        let cache = Cache::new(BUDGET);
+        Ok(Self { folder: folder.to_owned(), zoom, first: (left, top), side, size, tiles, bands, depth, georef, cache })
     }
 
     /// The zoom level.
@@ -206,57 +209,66 @@ impl Mosaic {
         self.tiles.len()
     }
 
-    /// Calls `use_block(block, top left pixel)` for every tile that a window touches, gaps left out.
-    fn each_block(&mut self, window: &Window, mut use_block: impl FnMut(&Block, (usize, usize))) -> Result<()> {
-        let side = self.side;
-        for row in window.y / side..=(window.y + window.height - 1) / side {
-            for column in window.x / side..=(window.x + window.width - 1) / side {
-                let key = (self.first.0 + column as u32, self.first.1 + row as u32);
-                let Some(path) = self.tiles.get(&key) else { continue };
-                let block = self.cache.get(key, || {
-                    let block = picture::decode(path)?;
-                    if (block.width, block.height) == (side, side) {
-                        return Ok(block);
-                    }
-                    let message = format!("a tile of {} x {} pixels among tiles of {side}", block.width, block.height);
-                    Err(Error::new(ErrorKind::Format, message)
-                        .at(path.display())
-                        .remedy("keep tiles of one size in a folder"))
-                })?;
-                use_block(block, (column * side, row * side));
+    /// The block of a tile, decoded now if it is not at hand; none where there is a gap.
+    fn tile(&mut self, key: (u32, u32)) -> Result<Option<&Block>> {
+        let Some(path) = self.tiles.get(&key) else { return Ok(None) };
+        let (side, bands, depth) = (self.side, self.bands, self.depth);
+        let block = self.cache.get(key, || {
+            let block = picture::decode(path)?;
+            if (block.width, block.height) != (side, side) {
+                let message = format!("a tile of {} x {} pixels among tiles of {side}", block.width, block.height);
+                return Err(Error::new(ErrorKind::Format, message)
+                    .at(path.display())
+                    .remedy("keep tiles of one size in a folder"));
             }
-        }
-        Ok(())
+            if (block.bands, block.samples.depth()) != (bands, depth) {
+                let found = (block.bands, block.samples.depth());
+                let message =
+                    format!("a tile of {} bands of {:?} among tiles of {bands} of {depth:?}", found.0, found.1);
+                return Err(Error::new(ErrorKind::Format, message)
+                    .at(path.display())
+                    .remedy("keep tiles of one kind in a folder"));
+            }
+            Ok(block)
+        })?;
+        Ok(Some(block))
     }
 }
 
-impl PixelSource for Mosaic {
+impl Raster for Mosaic {
     fn size(&self) -> (usize, usize) {
         self.size
+    }
+
+    fn bands(&self) -> usize {
+        self.bands
+    }
+
+    fn depth(&self) -> Depth {
+        self.depth
     }
 
     fn georef(&self) -> Option<&Georef> {
         Some(&self.georef)
     }
 
-    fn read(&mut self, x: usize, y: usize, width: usize, height: usize) -> Result<RgbImage> {
-        check_window(self.size, x, y, width, height).map_err(|e| e.at(self.folder.display()))?;
-        let window = Window { x, y, width, height };
-        let mut out = vec![0; width * height * 3];
-        self.each_block(&window, |block, at| window.copy(&mut out, 3, &block.rgb, at, (block.width, block.height)))?;
-        RgbImage::new(width, height, out)
-    }
-
-    fn nodata(&mut self, x: usize, y: usize, width: usize, height: usize) -> Result<Option<Vec<bool>>> {
-        check_window(self.size, x, y, width, height).map_err(|e| e.at(self.folder.display()))?;
-        let window = Window { x, y, width, height };
-        let mut out = vec![true; width * height];
-        let full = vec![false; self.side * self.side];
-        self.each_block(&window, |block, at| {
-            let nodata = if block.nodata.is_empty() { &full } else { &block.nodata };
-            window.copy(&mut out, 1, nodata, at, (block.width, block.height));
-        })?;
-        Ok(out.contains(&true).then_some(out))
+    fn read(&mut self, window: Window, bands: &[usize]) -> Result<Patch> {
+        let mut patch =
+            Patch::begin(&window, bands, self.size, self.bands, self.depth).map_err(|e| e.at(self.folder.display()))?;
+        let places: Vec<(usize, usize)> = bands.iter().enumerate().map(|(to, band)| (*band, to)).collect();
+        let mut valid = vec![false; window.pixels()];
+        let side = self.side;
+        for row in window.y / side..=(window.y + window.height - 1) / side {
+            for column in window.x / side..=(window.x + window.width - 1) / side {
+                let key = (self.first.0 + column as u32, self.first.1 + row as u32);
+                let Some(block) = self.tile(key)? else { continue };
+                let at = (column * side, row * side);
+                block.copy_to(&mut patch, &window, at, &places)?;
+                block.each_valid(&window, at, |i, holds| valid[i] = holds);
+            }
+        }
+        patch.valid = valid;
+        Ok(patch.finish())
     }
 
     fn describe(&self) -> String {
@@ -268,5 +280,9 @@ impl PixelSource for Mosaic {
             self.size.0,
             self.size.1
         )
+    }
+
+    fn decoded_blocks(&self) -> u64 {
+        self.cache.decoded()
     }
 }

@@ -121,13 +121,10 @@ pub struct Dataset {
     file_bands: usize,
     labels: Vec<labels::LabelMap>,
     /// Pixels of each label value, of samples whose masks were decoded to find them.
-    histograms: Vec<Option<Histogram>>,
+    histograms: Vec<Option<labels::Histogram>>,
     /// Label values that became classes without a name.
     unnamed: values::Unnamed,
 }
-
-/// Pixels of each label value of a mask.
-type Histogram = Box<[(u32, u64)]>;
 
 /// What a folder of a data set is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

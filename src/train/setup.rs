@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use super::batch::{BatchOptions, CACHE_BYTES, Loader};
 use super::dataset::split::{SplitRule, split};
-use super::dataset::{Dataset, Scan};
+use super::dataset::{Dataset, Scan, review};
 use super::learner::{DecoderTraining, Learner};
 use super::loss::LossOptions;
 use super::run::{Budget, Data, Origin, RunInfo, Settings, SplitNames, indices, settled};
@@ -50,7 +50,7 @@ pub fn prepare(
     // Every file is decoded once, so that none ends the run later.
     let scan = dataset.scan(|_, _| ())?;
     let split = split(&dataset, &scan, &settings.split, settings.valid_share, settings.split_seed)?;
-    split.warnings.iter().for_each(|w| message(w.clone()));
+    split.warnings.iter().cloned().chain(review::no_background(&dataset, &scan)).for_each(&mut *message);
     message(format!(
         "{} chips: {} to train, {} to validate, {} left out; {} classes",
         dataset.samples.len(),

@@ -6,11 +6,11 @@ use rayon::prelude::*;
 
 use super::classes::{self, ClassList};
 use super::folder;
-use super::labels::{self, LabelMap};
+use super::labels::{self, Histogram, LabelMap};
 use super::listing::{Found, Pair};
 use super::scan::Failure;
 use super::values::{self, Unnamed};
-use super::{Dataset, DatasetOptions, Extent, FolderInfo, Histogram, Sample, agreement, chip, no_sample, review};
+use super::{Dataset, DatasetOptions, Extent, FolderInfo, Sample, agreement, chip, no_sample, review};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::{Georef, ToLonLat};
 use crate::source::orientation::orientation;

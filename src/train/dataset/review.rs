@@ -70,13 +70,7 @@ pub fn warnings(dataset: &Dataset, scan: &Scan, split: &Split, size: usize) -> V
     if ignored > 0 {
         out.push(format!("{} of all pixels are ignored for their label value.", percent(ignored, labelled + ignored)));
     }
-    let no_data: u64 = scan.no_data.iter().sum();
-    if no_data > 0 {
-        out.push(format!(
-            "{} of all pixels hold no data and count nowhere.",
-            percent(no_data, labelled + ignored + no_data)
-        ));
-    }
+    out.extend(no_background(dataset, scan));
     let all_ignored = scan.pixels.iter().filter(|p| p.iter().all(|n| *n == 0)).count();
     if all_ignored > 0 {
         out.push(format!("{all_ignored} samples have no labelled pixel at all and teach nothing."));
@@ -100,6 +94,22 @@ pub fn warnings(dataset: &Dataset, scan: &Scan, split: &Split, size: usize) -> V
         );
     }
     out
+}
+
+/// What people should know where the pixels without data may be those of the background.
+pub fn no_background(dataset: &Dataset, scan: &Scan) -> Option<String> {
+    let totals = scan.totals(0..dataset.samples.len());
+    let no_data: u64 = scan.no_data.iter().sum();
+    let all = totals.iter().chain(&scan.ignored).sum::<u64>() + no_data;
+    let ignored = dataset.values.first().is_some_and(|value| dataset.options.ignore.contains(value));
+    (totals.first() == Some(&0) && !ignored && no_data as f64 >= RARE * all as f64).then(|| {
+        format!(
+            "No pixel is {:?}, and {:.1} % of all pixels hold no data in image or mask, so that they count nowhere. If these are \
+             the background, take the mark for no data from the masks, for example with gdal_edit.py -unsetnodata.",
+            dataset.classes.first().map_or("background", |c| c.name.as_str()),
+            100.0 * no_data as f64 / all.max(1) as f64
+        )
+    })
 }
 
 /// What people should know about samples whose pixels cover different lengths on the ground.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use super::chip::IGNORE;
+use super::labels::NO_DATA;
 use super::{Dataset, no_sample};
 use crate::error::{Error, Result};
 
@@ -149,17 +150,17 @@ impl Dataset {
         let classes = self.classes.len();
         if invalid.is_empty() {
             let known = match self.histograms.get(index) {
-                Some(Some(known)) => known.to_vec(),
+                Some(Some(known)) => known.clone(),
                 _ => map.histogram(&sample.mask, sample.width, sample.height).map_err(of_mask)?,
             };
-            let (pixels, ignored) = map.count(&known, classes, &sample.mask).map_err(of_mask)?;
-            return Ok(Counts { pixels, ignored, no_data: 0 });
+            let (pixels, ignored) = map.count(&known.values, classes, &sample.mask).map_err(of_mask)?;
+            return Ok(Counts { pixels, ignored, no_data: known.no_data });
         }
-        let labels = self.read_labels(index).map_err(of_mask)?;
+        let labels = map.marked(&sample.mask, sample.width, sample.height).map_err(of_mask)?;
         let mut counts = Counts { pixels: vec![0; classes], ignored: 0, no_data: 0 };
         for (label, invalid) in labels.into_iter().zip(invalid) {
             match (invalid, label) {
-                (true, _) => counts.no_data += 1,
+                (true, _) | (_, NO_DATA) => counts.no_data += 1,
                 (_, IGNORE) => counts.ignored += 1,
                 (_, class) => counts.pixels.get_mut(usize::from(class)).into_iter().for_each(|n| *n += 1),
             }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::Sample;
 use super::classes::MAX_CLASSES;
+use super::labels::{self, Histogram};
 use super::scan::Failure;
-use super::{Histogram, Sample, labels};
 use crate::error::{Error, ErrorKind, Result};
 
 /// More values than this are rarely classes.
@@ -78,7 +79,7 @@ pub(super) fn count(
     let each: Vec<Option<Result<Histogram>>> = samples
         .par_iter()
         .map(|s| {
-            let counted = || labels::histogram(&s.mask, s.width, s.height, &none).map(Vec::into_boxed_slice);
+            let counted = || labels::histogram(&s.mask, s.width, s.height, &none);
             (s.folder == folder.0).then(counted)
         })
         .collect();
@@ -88,7 +89,7 @@ pub(super) fn count(
             None => {}
             Some(Err(error)) => failures[i] = Some(Failure::new(&sample.mask, error)),
             Some(Ok(counted)) => {
-                counted.iter().for_each(|(value, n)| *values.entry(*value).or_default() += n);
+                counted.values.iter().for_each(|(value, n)| *values.entry(*value).or_default() += n);
                 if values.len() > MAX_CLASSES {
                     let message = format!("the masks hold more than {MAX_CLASSES} values");
                     return Err(Error::new(ErrorKind::Invalid, message).at(sample.mask.display()).remedy(format!(

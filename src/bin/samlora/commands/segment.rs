@@ -12,9 +12,8 @@ use samlora::image::check_size;
 use samlora::mask::ClassMask;
 use samlora::overlay;
 use samlora::polygon;
-use samlora::source::raw::{Part, Raw};
 use samlora::source::write::{atomic, mask_geotiff, mask_png, rgb_png};
-use samlora::source::{self, PixelSource, xyz};
+use samlora::source::{self, Colours, Raster, Window, xyz};
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
 use samlora::weights::package::LoadProgress;
@@ -90,8 +89,8 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
             .remedy("choose another --out")
     })?;
     for input in &args.inputs {
-        let mut source = open(input, args.zoom)?;
-        let report = one(args, &segmenter, input, source.as_mut()).map_err(|e| e.at(input.display()))?;
+        let mut source = Colours::new(open(input, args.zoom)?, None)?;
+        let report = one(args, &segmenter, input, &mut source).map_err(|e| e.at(input.display()))?;
         if args.json {
             print_json(&report)?;
         }
@@ -154,7 +153,7 @@ fn stem(input: &Path) -> Result<String> {
     }
 }
 
-fn open(input: &Path, zoom: Option<u8>) -> Result<Box<dyn PixelSource>> {
+fn open(input: &Path, zoom: Option<u8>) -> Result<Box<dyn Raster>> {
     if !input.is_dir() {
         return source::open(input);
     }
@@ -172,7 +171,7 @@ fn open(input: &Path, zoom: Option<u8>) -> Result<Box<dyn PixelSource>> {
     }
 }
 
-fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut dyn PixelSource) -> Result<Value> {
+fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut Colours) -> Result<Value> {
     let (width, height) = source.size();
     if args.format.contains(&Format::Overlay) {
         // The one output that holds the whole image: said before hours of computing, not after.
@@ -183,24 +182,22 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut dyn
     if !args.json {
         eprintln!("{}", source.describe());
     }
-    let read = |x, y, w, h| match source.nodata(x, y, w, h)? {
-        Some(empty) if empty.iter().all(|&e| e) => Ok(None),
-        _ => source.read(x, y, w, h).map(Some),
-    };
     let options = SegmentOptions::default();
     let show = async |done: f64| {
         progress.set_position((done * 100.0) as u64);
         Ok(())
     };
     let found = if segmenter.manifest().normalization == Normalization::rgb() {
+        let read = |x, y, w, h| {
+            let patch = source.read(Window::new(x, y, w, h), &[0, 1, 2])?;
+            Ok(if patch.is_blank() { None } else { Some(patch) })
+        };
         pollster::block_on(segmenter.run(width, height, &options, read, show))?
     } else {
         // Trained on samples beyond 8-bit RGB: they are read as they are, not as a picture for people.
-        let Raw { samples, bands, .. } = source::raw::read(input)?;
-        let part = |x, y, width, height| {
-            Ok(Some(Part { samples: &samples, stride: source.size().0, bands, corner: [x, y], size: [width, height] }))
-        };
-        pollster::block_on(segmenter.run(width, height, &options, part, show))?
+        let bands: Vec<usize> = (0..source.inner().bands()).collect();
+        let read = |x, y, w, h| source.inner_mut().read(Window::new(x, y, w, h), &bands).map(Some);
+        pollster::block_on(segmenter.run(width, height, &options, read, show))?
     };
     let Segmentation { mut mask, timings, .. } = found;
     progress.finish_and_clear();
@@ -235,16 +232,15 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path, source: &mut dyn
 }
 
 /// Pixels that hold no data are background of confidence 0.
-fn clear_nodata(source: &mut dyn PixelSource, mask: &mut ClassMask) -> Result<()> {
+fn clear_nodata(source: &mut Colours, mask: &mut ClassMask) -> Result<()> {
     const ROWS: usize = 256;
     for y in (0..mask.height).step_by(ROWS) {
         let rows = ROWS.min(mask.height - y);
-        if let Some(empty) = source.nodata(0, y, mask.width, rows)? {
-            let start = y * mask.width;
-            for (i, _) in empty.iter().enumerate().filter(|(_, empty)| **empty) {
-                mask.classes[start + i] = 0;
-                mask.confidence[start + i] = 0;
-            }
+        let valid = source.inner_mut().read(Window::new(0, y, mask.width, rows), &[0])?.valid;
+        let start = y * mask.width;
+        for (i, _) in valid.iter().enumerate().filter(|(_, valid)| !**valid) {
+            mask.classes[start + i] = 0;
+            mask.confidence[start + i] = 0;
         }
     }
     Ok(())
@@ -254,7 +250,7 @@ fn write(
     args: &SegmentArgs,
     segmenter: &Segmenter,
     input: &Path,
-    source: &mut dyn PixelSource,
+    source: &mut Colours,
     mask: &ClassMask,
 ) -> Result<Vec<PathBuf>> {
     let stem = stem(input)?;
@@ -268,7 +264,7 @@ fn write(
                 mask_png(path("mask.png"), mask, classes)?;
             }
             Format::Overlay => {
-                let image = source.read(0, 0, mask.width, mask.height)?;
+                let image = source.image(Window::whole((mask.width, mask.height)))?;
                 let style = overlay::Style { opacity: args.opacity, ..Default::default() };
                 files.push(path("overlay.png"));
                 rgb_png(path("overlay.png"), &overlay::blend(&image, mask, classes, style)?)?;
@@ -291,7 +287,7 @@ fn write(
 
 fn raw(
     segmenter: &Segmenter,
-    source: &mut dyn PixelSource,
+    source: &mut Colours,
     mask: &ClassMask,
     path: &dyn Fn(&str) -> PathBuf,
     files: &mut Vec<PathBuf>,
@@ -304,7 +300,7 @@ fn raw(
     put("confidence.u8", &mask.confidence)?;
     let input = segmenter.manifest().input_size;
     if mask.width <= input && mask.height <= input {
-        let image = source.read(0, 0, mask.width, mask.height)?;
+        let image = source.image(Window::whole((mask.width, mask.height)))?;
         let logits = pollster::block_on(segmenter.logits(&image))?;
         put("logits.f32", &logits.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
     }

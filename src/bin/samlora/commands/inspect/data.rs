@@ -236,7 +236,8 @@ fn print(dataset: &Dataset, scan: &Scan, split: &Split, rule: &SplitRule) -> Res
     let no_data: u64 = scan.no_data.iter().sum();
     if no_data > 0 {
         let all = no_data + ignored + scan.totals(0..samples).iter().sum::<u64>();
-        say(format_args!("pixels without data: {:.2} %", 100.0 * no_data as f64 / all.max(1) as f64))?;
+        let percent = 100.0 * no_data as f64 / all.max(1) as f64;
+        say(format_args!("pixels without data, which count nowhere: {no_data} ({percent:.2} %)"))?;
     }
     let how = match rule {
         SplitRule::Place { cell_metres: None } => "by place".to_owned(),

@@ -3,7 +3,7 @@
 use super::dataset::review::MIXED_RESOLUTION;
 use super::dataset::{Chip, Dataset, IGNORE, Samples};
 use super::metrics::{Confusion, Metrics};
-use super::report::Picture;
+use super::report::SamplePicture;
 use crate::config::Class;
 use crate::engine::{SegmentOptions, Segmenter};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +17,7 @@ pub struct Evaluation {
     /// Figures of it.
     pub metrics: Metrics,
     /// Some of the chips, spread evenly.
-    pub pictures: Vec<Picture>,
+    pub pictures: Vec<SamplePicture>,
 }
 
 /// Segments the chips `indices` at their full size and compares with their labels; keeps `pictures` of them. `progress` gets chips
@@ -49,7 +49,7 @@ pub fn evaluate(
             chip.labels.iter().map(|l| to_model.get(usize::from(*l)).copied().unwrap_or(IGNORE)).collect();
         confusion.add(&truth, &found.mask.classes)?;
         if pictures > 0 && done % step == 0 && shown.len() < pictures {
-            shown.push(Picture {
+            shown.push(SamplePicture {
                 name: dataset.samples.get(index).map(|s| s.name.clone()).unwrap_or_default(),
                 width: chip.width,
                 height: chip.height,

@@ -22,14 +22,14 @@ const STRAIGHT: f64 = 0.4;
 /// How a mask and its image differ.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Difference {
-    pub kind: Kind,
+    pub kind: DifferenceKind,
     /// What differs.
     pub text: String,
 }
 
 /// Kinds of differences, each of which is told once, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum DifferenceKind {
     /// EXIF turns one of them.
     Orientation,
     /// They have the same grid at another place.
@@ -58,18 +58,18 @@ pub(super) fn of_places(image: &Georef, mask: &Georef, width: usize, height: usi
         (Some((ours, theirs)), _) => {
             let centre = ours.convert(image.map(size.map(|v| v / 2.0))).ok()?;
             let local = |georef: &Georef, to_lon_lat: &ToLonLat| {
-                Grid::new(size, |corner| Some(local_metres(to_lon_lat.convert(georef.map(corner)).ok()?, centre)))
+                PixelGrid::new(size, |corner| Some(local_metres(to_lon_lat.convert(georef.map(corner)).ok()?, centre)))
             };
             let Some(theirs) = local(mask, &theirs) else {
                 let [x, y] = mask.map([0.0, 0.0]);
                 let text = format!("lies at ({x}, {y}) in {}, which is no place there", name(mask_crs));
-                return Some(Difference { kind: Kind::Place, text });
+                return Some(Difference { kind: DifferenceKind::Place, text });
             };
             (local(image, &ours)?, theirs, "m")
         }
-        (None, Some(systems)) => return Some(Difference { kind: Kind::System, text: systems.clone() }),
+        (None, Some(systems)) => return Some(Difference { kind: DifferenceKind::System, text: systems.clone() }),
         (None, None) => {
-            let plain = |georef: &Georef| Grid::new(size, |corner| Some(georef.map(corner)));
+            let plain = |georef: &Georef| PixelGrid::new(size, |corner| Some(georef.map(corner)));
             (plain(image)?, plain(mask)?, "map units")
         }
     };
@@ -89,12 +89,12 @@ pub(super) fn of_places(image: &Georef, mask: &Georef, width: usize, height: usi
         let far = distance(length(ground), unit);
         let mut text = format!("lies {far} ({:.1} pixels) {} of its image", length([x, y]), direction(ground));
         text.extend(systems.map(|systems| format!(", {systems}")));
-        return Some(Difference { kind: Kind::Place, text });
+        return Some(Difference { kind: DifferenceKind::Place, text });
     }
     let ground = distance(furthest(offsets.each_ref().map(|o| length(o.ground))), unit);
     let mut parts: Vec<String> = systems.into_iter().chain(grid).collect();
     parts.push(format!("corners up to {ground} ({largest:.1} pixels) away from the image's"));
-    Some(Difference { kind: Kind::Grid, text: parts.join(", ") })
+    Some(Difference { kind: DifferenceKind::Grid, text: parts.join(", ") })
 }
 
 /// The difference of their EXIF orientations. Where a quarter turn changes the size, sizes that agree say that they stand alike.
@@ -102,7 +102,7 @@ pub(super) fn of_orientations(image: Orientation, mask: Orientation, square: boo
     let stands = |orientation| turning(orientation).unwrap_or("as it is stored");
     let text = format!("the image is {}, the mask {}", stands(image), stands(mask));
     let told_by_size = !square && is_quarter(image) != is_quarter(mask);
-    (image != mask && !told_by_size).then_some(Difference { kind: Kind::Orientation, text })
+    (image != mask && !told_by_size).then_some(Difference { kind: DifferenceKind::Orientation, text })
 }
 
 /// The error of sizes that differ; the image's orientation may be the cause.
@@ -138,26 +138,26 @@ fn turning(orientation: Orientation) -> Option<&'static str> {
 
 /// What people should know: for each kind of difference how many samples have it, the first of them, and what to do.
 pub(super) fn warnings(found: &[(&str, Difference)], samples: usize) -> Vec<String> {
-    let kinds: BTreeSet<Kind> = found.iter().map(|(_, d)| d.kind).collect();
-    let sentence = |kind: Kind| {
+    let kinds: BTreeSet<DifferenceKind> = found.iter().map(|(_, d)| d.kind).collect();
+    let sentence = |kind: DifferenceKind| {
         let of_kind = || found.iter().filter(move |(_, d)| d.kind == kind);
         let (name, Difference { text, .. }) = of_kind().next()?;
         let of = format!("{} of {samples} samples", of_kind().count());
         Some(match kind {
-            Kind::Orientation => format!(
+            DifferenceKind::Orientation => format!(
                 "EXIF turns image and mask of {of} differently, first of {name}: {text}. Make them stand alike: {ORIENTATION_REMEDY}."
             ),
-            Kind::Place => format!(
+            DifferenceKind::Place => format!(
                 "The masks of {of} do not lie where their images lie, first that of {name}: it {text}. {GRID_REMEDY}"
             ),
-            Kind::Grid => format!(
+            DifferenceKind::Grid => format!(
                 "The masks of {of} have other pixels than their images, first that of {name}: {text}. {GRID_REMEDY}"
             ),
-            Kind::System => format!(
+            DifferenceKind::System => format!(
                 "The masks of {of} are in systems that cannot be compared with their images', first that of {name}: {text}. \
                  Save both in one system, for example with gdalwarp -t_srs, to be sure that they show the same ground."
             ),
-            Kind::MaskOnly => format!(
+            DifferenceKind::MaskOnly => format!(
                 "The masks of {of} are placed on the map and their images are not, first that of {name}: {text}. The \
                  mask's place is taken for both; check that they show the same ground."
             ),
@@ -173,7 +173,7 @@ const GRID_REMEDY: &str = "Labels are joined with images pixel by pixel: make th
 /// The difference of a mask that is placed beside an image that is not.
 pub(super) fn mask_only(mask: &Georef) -> Difference {
     let [x, y] = mask.map([0.0, 0.0]);
-    Difference { kind: Kind::MaskOnly, text: format!("its corner lies at ({x}, {y}) in {}", name(&mask.crs)) }
+    Difference { kind: DifferenceKind::MaskOnly, text: format!("its corner lies at ({x}, {y}) in {}", name(&mask.crs)) }
 }
 
 /// Whether coordinates mean the same.
@@ -207,7 +207,7 @@ fn local_metres([lon, lat]: [f64; 2], centre: [f64; 2]) -> [f64; 2] {
 }
 
 /// Where an image's corners lie on a plane, and the steps from pixel to pixel there.
-struct Grid {
+struct PixelGrid {
     corners: [[f64; 2]; 4],
     column: [f64; 2],
     row: [f64; 2],
@@ -220,7 +220,7 @@ struct Offset {
     pixels: [f64; 2],
 }
 
-impl Grid {
+impl PixelGrid {
     fn new([width, height]: [f64; 2], place: impl Fn([f64; 2]) -> Option<[f64; 2]>) -> Option<Self> {
         let corners = [[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]];
         let [a, b, c, d] = corners.map(place);
@@ -304,7 +304,7 @@ mod tests {
         Georef { transform, crs: Crs::from_epsg(epsg) }
     }
 
-    fn told(image: &Georef, mask: &Georef) -> Option<(Kind, String)> {
+    fn told(image: &Georef, mask: &Georef) -> Option<(DifferenceKind, String)> {
         of_places(image, mask, 200, 100).map(|d| (d.kind, d.text))
     }
 
@@ -323,7 +323,7 @@ mod tests {
             (-0.5, 0.5, ["0.71 m", "(1.4 pixels)", "north-west"]),
         ] {
             let (kind, text) = told(&image, &moved(x, y)).expect("moved");
-            assert!(kind == Kind::Place && words.iter().all(|w| text.contains(w)), "{words:?}: {text}");
+            assert!(kind == DifferenceKind::Place && words.iter().all(|w| text.contains(w)), "{words:?}: {text}");
         }
         // The next zone: the same numbers, six degrees further west.
         let (kind, text) = told(&image, &georef(image.transform, 32_644)).expect("another zone");
@@ -333,7 +333,7 @@ mod tests {
         assert!(told(&image, &unnamed).expect("moved").1.contains("1.00 m (2.0 pixels) east"));
         let local = |x: f64| georef([0.5, 0.0, x, 0.0, -0.5, 0.0], 999_999);
         assert!(told(&local(0.0), &local(-1.0)).expect("moved").1.contains("1.00 map units (2.0 pixels) west"));
-        assert_eq!(told(&image, &georef(image.transform, 999_999)).expect("unknown").0, Kind::System);
+        assert_eq!(told(&image, &georef(image.transform, 999_999)).expect("unknown").0, DifferenceKind::System);
     }
 
     #[test]
@@ -350,7 +350,7 @@ mod tests {
             (georef([0.0, 0.5, 500_000.0, -0.5, 0.0, 4_000_000.0], 32_645), ["turned by", "away"]),
         ] {
             let (kind, text) = told(&image, &mask).expect("another grid");
-            assert!(kind == Kind::Grid && words.iter().all(|w| text.contains(w)), "{words:?}: {text}");
+            assert!(kind == DifferenceKind::Grid && words.iter().all(|w| text.contains(w)), "{words:?}: {text}");
         }
         // ETRS89 and WGS 84 are the same here.
         assert_eq!(told(&georef(image.transform, 32_632), &georef(image.transform, 25_832)), None);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::FolderKind;
-use super::classes::{ClassList, Entry};
+use super::classes::{ClassEntry, ClassList};
 use super::listing::{Found, Listing, Pair, no_mask, pair};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Crs;
@@ -91,7 +91,7 @@ fn class_list(file: &Path, classes: &Value, value: &str, name: &str) -> Result<C
         // [-1, -1, -1] stands for no colour.
         let part = |i: usize| class["Color"][i].as_u64().and_then(|v| u8::try_from(v).ok());
         let color = part(0).zip(part(1)).zip(part(2)).map(|((r, g), b)| [r, g, b]);
-        entries.push(Entry { value: number, name: name.trim().to_owned(), color });
+        entries.push(ClassEntry { value: number, name: name.trim().to_owned(), color });
     }
     ClassList::new(file.to_owned(), entries)
 }

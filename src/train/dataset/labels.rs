@@ -21,7 +21,7 @@ pub(super) const NO_DATA: u8 = 253;
 const MAX_VALUES: usize = 1024;
 
 /// Label values of colours, for masks that are pictures.
-pub(super) type Colours = HashMap<[u8; 3], u32>;
+pub(super) type ColourValues = HashMap<[u8; 3], u32>;
 
 /// The class of each label value of one folder.
 #[derive(Debug)]
@@ -29,11 +29,11 @@ pub(super) struct LabelMap {
     values: HashMap<u32, u8>,
     bytes: Box<[u8; 256]>,
     other: u8,
-    colours: Colours,
+    colours: ColourValues,
 }
 
 impl LabelMap {
-    pub(super) fn new(map: &BTreeMap<u32, u8>, options: &DatasetOptions, colours: Colours) -> Self {
+    pub(super) fn new(map: &BTreeMap<u32, u8>, options: &DatasetOptions, colours: ColourValues) -> Self {
         let other = match options.unlisted {
             Unlisted::Error => UNLISTED,
             Unlisted::Background => 0,
@@ -120,7 +120,7 @@ impl LabelMap {
 }
 
 /// The label values of a class list's colours.
-pub(super) fn colours(list: Option<&ClassList>) -> Colours {
+pub(super) fn colours(list: Option<&ClassList>) -> ColourValues {
     let entries = list.map(|l| l.entries.as_slice()).unwrap_or_default();
     entries.iter().filter_map(|e| e.color.map(|c| (c, e.value))).collect()
 }
@@ -135,7 +135,7 @@ pub(super) struct Histogram {
 }
 
 /// Counts the label values of a mask.
-pub(super) fn histogram(path: &Path, width: usize, height: usize, colours: &Colours) -> Result<Histogram> {
+pub(super) fn histogram(path: &Path, width: usize, height: usize, colours: &ColourValues) -> Result<Histogram> {
     let mask = checked(path, width, height)?;
     if let (MaskValues::U8(values), true) = (&mask.values, mask.no_data.is_empty()) {
         let mut counts = [0u64; 256];
@@ -166,7 +166,7 @@ pub(super) fn histogram(path: &Path, width: usize, height: usize, colours: &Colo
 }
 
 /// What a mask's header says; its size is that of the upright mask.
-pub(super) struct MaskHeader {
+pub(super) struct UprightHeader {
     pub width: usize,
     pub height: usize,
     /// Whether pixels are colours rather than label values.
@@ -176,13 +176,13 @@ pub(super) struct MaskHeader {
 }
 
 /// Reads a mask's header.
-pub(super) fn header(path: &Path) -> Result<MaskHeader> {
+pub(super) fn header(path: &Path) -> Result<UprightHeader> {
     let raw::MaskHeader { mut width, mut height, colours } = raw::mask_header(path)?;
     let orientation = orientation(path)?;
     if is_quarter(orientation) {
         (width, height) = (height, width);
     }
-    Ok(MaskHeader { width, height, colours, orientation })
+    Ok(UprightHeader { width, height, colours, orientation })
 }
 
 /// A decoded mask, turned as its image is.
@@ -246,7 +246,7 @@ pub(super) fn wrong_size(mask: (usize, usize), image: (usize, usize)) -> Error {
 }
 
 /// Gives each pixel's label value, `None` where the mask says nothing.
-fn each_value(mask: Upright, colours: &Colours, mut use_value: impl FnMut(Option<u32>)) -> Result<()> {
+fn each_value(mask: Upright, colours: &ColourValues, mut use_value: impl FnMut(Option<u32>)) -> Result<()> {
     let mut none = mask.no_data.into_iter();
     let mut next = |value: &mut dyn FnMut() -> Result<u32>| -> Result<()> {
         use_value(if none.next() == Some(true) { None } else { Some(value()?) });

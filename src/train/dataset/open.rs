@@ -44,10 +44,10 @@ pub(super) fn open(folders: &[PathBuf], options: &DatasetOptions) -> Result<(Dat
     for (index, found) in found.iter_mut().enumerate() {
         let tiles = found.pairs.iter().all(|p| tile(&p.stem).is_some());
         let pairs = std::mem::take(&mut found.pairs);
-        let read: Vec<std::result::Result<Joined, Failure>> =
+        let read: Vec<std::result::Result<HeaderPair, Failure>> =
             pairs.into_par_iter().map(|pair| sample(pair, index, &names[index], found, tiles)).collect();
         for joined in read {
-            let Joined { sample, header, differences: found } = match joined {
+            let HeaderPair { sample, header, differences: found } = match joined {
                 Ok(joined) => joined,
                 Err(failure) => {
                     failures.push(failure);
@@ -150,14 +150,20 @@ fn tile(stem: &str) -> Option<TileId> {
 }
 
 /// An image with its mask, and what their headers say.
-struct Joined {
+struct HeaderPair {
     sample: Sample,
     header: Header,
     differences: Vec<agreement::Difference>,
 }
 
 /// Reads the headers of an image and its mask.
-fn sample(pair: Pair, folder: usize, label: &str, found: &Found, tiles: bool) -> std::result::Result<Joined, Failure> {
+fn sample(
+    pair: Pair,
+    folder: usize,
+    label: &str,
+    found: &Found,
+    tiles: bool,
+) -> std::result::Result<HeaderPair, Failure> {
     let of_image = |error| Failure::new(&pair.image, error);
     let of_mask = |error| Failure::new(&pair.mask, error);
     let mut header = raw::header(&pair.image, found.world_files).map_err(of_image)?;
@@ -209,7 +215,7 @@ fn sample(pair: Pair, folder: usize, label: &str, found: &Found, tiles: bool) ->
     let name = format!("{label}/{}", pair.stem);
     let Pair { image, mask, .. } = pair;
     let sample = Sample { name, image, mask, width, height, folder, extent, metres_per_pixel };
-    Ok(Joined { sample, header, differences })
+    Ok(HeaderPair { sample, header, differences })
 }
 
 fn bands_differ(path: &Path, header: &Header, first: &Path, of: &Header) -> Error {

@@ -75,7 +75,7 @@ pub(super) fn count(
     failures: &mut [Option<Failure>],
     unnamed: &mut Unnamed,
 ) -> Result<Vec<u32>> {
-    let none = labels::Colours::new();
+    let none = labels::ColourValues::new();
     let each: Vec<Option<Result<Histogram>>> = samples
         .par_iter()
         .map(|s| {

@@ -143,13 +143,13 @@ fn cache_folder() -> Result<PathBuf> {
 
 /// CRC-32 and SHA-256 of the bytes so far.
 #[derive(Clone, Default)]
-struct Sums {
+struct Checksums {
     bytes: u64,
     crc32: crc32fast::Hasher,
     sha256: Sha256,
 }
 
-impl Sums {
+impl Checksums {
     fn update(&mut self, block: &[u8]) {
         self.bytes += block.len() as u64;
         self.crc32.update(block);
@@ -184,7 +184,7 @@ impl Sums {
 
 /// Checks a complete file, records its SHA-256 or compares it with the recorded one, and returns it.
 fn verify(path: &Path, expected: Expected, progress: &Progress) -> Result<String> {
-    let mut sums = Sums::default();
+    let mut sums = Checksums::default();
     let mut file = File::open(path).map_err(|e| io_error(e, path))?;
     sums.read(&mut file, u64::MAX, progress).map_err(|e| io_error(e, path))?;
     let damaged = |e: Error| e.at(path.display()).remedy("delete this file and run the command again");
@@ -229,7 +229,7 @@ fn fetch(url: &str, path: &Path, expected: Expected, progress: &Progress) -> Res
         return Err(error.remedy("wait for it to end"));
     }
     let mut transfer =
-        Transfer { url, part: &part, tag: &tag, file: &mut file, expected, sums: Sums::default(), progress };
+        Transfer { url, part: &part, tag: &tag, file: &mut file, expected, sums: Checksums::default(), progress };
     let len = transfer.file.metadata().map_err(|e| io_error(e, &part))?.len();
     if len > expected.bytes {
         transfer.restart()?;
@@ -241,8 +241,8 @@ fn fetch(url: &str, path: &Path, expected: Expected, progress: &Progress) -> Res
         let before = transfer.sums.bytes;
         match transfer.attempt() {
             Ok(()) => {}
-            Err(Failure::Final(e)) => return Err(e),
-            Err(Failure::Broken(e)) => {
+            Err(AttemptError::Final(e)) => return Err(e),
+            Err(AttemptError::Broken(e)) => {
                 failures = if transfer.sums.bytes > before { 1 } else { failures + 1 };
                 if failures >= ATTEMPTS {
                     let kept = format!("run the command again; it goes on from {} bytes", transfer.sums.bytes);
@@ -267,14 +267,14 @@ fn fetch(url: &str, path: &Path, expected: Expected, progress: &Progress) -> Res
 }
 
 /// Why an attempt ended early.
-enum Failure {
+enum AttemptError {
     /// The connection broke; what has arrived stays.
     Broken(Error),
     /// Trying again will not help.
     Final(Error),
 }
 
-impl From<Error> for Failure {
+impl From<Error> for AttemptError {
     fn from(e: Error) -> Self {
         Self::Final(e)
     }
@@ -287,21 +287,21 @@ struct Transfer<'a> {
     file: &'a mut File,
     expected: Expected,
     /// Of what `file` holds.
-    sums: Sums,
+    sums: Checksums,
     progress: &'a Progress,
 }
 
 impl Transfer<'_> {
     /// Throws away what has arrived.
     fn restart(&mut self) -> Result<()> {
-        self.sums = Sums::default();
+        self.sums = Checksums::default();
         self.progress.at(0);
         let _ = fs::remove_file(self.tag);
         self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(|e| io_error(e, self.part))
     }
 
     /// One request for what is still missing.
-    fn attempt(&mut self) -> Result<(), Failure> {
+    fn attempt(&mut self) -> Result<(), AttemptError> {
         let start = self.sums.bytes;
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -319,9 +319,9 @@ impl Transfer<'_> {
         }
         let response = request.call().map_err(|e| match e {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
-                Failure::Final(Error::new(ErrorKind::Invalid, "this is no address").source(e).at(self.url))
+                AttemptError::Final(Error::new(ErrorKind::Invalid, "this is no address").source(e).at(self.url))
             }
-            e => Failure::Broken(Error::new(ErrorKind::Io, "the server cannot be reached").source(e).at(self.url)),
+            e => AttemptError::Broken(Error::new(ErrorKind::Io, "the server cannot be reached").source(e).at(self.url)),
         })?;
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
         let status = response.status().as_u16();
@@ -336,13 +336,15 @@ impl Transfer<'_> {
                 self.restart()?;
                 total
             }
-            416 if start > 0 => return self.restart().map_err(Failure::Final),
+            416 if start > 0 => return self.restart().map_err(AttemptError::Final),
             404 | 410 => {
                 let error = Error::new(ErrorKind::NotFound, format!("the server has no such file (HTTP {status})"));
                 return Err(error.at(self.url).remedy("check the address given with --url").into());
             }
             429 | 500..=599 => {
-                return Err(Failure::Broken(Error::new(ErrorKind::Io, format!("HTTP status {status}")).at(self.url)));
+                return Err(AttemptError::Broken(
+                    Error::new(ErrorKind::Io, format!("HTTP status {status}")).at(self.url),
+                ));
             }
             _ => return Err(Error::new(ErrorKind::Io, format!("HTTP status {status}")).at(self.url).into()),
         };
@@ -358,14 +360,14 @@ impl Transfer<'_> {
         loop {
             let n = match body.read(&mut block) {
                 Ok(0) if self.sums.bytes < self.expected.bytes => {
-                    return Err(Failure::Broken(Error::new(ErrorKind::Io, "the connection broke").at(self.url)));
+                    return Err(AttemptError::Broken(Error::new(ErrorKind::Io, "the connection broke").at(self.url)));
                 }
                 Ok(0) => return Ok(()),
                 Ok(n) => n,
                 Err(e) if e.kind() == IoKind::Interrupted => continue,
                 Err(e) => {
                     let error = Error::new(ErrorKind::Io, "the connection broke").source(e).at(self.url);
-                    return Err(Failure::Broken(error));
+                    return Err(AttemptError::Broken(error));
                 }
             };
             if self.sums.bytes + n as u64 > self.expected.bytes {

@@ -11,7 +11,7 @@ use samlora::train::dataset::Dataset;
 use samlora::train::dataset::split::{SplitRule, split};
 use samlora::train::evaluate::{Evaluation, evaluate, resolution_warning};
 use samlora::train::report::Report;
-use samlora::train::run::{RunFolder, indices};
+use samlora::train::run_folder::{RunFolder, indices};
 use samlora::weights::folder::Folder;
 use serde_json::json;
 

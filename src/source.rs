@@ -23,6 +23,8 @@ mod header;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod geotiff;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod orientation;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod picture;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod xyz;

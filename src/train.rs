@@ -1,12 +1,14 @@
 //! Training: from labelled chips to an adapter, a report and a package. Native only.
 //!
 //! ```text
-//! image and mask files -> chips                  dataset: classes, label values, splits by place
+//! image and mask files -> chips                  dataset: classes, label values, agreement, splits by place
 //!   -> augmented crops, normalised               augment, batch
-//!   -> logits at full resolution -> loss         loss, step
-//!   -> gradients -> new weights                  trainable, optimizer, schedule
-//!   -> checkpoints, log, metrics, report         fit: checkpoint, evaluate, run, report
+//!   -> logits at full resolution -> loss         init (the model), upload, loss
+//!   -> gradients -> new weights                  learner, replicas (several devices), schedule
+//!   -> checkpoints, log, metrics, report         trainer: metrics, evaluate, checkpoint, report, run_folder, results
 //! ```
+//!
+//! [`setup`] joins these parts to a run, [`lr_find`] looks for its learning rate.
 //!
 //! A module imports only what stands above it in this file.
 
@@ -20,11 +22,11 @@ pub mod replicas;
 pub mod metrics;
 pub mod schedule;
 pub mod report;
-pub mod start;
+pub mod init;
 pub mod evaluate;
 pub mod checkpoint;
-pub mod run;
+pub mod run_folder;
 pub mod setup;
 pub mod results;
-pub mod fit;
+pub mod trainer;
 pub mod lr_find;

@@ -4,6 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "layering/graph.rs"]
+mod graph;
+#[path = "layering/tokens.rs"]
+mod tokens;
+
+use graph::Graph;
+use tokens::{paths, tokens, words};
+
 /// What one reads at a sitting; most files have about 200.
 const MAX_LINES: usize = 500;
 /// A path that ends in `/` allows the whole folder.
@@ -45,192 +53,32 @@ const FILES: &[&str] = &[
 const PANICS_ALLOWED: &[(&str, &str, usize)] =
     &[("weights/manifest.rs", "panic!", 1), ("kernels/gpu/tensor.rs", "panic!", 1)];
 
-/// A word or a single punctuation character; comments are gone, literals are `"`.
-type Tokens<'a> = Vec<&'a str>;
-
-fn tokens(text: &str) -> Tokens<'_> {
-    let mut tokens = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let length = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if let Some(length) = literal(rest) {
-            tokens.push("\"");
-            length
-        } else if first.is_alphanumeric() || first == '_' {
-            let length = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-            tokens.push(&rest[..length]);
-            length
-        } else {
-            if !first.is_whitespace() {
-                tokens.push(&rest[..first.len_utf8()]);
-            }
-            first.len_utf8()
-        };
-        rest = &rest[length..];
-    }
-    tokens
-}
-
-/// The length of the string or character literal that `text` begins with; `None` for a lifetime and anything else.
-fn literal(text: &str) -> Option<usize> {
-    let body = text.strip_prefix('b').unwrap_or(text);
-    let prefix = text.len() - body.len();
-    if let Some(raw) = body.strip_prefix('r') {
-        let hashes = raw.len() - raw.trim_start_matches('#').len();
-        if raw[hashes..].starts_with('"') {
-            let end = format!("\"{}", &raw[..hashes]);
-            let start = prefix + 1 + hashes + 1;
-            return Some(text[start..].find(&end).map_or(text.len(), |at| start + at + end.len()));
-        }
-    }
-    let quote = body.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-    let mut inside = body[1..].char_indices();
-    let mut count = 0;
-    while let Some((at, c)) = inside.next() {
-        match c {
-            '\\' => drop(inside.next()),
-            c if c == quote => return Some(prefix + 1 + at + 1),
-            // A lifetime: no quote after one character.
-            _ if quote == '\'' && count >= 1 && !body[1..].starts_with('\\') => return None,
-            _ => {}
-        }
-        count += 1;
-    }
-    None
-}
-
-/// Leaves out every item under `#[cfg(test)]`.
-fn without_tests<'a>(tokens: &[&'a str]) -> Tokens<'a> {
-    const TEST: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
-    let mut kept = Vec::new();
-    let mut i = 0;
-    while i < tokens.len() {
-        if !tokens[i..].starts_with(&TEST) {
-            kept.push(tokens[i]);
-            i += 1;
-            continue;
-        }
-        // To the item's `;`, or to the end of its braces.
-        let mut depth = 0;
-        i += TEST.len();
-        while i < tokens.len() {
-            match tokens[i] {
-                "{" | "(" | "[" => depth += 1,
-                "}" | ")" | "]" => depth -= 1,
-                _ => {}
-            }
-            i += 1;
-            if depth == 0 && matches!(tokens[i - 1], "}" | ";") {
-                break;
-            }
-        }
-    }
-    kept
-}
-
-/// The first names after `root ::` at token `i`: one, or those of a group in braces.
-fn names_after<'a>(tokens: &[&'a str], i: usize) -> Vec<&'a str> {
-    let Some(after) = tokens.get(i + 1..).and_then(|t| t.strip_prefix(&[":", ":"])) else { return Vec::new() };
-    match after.first() {
-        Some(&"{") => {
-            let mut names = Vec::new();
-            let mut depth = 0;
-            for pair in after.windows(2) {
-                match pair[0] {
-                    "{" => depth += 1,
-                    "}" => depth -= 1,
-                    _ => {}
-                }
-                match (depth, pair[0]) {
-                    (0, _) => break,
-                    (1, "{" | ",") => names.push(pair[1]),
-                    _ => {}
-                }
-            }
-            names
-        }
-        Some(name) => vec![name],
-        None => Vec::new(),
-    }
-}
-
-/// The names that a file takes from the crate's root, by `crate::` or by as many `super::` as lead there. `depth` is the
-/// file's own depth: 1 for `src/mask.rs`, 2 for `src/mask/regions.rs`.
-fn root_names<'a>(tokens: &[&'a str], depth: usize) -> Vec<&'a str> {
-    let mut names = Vec::new();
-    // For each open brace, whether it is an inline module's.
-    let mut braces = Vec::new();
-    for (i, &token) in tokens.iter().enumerate() {
-        match token {
-            "{" => braces.push(i >= 2 && tokens[i - 2] == "mod"),
-            "}" => drop(braces.pop()),
-            "crate" => names.extend(names_after(tokens, i)),
-            "super" if i < 3 || tokens[i - 3..i] != ["super", ":", ":"] => {
-                let mut last = i;
-                let mut supers = 1;
-                while tokens[last + 1..].starts_with(&[":", ":", "super"]) {
-                    last += 3;
-                    supers += 1;
-                }
-                if supers >= depth + braces.iter().filter(|module| **module).count() {
-                    names.extend(names_after(tokens, last));
-                }
-            }
-            _ => {}
-        }
-    }
-    names
-}
-
-/// The crate's modules, in the order of `lib.rs`.
-fn modules(lib: &str) -> Vec<String> {
-    tokens(lib).windows(3).filter(|t| t[0] == "mod" && t[2] == ";").map(|t| t[1].to_owned()).collect()
-}
-
 fn allowed(file: &str, places: &[&str]) -> bool {
     places.iter().any(|place| if place.ends_with('/') { file.starts_with(place) } else { file == *place })
 }
 
-/// What is wrong with a file of `src`, whose path in it is `file`.
-fn violations(file: &str, text: &str, order: &[String]) -> Vec<String> {
-    let tokens = without_tests(&tokens(text));
+/// What is wrong with a file of `src`, whose path in it is `file`, besides what it imports of the crate.
+fn violations(file: &str, tokens: &[String]) -> Vec<String> {
+    let tokens = words(tokens);
     let mut wrong = Vec::new();
     let mut say = |what: String| wrong.push(format!("src/{file}: {what}"));
 
-    // The command is another crate, and lib.rs only lists.
-    if file != "lib.rs" && !file.starts_with("bin/") {
-        let own = file.split(['/', '.']).next().unwrap_or_default();
-        let place = |name: &str| order.iter().position(|m| m == name);
-        match place(own) {
-            None => say(format!("{own} is not a module of lib.rs")),
-            Some(own_place) => {
-                for name in root_names(&tokens, file.split('/').count()) {
-                    if place(name).is_some_and(|p| p > own_place) {
-                        say(format!("imports {name}, which stands below {own} in lib.rs"));
-                    }
-                }
-            }
+    let named: Vec<Vec<String>> = paths(&tokens).into_iter().map(|n| n.path).collect();
+    let attributes = tokens.windows(3).filter(|t| t[..2] == ["#", "["]).map(|t| t[2]);
+    for name in named.iter().map(|path| path[0].as_str()).chain(attributes) {
+        if (name == "burn" || name.starts_with("burn_")) && !allowed(file, TENSORS) {
+            say(format!("uses {name}: tensors belong in {TENSORS:?}"));
+        }
+        let javascript = matches!(name, "js_sys" | "web_sys" | "serde_wasm_bindgen" | "console_error_panic_hook");
+        if (javascript || name.starts_with("wasm_bindgen")) && !allowed(file, JAVASCRIPT) {
+            say(format!("uses {name}: JavaScript belongs in {JAVASCRIPT:?}"));
         }
     }
-
-    for (i, &token) in tokens.iter().enumerate() {
-        let path = tokens[i + 1..].starts_with(&[":", ":"]);
-        let attribute = i >= 2 && tokens[i - 2..i] == ["#", "["];
-        let crate_name = path || attribute;
-        if crate_name && (token == "burn" || token.starts_with("burn_")) && !allowed(file, TENSORS) {
-            say(format!("uses {token}: tensors belong in {TENSORS:?}"));
-        }
-        let javascript = matches!(token, "js_sys" | "web_sys" | "serde_wasm_bindgen" | "console_error_panic_hook");
-        if crate_name && (javascript || token.starts_with("wasm_bindgen")) && !allowed(file, JAVASCRIPT) {
-            say(format!("uses {token}: JavaScript belongs in {JAVASCRIPT:?}"));
-        }
-        let files = token == "std" && names_after(&tokens, i).contains(&"fs")
-            || path && matches!(token, "memmap2" | "tempfile");
+    for path in &named {
+        let files =
+            matches!(path[0].as_str(), "memmap2" | "tempfile") || path.starts_with(&["std".into(), "fs".into()]);
         if files && !allowed(file, FILES) {
-            say(format!("uses files (through {token}): they belong in {FILES:?}"));
+            say(format!("uses files (through {}): they belong in {FILES:?}", path.join("::")));
         }
     }
 
@@ -286,19 +134,26 @@ fn read(path: &Path) -> (String, String) {
     (name, fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
 }
 
+/// The command is a crate of its own.
+const COMMAND: &str = "bin/samlora/";
+
 #[test]
 fn modules_import_only_what_stands_above_them() {
-    let order = modules(&read(&root().join("src/lib.rs")).1);
-    assert!(order.len() > 10, "{order:?}");
     let files = sources("src");
     assert!(files.len() > 30, "{} files", files.len());
-    let wrong: Vec<_> = files
-        .iter()
-        .flat_map(|path| {
-            let (name, text) = read(path);
-            violations(name.trim_start_matches("src/"), &text, &order)
-        })
-        .collect();
+    let (mut library, mut command) = (Graph::default(), Graph::default());
+    let mut wrong = Vec::new();
+    for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "rs")) {
+        let (name, text) = read(path);
+        let file = name.trim_start_matches("src/");
+        let tokens = tokens(&text);
+        wrong.extend(violations(file, &tokens));
+        match file.strip_prefix(COMMAND) {
+            Some(file) => command.add(file, &text, &tokens),
+            None => library.add(file, &text, &tokens),
+        }
+    }
+    wrong.extend(library.violations().into_iter().chain(command.violations()));
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -309,15 +164,29 @@ fn files_are_short() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// What the checker says about `text` as `file`, in a crate of three modules.
+/// What the checker says about `text` as `file`, in a crate of four modules in this order.
 fn verdict(file: &str, text: &str) -> String {
-    violations(file, text, &["error".into(), "mask".into(), "web".into(), "weights".into()]).join("; ")
+    let files = [
+        (
+            "lib.rs",
+            "//! A module imports only what stands above it in this file.\nmod error; mod mask; mod web; mod weights;",
+        ),
+        ("error.rs", "pub struct Error; pub mod code;"),
+        ("mask.rs", "pub mod regions;"),
+        ("web.rs", "pub struct Page;"),
+        ("weights.rs", "pub mod adapter; pub mod export; pub mod folder; pub mod manifest;"),
+    ];
+    let mut all: Vec<(&str, &str)> = files.into_iter().filter(|(name, _)| *name != file).collect();
+    all.push((file, text));
+    let mut wrong = violations(file, &tokens(text));
+    wrong.extend(crate_of(&all));
+    wrong.join("; ")
 }
 
-#[test]
-fn the_order_comes_from_lib_rs() {
-    let lib = "//! mod not_this;\npub mod error;\n#[cfg(test)]\nmod mask;\n/* mod nor_this; */ pub(crate) mod web;";
-    assert_eq!(modules(lib), ["error", "mask", "web"]);
+fn crate_of(files: &[(&str, &str)]) -> Vec<String> {
+    let mut graph = Graph::default();
+    files.iter().for_each(|(file, text)| graph.add(file, text, &tokens(text)));
+    graph.violations()
 }
 
 #[test]
@@ -327,27 +196,68 @@ fn imports_from_below_are_found() {
         "use crate::{error::Error, web::Page};",
         "use super::web::Page;",
         "fn f() -> crate::web::Page { crate::error::x() }",
+        "fn f() { format!(\"{}\", crate::web::x()) }",
         "mod inside { use super::super::web; }",
+        "fn f<'a>(x: &'a str) {} use crate::web; const C: char = '\\'';",
+        "#[cfg(test)] use a::{b}; use crate::web;",
     ] {
-        assert!(verdict("mask.rs", text).contains("imports web, which stands below mask"), "{text}");
+        let text = format!("pub mod regions; {text}");
+        assert!(verdict("mask.rs", &text).contains("web stands below mask"), "{text}: {}", verdict("mask.rs", &text));
     }
-    assert!(verdict("mask/regions.rs", "use super::super::web;").contains("imports web"));
+    assert!(verdict("mask/regions.rs", "use super::super::web;").contains("web stands below mask"));
     assert!(verdict("paint.rs", "").contains("paint is not a module"));
     for text in [
-        "use crate::error::{Error, web};",
+        "use crate::error::{Error, code};",
         "use crate::mask::web; // crate::web",
         "/// [`crate::web`]\nconst A: &str = \"crate::web\"; const B: &str = r#\"\"crate::web\"#; const C: char = '\"';",
         "mod inside { use super::web; }",
         "#[cfg(test)]\nmod tests { #[test] fn f() { use crate::web; } }",
         "fn f<'a>(x: &'a str) -> &'a str { x }",
     ] {
-        assert_eq!(verdict("mask.rs", text), "", "{text}");
+        assert_eq!(verdict("mask.rs", &format!("pub mod regions; {text}")), "", "{text}");
     }
     assert_eq!(verdict("mask/regions.rs", "use super::web;"), "");
-    assert!(
-        verdict("mask.rs", "fn f<'a>(x: &'a str) {} use crate::web; const C: char = '\\'';").contains("imports web")
-    );
-    assert!(verdict("mask.rs", "#[cfg(test)] use a::{b}; use crate::web;").contains("imports web"));
+}
+
+#[test]
+fn circles_are_found_at_every_depth() {
+    let three = |a: &str, b: &str, c: &str| {
+        crate_of(&[
+            ("lib.rs", "mod x;"),
+            ("x.rs", "mod a; mod b; mod c; pub struct Shared; pub use c::C;"),
+            ("x/a.rs", a),
+            ("x/b.rs", b),
+            ("x/c.rs", c),
+        ])
+    };
+    let c = "pub struct C; use super::Shared;";
+    assert!(three("use super::{Shared, b::B};", "pub struct B; use super::c;", c).is_empty());
+    for (a, b, c, size) in [
+        ("pub struct A; use super::b::B;", "pub struct B; use super::a::A;", c, 2),
+        ("pub struct A; use super::b::B;", "pub struct B; use super::c::C;", "pub struct C; use crate::x::a::A;", 3),
+        // Through a name that the parent hands on, a renamed import, an inline module, and all names of one.
+        ("pub struct A; use super::C;", "", "pub struct C; fn f(x: super::a::A) {}", 2),
+        ("pub fn a() {} use super::c as other; fn f() { other::C }", "", "pub struct C; fn f() { super::a::a() }", 2),
+        ("pub struct A; mod deep { use super::super::C; }", "", "pub struct C; use super::a::A;", 2),
+        ("pub use super::b::*; use super::c::C;", "pub struct B;", "pub struct C; use super::a;", 2),
+    ] {
+        let found = three(a, b, c);
+        assert!(
+            found.len() == 1 && found[0].contains(&format!("a circle of {size} modules")),
+            "{a} {b} {c}: {found:?}"
+        );
+    }
+    // Folders that need each other, although no two files do.
+    let found = crate_of(&[
+        ("main.rs", "mod a; mod b;"),
+        ("a.rs", "pub mod x; pub mod y;"),
+        ("b.rs", "pub mod x; pub mod y;"),
+        ("a/x.rs", "use crate::b::x;"),
+        ("a/y.rs", ""),
+        ("b/x.rs", ""),
+        ("b/y.rs", "use crate::a::y;"),
+    ]);
+    assert!(found.len() == 1 && found[0].contains("a circle of 2 modules, a, b"), "{found:?}");
 }
 
 #[test]
@@ -367,7 +277,8 @@ fn what_is_out_of_place_is_found() {
         ("bin/samlora/main.rs", "fn main() { todo!() }", "todo!"),
         ("weights/manifest.rs", "fn f() { panic!(); panic!() }", "2 panic! outside tests, 1 allowed"),
     ] {
-        assert!(verdict(file, text).contains(what), "{file}: {text}: {}", verdict(file, text));
+        let found = violations(file, &tokens(text)).join("; ");
+        assert!(found.contains(what), "{file}: {text}: {found}");
     }
     for (file, text) in [
         ("weights/adapter.rs", "use burn::tensor::Tensor;"),
@@ -378,7 +289,7 @@ fn what_is_out_of_place_is_found() {
         ("weights/manifest.rs", "const A: u8 = panic!();"),
         ("mask.rs", "#[cfg(test)] mod tests { fn f() { x.unwrap(); panic!(\"}\") } }"),
     ] {
-        assert_eq!(verdict(file, text), "", "{file}: {text}");
+        assert_eq!(violations(file, &tokens(text)), [""; 0], "{file}: {text}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use fastrand::Rng;
 use samlora::mask::ClassMask;
 use samlora::polygon::{Options, Polygon, trace, trace_mask};
 
@@ -112,29 +113,17 @@ fn check_exact(mask: &(Vec<u8>, usize, usize)) -> Vec<Polygon> {
     polygons
 }
 
-/// xorshift64*: seeded, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
-    }
-}
-
 /// Noise, or blobs (noise of coarse cells with ragged borders).
 fn random_mask(seed: u64) -> (Vec<u8>, usize, usize) {
-    let mut random = Random(seed * 0x9E37_79B9 + 1);
-    let (width, height) = (1 + random.below(40) as usize, 1 + random.below(40) as usize);
-    let classes = 2 + random.below(4);
-    let cell = 1 + random.below(9) as usize;
-    let coarse: Vec<u8> = (0..41 * 41).map(|_| random.below(classes) as u8).collect();
+    let mut random = Rng::with_seed(seed);
+    let (width, height) = (random.usize(1..=40), random.usize(1..=40));
+    let classes = random.u8(2..6);
+    let cell = random.usize(1..=9);
+    let coarse: Vec<u8> = (0..41 * 41).map(|_| random.u8(..classes)).collect();
     let mut out = Vec::new();
     for y in 0..height {
         for x in 0..width {
-            let jitter = |r: &mut Random, v: usize| (v + r.below(3) as usize) / cell;
+            let jitter = |r: &mut Rng, v: usize| (v + r.usize(..3)) / cell;
             let (cx, cy) = if cell < 3 { (x, y) } else { (jitter(&mut random, x), jitter(&mut random, y)) };
             out.push(coarse[cy.min(40) * 41 + cx.min(40)]);
         }
@@ -249,8 +238,8 @@ fn neighbours_share_their_simplified_border_and_cover_everything() {
 #[test]
 fn a_large_mask_takes_linear_time() {
     let side = 2048;
-    let mut random = Random(3);
-    let noise: Vec<u8> = (0..side * side).map(|_| random.below(3) as u8).collect();
+    let mut random = Rng::with_seed(3);
+    let noise: Vec<u8> = (0..side * side).map(|_| random.u8(..3)).collect();
     let began = std::time::Instant::now();
     let polygons = trace(&noise, side, side, Options::default()).expect("traced");
     let exact = began.elapsed();

@@ -384,15 +384,6 @@ fn damaged_pytorch_files() {
 
 // Any bytes give tensors or an error, never a panic.
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % n
-    }
-}
-
 fn read_all(path: &Path) {
     if let Ok(source) = open(path) {
         let _ = canonical(names(source.as_ref()));
@@ -406,19 +397,19 @@ fn read_all(path: &Path) {
 fn torture(original: &[u8], rounds: usize, seed: u64) {
     let (_folder, path) = file("model", original);
     let mut out = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    let mut random = Random(seed);
+    let mut random = fastrand::Rng::with_seed(seed);
     for round in 0..rounds {
         let mut bytes = original.to_vec();
         match round % 3 {
-            0 => bytes.truncate(random.below(bytes.len())),
+            0 => bytes.truncate(random.usize(..bytes.len())),
             1 => {
-                let at = random.below(bytes.len());
-                bytes[at] ^= 1 << random.below(8);
+                let at = random.usize(..bytes.len());
+                bytes[at] ^= 1 << random.usize(..8);
             }
             _ => {
-                for _ in 0..=random.below(8) {
-                    let at = random.below(bytes.len());
-                    bytes[at] = random.below(256) as u8;
+                for _ in 0..=random.usize(..8) {
+                    let at = random.usize(..bytes.len());
+                    bytes[at] = random.u8(..);
                 }
             }
         }

@@ -123,19 +123,15 @@ fn damaged_bytes_never_panic() {
         fs::read(png(dir.path(), "a.png", 40, 30)).expect("read"),
         fs::read(write_tiff(dir.path(), "a.tif", &[7; 40 * 30 * 4], &one_strip(40, 30, 4, 8, 2))).expect("read"),
     ];
-    let mut seed = 1u32;
+    let mut random = fastrand::Rng::with_seed(1);
     for original in originals {
         for _ in 0..2000 {
             let mut bytes = original.clone();
             for _ in 0..3 {
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 // Mostly the TIFF's directory, which lies at the end.
-                let at = if seed & 1 << 9 == 0 {
-                    bytes.len() - 1 - (seed >> 16) as usize % 130.min(bytes.len())
-                } else {
-                    (seed >> 16) as usize % bytes.len()
-                };
-                bytes[at] = (seed >> 8) as u8;
+                let first = if random.bool() { bytes.len().saturating_sub(130) } else { 0 };
+                let at = random.usize(first..bytes.len());
+                bytes[at] = random.u8(..);
             }
             let path = put(dir.path(), "damaged", &bytes);
             if let Ok(mut source) = source::open(&path) {
@@ -372,12 +368,8 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
         println!("left out: this machine lets no file system be mounted");
         return;
     }
-    let mut seed = 1u32;
-    let mut random = || {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (seed >> 24) as u8
-    };
-    let noise: Vec<u8> = (0..1 << 20).map(|_| random()).collect();
+    let mut random = fastrand::Rng::with_seed(1);
+    let noise: Vec<u8> = (0..1 << 20).map(|_| random.u8(..)).collect();
     let mask = ClassMask::new(1024, 1024, noise.clone(), noise).expect("a mask");
     let errors = [
         write::mask_png(dir.path().join("mask.png"), &mask, &[]).expect_err("full"),

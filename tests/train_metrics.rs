@@ -14,7 +14,7 @@ use samlora::error::ErrorKind;
 use samlora::random::SplitMix;
 use samlora::train::dataset::IGNORE;
 use samlora::train::metrics::{Confusion, Metrics};
-use samlora::train::report::{EpochRecord, Picture, Report, lr_plot};
+use samlora::train::report::{EpochRecord, Report, SamplePicture, lr_plot};
 use samlora::train::schedule::Schedule;
 
 fn confusion(classes: usize, truth: &[u8], prediction: &[u8]) -> Confusion {
@@ -171,10 +171,10 @@ fn classes() -> Vec<Class> {
 
 /// A picture of `side` pixels with ignored rows and a made-up prediction. With `noise` 1 every pixel is random, with 32 it is
 /// in blocks of that side.
-fn picture(name: &str, side: usize, noise: usize) -> Picture {
+fn picture(name: &str, side: usize, noise: usize) -> SamplePicture {
     let mut random = SplitMix(side as u64);
     let blocks: Vec<u64> = (0..(side / noise + 1).pow(2)).map(|_| random.next_u64()).collect();
-    let mut picture = Picture { name: name.into(), width: side, height: side, ..Picture::default() };
+    let mut picture = SamplePicture { name: name.into(), width: side, height: side, ..SamplePicture::default() };
     for y in 0..side {
         for x in 0..side {
             let block = blocks[y / noise * (side / noise + 1) + x / noise];
@@ -201,7 +201,7 @@ fn epoch(epoch: usize, metrics: Option<Metrics>) -> EpochRecord {
     }
 }
 
-fn html(epochs: usize, pictures: &[Picture]) -> String {
+fn html(epochs: usize, pictures: &[SamplePicture]) -> String {
     let mut confusion = Confusion::new(3);
     for picture in pictures {
         confusion.add(&picture.truth, &picture.prediction).expect("classes");
@@ -300,7 +300,7 @@ fn a_report_stays_small() {
 fn what_does_not_fit_together_is_an_error() {
     let classes = classes();
     let settings = serde_json::Value::Null;
-    let report = |confusion: &Confusion, pictures: &[Picture]| {
+    let report = |confusion: &Confusion, pictures: &[SamplePicture]| {
         let metrics = Metrics::from(confusion);
         let report = Report {
             title: "t",

@@ -16,7 +16,7 @@ use samlora::lora;
 use samlora::random::SplitMix;
 use samlora::train::batch::Batch;
 use samlora::train::learner::{Learner, OptimizerOptions, Trained};
-use samlora::train::loss::{DiceOver, LossOptions, Target};
+use samlora::train::loss::{DiceOver, LossOptions, LossTarget};
 use samlora::train::replicas::Replicas;
 use samlora::weights::checkpoint::{Adapter, Checkpoint, load};
 use samlora::weights::layout;
@@ -49,7 +49,7 @@ struct Case {
     reference: Box<dyn TensorSource>,
     learner: Learner,
     images: Tensor<4>,
-    target: Target,
+    target: LossTarget,
 }
 
 impl Case {
@@ -66,7 +66,7 @@ impl Case {
         let images = TensorData::new(reference.read_f32("input_normalised").unwrap(), shape.clone());
         let images = Tensor::from_data(images, device);
         let labels: Vec<u8> = reference.read_f32("target").unwrap().iter().map(|v| *v as u8).collect();
-        let target = Target::new(&labels, [shape[0], shape[2], shape[3]], config.mask_tokens, device);
+        let target = LossTarget::new(&labels, [shape[0], shape[2], shape[3]], config.mask_tokens, device);
         Self { reference, learner, images, target }
     }
 
@@ -190,7 +190,7 @@ fn devices_share_a_steps_batches() {
             }
             // A step of no length: the second round shows that what is copied back is what is there.
             case.learner.step(sum, 1e-30, &OptimizerOptions::default()).unwrap();
-            replicas.follow(&case.learner);
+            replicas.broadcast(&case.learner);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::random::SplitMix;
 mod colour;
 mod geometry;
 
-use geometry::View;
+use geometry::CropView;
 
 /// What may happen to a crop. [`Default`] is good for aerial images seen from straight above.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ impl AugmentOptions {
 /// the image is mirrored and labels are [`super::dataset::IGNORE`]. The same `random` gives the same crop.
 pub fn augment(chip: &Chip, size: usize, options: &AugmentOptions, random: &mut SplitMix) -> Chip {
     let size = size.max(1);
-    let mut view = View { quarter: 0, zoom: 1.0, angle: 0.0 };
+    let mut view = CropView { quarter: 0, zoom: 1.0, angle: 0.0 };
     if options.dihedral {
         view.quarter = (random.next_u64() >> 61) as u8;
     }

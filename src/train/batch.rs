@@ -56,22 +56,22 @@ pub const CACHE_BYTES: u64 = 1 << 30;
 
 /// Makes the batches of every epoch.
 pub struct Loader {
-    work: Arc<Work>,
+    work: Arc<BatchMaker>,
 }
 
 /// What threads share for all epochs.
-struct Work {
+struct BatchMaker {
     dataset: Arc<Dataset>,
     indices: Vec<usize>,
     options: BatchOptions,
-    cache: Mutex<Cache>,
+    cache: Mutex<ChipCache>,
     /// For each band, the normalised value of each 8-bit one.
     tables: Vec<[f32; 256]>,
 }
 
 /// Decoded chips: those that came first, since in an epoch each is as likely to be asked for next as any other.
 #[derive(Default)]
-struct Cache {
+struct ChipCache {
     chips: HashMap<usize, Arc<Chip>>,
     bytes: u64,
 }
@@ -87,7 +87,7 @@ impl Loader {
         let normal = &options.normalization;
         let table = |(mean, std): (&f32, &f32)| std::array::from_fn(|v| (v as f32 - mean) / std);
         let tables = normal.mean.iter().zip(&normal.std).map(table).collect();
-        Self { work: Arc::new(Work { dataset, indices, options, cache: Mutex::default(), tables }) }
+        Self { work: Arc::new(BatchMaker { dataset, indices, options, cache: Mutex::default(), tables }) }
     }
 
     /// Batches of an epoch; the last may hold fewer crops.
@@ -103,7 +103,7 @@ impl Loader {
     }
 }
 
-impl Work {
+impl BatchMaker {
     /// Crops of a sample in an epoch.
     fn crops_of(&self, sample: usize) -> usize {
         if self.options.crops > 0 {
@@ -124,7 +124,7 @@ impl Work {
         order
     }
 
-    fn cache(&self) -> MutexGuard<'_, Cache> {
+    fn cache(&self) -> MutexGuard<'_, ChipCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,7 +1,7 @@
 //! Checkpoints: all that a run needs to go on as if it had never stopped.
 //!
 //! A checkpoint is one safetensors file, written beside its place and renamed: the values that learn under SAM's names, AdamW's
-//! moments as `{name}.moment_1` and `{name}.moment_2`, and [`Progress`] in the metadata.
+//! moments as `{name}.moment_1` and `{name}.moment_2`, and [`RunProgress`] in the metadata.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::weights::source::{Dtype, FileReader, TensorInfo, TensorSource};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct RunProgress {
     /// The epoch that it is in, from 0.
     pub epoch: usize,
     /// Batches of that epoch that are done.
@@ -42,7 +42,7 @@ pub struct Progress {
     pub epoch_images: usize,
 }
 
-impl Progress {
+impl RunProgress {
     /// The epoch's summed losses.
     pub fn losses(&self) -> LossValues {
         let [cross_entropy, dice, total] = self.loss_bits.map(f64::from_bits);
@@ -61,7 +61,7 @@ const RUN: &str = "samlora.run";
 const STATE: &str = "samlora.state";
 const TIMES: &str = "samlora.times";
 
-/// Writes what `learner` has learned in the run `run` ([`super::run::RunInfo::key`]), and with `state` all that it needs to go on.
+/// Writes what `learner` has learned in the run `run` ([`super::run_folder::RunInfo::key`]), and with `state` all that it needs to go on.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] naming the file; what was there before stays.

@@ -2,22 +2,21 @@
 //!
 //! ```text
 //! folders -> pairs of files            classified_tiles, folder: listing
-//!   -> headers: size, bands, place     open (no pixel is decoded)
-//!   -> one class list                  classes
-//!   -> chips with class indices        chip, labels
+//!   -> headers: size, bands, place     open (no pixel is decoded), agreement
+//!   -> one class list                  classes, values
+//!   -> chips with class indices        chip, labels; scan
 //!   -> training and validation         split, by place; review
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Class, Normalization};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::raw::{self, Raw};
 
+mod agreement;
 mod chip;
 mod classes;
 mod classified_tiles;
@@ -28,8 +27,10 @@ mod labels;
 mod listing;
 mod open;
 pub mod review;
+mod scan;
 pub mod split;
 mod statistics;
+mod values;
 
 pub use crate::source::raw::Depth;
 pub use chip::{Chip, IGNORE, Samples};
@@ -37,6 +38,7 @@ pub use classes::MAX_CLASSES;
 pub use extent::Extent;
 pub use fingerprint::FileHash;
 pub use folder::is_dataset;
+pub use scan::{Failure, Scan};
 
 /// What is read of the data, and how label values become classes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,9 @@ pub struct DatasetOptions {
     pub bands: Option<Vec<usize>>,
     /// Names of the classes that are kept; all others become class 0.
     pub keep: Option<Vec<String>>,
+    /// Each value of masks without a class list is a class, however many there are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub every_value: bool,
 }
 
 /// What happens to label values that no class has.
@@ -116,11 +121,10 @@ pub struct Dataset {
     file_bands: usize,
     labels: Vec<labels::LabelMap>,
     /// Pixels of each label value, of samples whose masks were decoded to find them.
-    histograms: Vec<Option<Histogram>>,
+    histograms: Vec<Option<labels::Histogram>>,
+    /// Label values that became classes without a name.
+    unnamed: values::Unnamed,
 }
-
-/// Pixels of each label value of a mask.
-type Histogram = Box<[(u32, u64)]>;
 
 /// What a folder of a data set is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,26 +170,6 @@ pub struct Sample {
     pub metres_per_pixel: Option<f64>,
 }
 
-/// Pixels of each class in each mask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scan {
-    /// `[sample][class]`: pixels.
-    pub pixels: Vec<Vec<u64>>,
-    /// `[sample]`: pixels that are ignored for their label value. Pixels of images without data are not counted here.
-    pub ignored: Vec<u64>,
-}
-
-impl Scan {
-    /// Pixels of each class in some samples.
-    pub fn totals(&self, samples: impl IntoIterator<Item = usize>) -> Vec<u64> {
-        let mut totals = vec![0; self.pixels.first().map_or(0, Vec::len)];
-        for pixels in samples.into_iter().filter_map(|i| self.pixels.get(i)) {
-            totals.iter_mut().zip(pixels).for_each(|(t, p)| *t += p);
-        }
-        totals
-    }
-}
-
 impl Dataset {
     /// Lists folders, joins images and masks, and reads their headers; pixels are decoded only to find the classes of
     /// folders that name none.
@@ -195,7 +179,40 @@ impl Dataset {
     /// are not read, [`ErrorKind::Invalid`] where sizes, bands or class lists do not agree, [`ErrorKind::Format`] for
     /// damaged files. All name the file.
     pub fn open(folders: &[PathBuf], options: &DatasetOptions) -> Result<Self> {
+        let (dataset, failures) = Self::open_readable(folders, options)?;
+        match Failure::all(failures) {
+            Some(error) => Err(error),
+            None => Ok(dataset),
+        }
+    }
+
+    /// As [`Dataset::open`], but samples whose files cannot be used are left out, and come with the reason.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`] for what is wrong with the whole, and if no sample is left.
+    pub fn open_readable(folders: &[PathBuf], options: &DatasetOptions) -> Result<(Self, Vec<Failure>)> {
         open::open(folders, options)
+    }
+
+    /// Checks that classes that nobody named are likely to be classes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if each of many values would be one, and [`DatasetOptions::every_value`] does not ask for it.
+    pub fn check_classes(&self) -> Result<()> {
+        if self.options.every_value || !self.unnamed.are_many() || self.options.keep.is_some() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Invalid, self.unnamed.finding())
+            .at(self.unnamed.folder.display())
+            .remedy(self.unnamed.remedy()))
+    }
+
+    /// The median of the metres on the ground that a pixel of some samples covers, if any is known.
+    pub fn ground_resolution(&self, indices: &[usize]) -> Option<f64> {
+        let samples = indices.iter().filter_map(|&i| self.samples.get(i));
+        let mut known: Vec<f64> = samples.filter_map(|s| s.metres_per_pixel).collect();
+        known.sort_by(f64::total_cmp);
+        known.get(known.len() / 2).copied()
     }
 
     /// How label values become classes.
@@ -260,42 +277,6 @@ impl Dataset {
         self.samples.get(index).ok_or_else(|| no_sample(index))
     }
 
-    /// Counts the pixels of each class in every mask, in parallel. `progress(masks done, of all)` is called from
-    /// several threads.
-    ///
-    /// # Errors
-    /// As [`Dataset::read`]: of several bad masks the first.
-    pub fn scan(&self, progress: impl Fn(usize, usize) + Sync) -> Result<Scan> {
-        let done = AtomicUsize::new(0);
-        let all = self.samples.len();
-        let each: Vec<Result<(Vec<u64>, u64)>> = (0..all)
-            .into_par_iter()
-            .map(|i| {
-                let counted = self.count(i);
-                progress(done.fetch_add(1, Ordering::Relaxed) + 1, all);
-                counted
-            })
-            .collect();
-        let mut scan = Scan { pixels: Vec::with_capacity(all), ignored: Vec::with_capacity(all) };
-        for counted in each {
-            let (pixels, ignored) = counted?;
-            scan.pixels.push(pixels);
-            scan.ignored.push(ignored);
-        }
-        Ok(scan)
-    }
-
-    fn count(&self, index: usize) -> Result<(Vec<u64>, u64)> {
-        let sample = self.sample(index)?;
-        let map = self.labels.get(sample.folder).ok_or_else(|| no_sample(index))?;
-        let classes = self.classes.len();
-        if let Some(Some(known)) = self.histograms.get(index) {
-            return map.count(known, classes, &sample.mask);
-        }
-        let values = map.histogram(&sample.mask, sample.width, sample.height)?;
-        map.count(&values, classes, &sample.mask)
-    }
-
     /// Mean and standard deviation of each band, for [`Normalization`]: SAM's own for 8-bit RGB, else measured in at most
     /// 2,000 of the samples `indices`, spread evenly. NaN and pixels without data are left out; a band that never
     /// changes gets 1.
@@ -333,6 +314,18 @@ impl Dataset {
         let wanted = real(path);
         self.folders.iter().position(|f| f.path == path || real(&f.path) == wanted)
     }
+}
+
+/// Classes of which the same is to be said are told one by one up to so many, else in one sentence.
+const ONE_BY_ONE: usize = 3;
+
+/// A sentence for each of a few classes, or one for all of many.
+fn each_or_all(names: &[&str], one: impl Fn(&str) -> String, all: impl Fn(String) -> String) -> Vec<String> {
+    if names.len() <= ONE_BY_ONE {
+        return names.iter().map(|name| one(name)).collect();
+    }
+    let first: Vec<String> = names.iter().take(ONE_BY_ONE).map(|name| format!("{name:?}")).collect();
+    vec![all(format!("{} classes ({}, ..)", names.len(), first.join(", ")))]
 }
 
 fn no_sample(index: usize) -> Error {

@@ -1,12 +1,14 @@
 //! Figures of a model on labelled chips, through the very pipeline that segments tiles.
 
+use super::dataset::review::MIXED_RESOLUTION;
 use super::dataset::{Chip, Dataset, IGNORE, Samples};
 use super::metrics::{Confusion, Metrics};
-use super::report::Picture;
+use super::report::SamplePicture;
 use crate::config::Class;
 use crate::engine::{SegmentOptions, Segmenter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Memory;
+use crate::weights::manifest::Manifest;
 
 /// What was found.
 pub struct Evaluation {
@@ -15,7 +17,7 @@ pub struct Evaluation {
     /// Figures of it.
     pub metrics: Metrics,
     /// Some of the chips, spread evenly.
-    pub pictures: Vec<Picture>,
+    pub pictures: Vec<SamplePicture>,
 }
 
 /// Segments the chips `indices` at their full size and compares with their labels; keeps `pictures` of them. `progress` gets chips
@@ -44,7 +46,7 @@ pub fn evaluate(
             chip.labels.iter().map(|l| to_model.get(usize::from(*l)).copied().unwrap_or(IGNORE)).collect();
         confusion.add(&truth, &found.mask.classes)?;
         if pictures > 0 && done % step == 0 && shown.len() < pictures {
-            shown.push(Picture {
+            shown.push(SamplePicture {
                 name: dataset.samples.get(index).map(|s| s.name.clone()).unwrap_or_default(),
                 width: chip.width,
                 height: chip.height,
@@ -58,6 +60,19 @@ pub fn evaluate(
     }
     let metrics = Metrics::from(&confusion);
     Ok(Evaluation { confusion, metrics, pictures: shown })
+}
+
+/// What people should know if the model was trained for pixels of another size than the chips `indices` have.
+pub fn resolution_warning(manifest: &Manifest, dataset: &Dataset, indices: &[usize]) -> Option<String> {
+    let (model, data) = (manifest.ground_resolution?, dataset.ground_resolution(indices)?);
+    let factor = (model / data).max(data / model);
+    (factor >= MIXED_RESOLUTION).then(|| {
+        format!(
+            "A pixel of the data covers {data:.2} m on the ground and one of the model's training {model:.2} m: things look \
+             {factor:.1} times as {} as the model knows them.",
+            if data < model { "large" } else { "small" }
+        )
+    })
 }
 
 /// The model's index of each of the data's classes.

@@ -1,7 +1,7 @@
 //! The model in training: which parameters learn, their gradients, and the optimiser's step.
 //!
-//! Frozen weights stay on the plain device and enter the graph as constants; only what learns is tracked, and only while a
-//! gradient is computed.
+//! Frozen weights stay on the plain device and enter the autodiff graph as constants; only what learns requires gradients,
+//! and only while one is computed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use burn::optim::{AdamW, AdamWConfig, AdamWState, Optimizer};
 use burn::tensor::{Device, Gradients, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::loss::{Loss, LossOptions, Target, loss, upsample};
+use super::loss::{Loss, LossOptions, LossTarget, loss, upsample};
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora;
@@ -154,26 +154,26 @@ impl Learner {
     pub fn accumulate(
         &self,
         images: Tensor<4>,
-        target: &Target,
+        target: &LossTarget,
         options: &LossOptions,
         into: &mut Accumulated,
     ) -> Result<LossValues> {
         into.count += 1;
         let [_, _, h, w] = images.dims();
-        let tracked = self.sam.clone().map(&mut Track { slots: &self.slots, index: 0 });
-        let depth = tracked.image_encoder.blocks.len();
+        let autodiff = self.sam.clone().map(&mut Track { slots: &self.slots, index: 0 });
+        let depth = autodiff.image_encoder.blocks.len();
         if !self.recompute {
-            let mut pass = tracked.image_encoder.start(images);
+            let mut pass = autodiff.image_encoder.start(images);
             while !pass.is_done() {
                 self.seed_part(pass.done);
                 pass = pass.advance();
             }
-            let logits = upsample(tracked.decode(pass.x), [h, w]);
+            let logits = upsample(autodiff.decode(pass.x), [h, w]);
             let loss = loss(logits, target, options);
-            return self.finish(&tracked, loss, into);
+            return self.finish(&autodiff, loss, into);
         }
         // Without a graph, keeping what goes into each block; dropout works in a graph only, which is let go at once.
-        let encoder = if lora::drops(&self.sam) { &tracked.image_encoder } else { &self.sam.image_encoder };
+        let encoder = if lora::drops(&self.sam) { &autodiff.image_encoder } else { &self.sam.image_encoder };
         let mut pass = encoder.start(images.clone());
         let mut inputs = Vec::new();
         while pass.done < depth {
@@ -184,43 +184,43 @@ impl Learner {
         }
         let last = pass.x.inner().autodiff().require_grad();
         self.seed_part(depth);
-        let embedding = tracked.image_encoder.resume(depth, last.clone()).advance().x;
-        let loss = loss(upsample(tracked.decode(embedding), [h, w]), target, options);
+        let embedding = autodiff.image_encoder.resume(depth, last.clone()).advance().x;
+        let loss = loss(upsample(autodiff.decode(embedding), [h, w]), target, options);
         let graph = loss.total.is_tracked().then(|| loss.total.backward());
         let values = read_loss(loss)?;
         let Some(graph) = graph else { return Ok(values) };
-        self.collect(&tracked, &graph, into);
+        self.collect(&autodiff, &graph, into);
         let mut gradient = last.grad(&graph);
         // Each block again, with a graph, from the last to the first.
         for (i, input) in inputs.into_iter().enumerate().rev() {
             let Some(output_gradient) = gradient else { break };
             self.seed_part(i);
             let input = input.autodiff().require_grad();
-            let output = tracked.image_encoder.resume(i, input.clone()).advance().x;
+            let output = autodiff.image_encoder.resume(i, input.clone()).advance().x;
             let graph = (output * output_gradient).sum().backward();
-            self.collect(&tracked, &graph, into);
+            self.collect(&autodiff, &graph, into);
             gradient = input.grad(&graph);
         }
         if let Some(output_gradient) = gradient {
-            let embedded = tracked.image_encoder.embed(images);
+            let embedded = autodiff.image_encoder.embed(images);
             if embedded.is_tracked() {
                 let graph = (embedded * output_gradient).sum().backward();
-                self.collect(&tracked, &graph, into);
+                self.collect(&autodiff, &graph, into);
             }
         }
         Ok(values)
     }
 
-    fn finish(&self, tracked: &Sam, loss: Loss, into: &mut Accumulated) -> Result<LossValues> {
+    fn finish(&self, autodiff: &Sam, loss: Loss, into: &mut Accumulated) -> Result<LossValues> {
         if loss.total.is_tracked() {
             let graph = loss.total.backward();
-            self.collect(tracked, &graph, into);
+            self.collect(autodiff, &graph, into);
         }
         read_loss(loss)
     }
 
-    fn collect(&self, tracked: &Sam, graph: &Gradients, into: &mut Accumulated) {
-        tracked.visit(&mut Collect { graph, slots: &self.slots, into: &mut into.gradients, index: 0 });
+    fn collect(&self, autodiff: &Sam, graph: &Gradients, into: &mut Accumulated) {
+        autodiff.visit(&mut Collect { graph, slots: &self.slots, into: &mut into.gradients, index: 0 });
     }
 
     /// One step of AdamW with the mean of the accumulated gradients; parameters that none arrived at stay as they are, without

@@ -49,7 +49,7 @@ impl Default for LossOptions {
 }
 
 /// What a loss compares with, on a device.
-pub struct Target {
+pub struct LossTarget {
     /// Each pixel's class, one-hot, all zero where ignored: `[b, k, h, w]`.
     one_hot: Tensor<4>,
     /// 1 where a pixel counts, 0 where it is ignored: `[b, 1, h, w]`.
@@ -60,7 +60,7 @@ pub struct Target {
     pixels: usize,
 }
 
-impl Target {
+impl LossTarget {
     /// Of labels `[b, h, w]`, class indices below `classes` or [`IGNORE`].
     pub fn new(labels: &[u8], [b, h, w]: [usize; 3], classes: usize, device: &Device) -> Self {
         let plane = h * w;
@@ -112,14 +112,14 @@ pub fn upsample(logits: Tensor<4>, [rows, columns]: [usize; 2]) -> Tensor<4> {
 }
 
 /// The loss of logits `[b, k, h, w]`, k at least 2.
-pub fn loss(logits: Tensor<4>, target: &Target, options: &LossOptions) -> Loss {
+pub fn loss(logits: Tensor<4>, target: &LossTarget, options: &LossOptions) -> Loss {
     let cross_entropy = cross_entropy(logits.clone(), target, options);
     let dice = dice(logits, target, options.dice_over);
     let total = cross_entropy.clone() * options.cross_entropy + dice.clone() * options.dice;
     Loss { cross_entropy, dice, total }
 }
 
-fn cross_entropy(logits: Tensor<4>, target: &Target, options: &LossOptions) -> Tensor<1> {
+fn cross_entropy(logits: Tensor<4>, target: &LossTarget, options: &LossOptions) -> Tensor<1> {
     let [_, k, _, _] = logits.dims();
     let log_p = log_softmax(logits, 1);
     let mut weights = target.one_hot.clone();
@@ -136,7 +136,7 @@ fn cross_entropy(logits: Tensor<4>, target: &Target, options: &LossOptions) -> T
     sum.sum().neg() / total
 }
 
-fn dice(logits: Tensor<4>, target: &Target, over: DiceOver) -> Tensor<1> {
+fn dice(logits: Tensor<4>, target: &LossTarget, over: DiceOver) -> Tensor<1> {
     let [b, k, h, w] = logits.dims();
     // [b, k - 1, h w]
     let foreground = |x: Tensor<4>| x.slice_dim(1, 1..k).reshape([b, k - 1, h * w]);

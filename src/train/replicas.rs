@@ -74,7 +74,7 @@ impl Replicas {
     }
 
     /// Brings what `lead` has learned to the other devices.
-    pub fn follow(&mut self, lead: &Learner) {
+    pub fn broadcast(&mut self, lead: &Learner) {
         for other in &mut self.others {
             other.copy_learned(lead);
         }

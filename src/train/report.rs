@@ -48,7 +48,7 @@ fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
 
 /// One sample with its labels and what the model made of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Picture {
+pub struct SamplePicture {
     /// The sample's name.
     pub name: String,
     /// Width in pixels, at least 1.
@@ -81,7 +81,7 @@ pub struct Report<'a> {
     /// Classes by index.
     pub classes: &'a [Class],
     /// Samples to show; they are reduced where a report would grow beyond 3 MB.
-    pub pictures: &'a [Picture],
+    pub pictures: &'a [SamplePicture],
 }
 
 impl Report<'_> {

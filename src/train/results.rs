@@ -5,12 +5,12 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-use super::checkpoint::{self, Progress};
+use super::checkpoint::{self, RunProgress};
 use super::evaluate::{Evaluation, evaluate};
 use super::learner::Learner;
 use super::metrics::Metrics;
 use super::report::{EpochRecord, Report};
-use super::run::{Budget, RunFolder, RunInfo, indices};
+use super::run_folder::{Budget, RunFolder, RunInfo, indices};
 use super::setup;
 use crate::config::SamConfig;
 use crate::engine::Segmenter;
@@ -73,7 +73,7 @@ pub fn write(
     folder: &RunFolder,
     info: &mut RunInfo,
     learner: &Learner,
-    progress: &Progress,
+    progress: &RunProgress,
     log: &[EpochRecord],
     found: &Evaluation,
 ) -> Result<()> {
@@ -182,7 +182,7 @@ pub struct PackageOptions {
 /// gets what is being done, how much of it is done, and of how much.
 ///
 /// # Errors
-/// Those of [`setup::prepare_again`], [`export::write`] and [`evaluate`].
+/// Those of [`setup::reopen`], [`export::write`] and [`evaluate`].
 pub fn package(
     run: &Path,
     options: &PackageOptions,
@@ -191,7 +191,7 @@ pub fn package(
     mut progress: impl FnMut(&str, usize, usize),
 ) -> Result<(Manifest, Metrics)> {
     let folder = RunFolder::open(run)?;
-    let mut prepared = setup::prepare_again(folder.info()?, device, &mut |_| ())?;
+    let mut prepared = setup::reopen(folder.info()?, device, &mut |_| ())?;
     let best = folder.best();
     if !best.exists() {
         return Err(Error::new(ErrorKind::NotFound, "the run has no validated weights yet")

@@ -7,11 +7,11 @@ use burn::tensor::Device;
 
 use super::batch::{BatchOptions, CACHE_BYTES, Loader};
 use super::dataset::split::{SplitRule, split};
-use super::dataset::{Dataset, Scan};
+use super::dataset::{Dataset, Scan, review};
+use super::init::{self, BaseModel};
 use super::learner::{DecoderTraining, Learner};
 use super::loss::LossOptions;
-use super::run::{Budget, Data, Origin, RunInfo, Settings, SplitNames, ground_resolution, indices, settled};
-use super::start::{self, Base};
+use super::run_folder::{BaseOrigin, Budget, Data, RunInfo, Settings, SplitNames, indices, json_stable};
 use crate::config::{Backbone, Normalization};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora;
@@ -35,7 +35,7 @@ pub struct Prepared {
 /// Opens data and base of new settings. `message` gets what people should know.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] for settings that cannot be; those of [`Dataset::open`], [`split()`] and [`start::model`].
+/// [`ErrorKind::Invalid`] for settings that cannot be; those of [`Dataset::open`], [`split()`] and [`init::model`].
 pub fn prepare(
     settings: Settings,
     device: &Device,
@@ -43,12 +43,14 @@ pub fn prepare(
     message: &mut dyn FnMut(String),
 ) -> Result<Prepared> {
     check(&settings)?;
-    let settings = settled(settings)?;
+    let settings = json_stable(settings)?;
     let dataset = open(&settings)?;
+    dataset.check_classes()?;
     dataset.warnings.iter().for_each(|w| message(w.clone()));
+    // Every file is decoded once, so that none ends the run later.
     let scan = dataset.scan(|_, _| ())?;
     let split = split(&dataset, &scan, &settings.split, settings.valid_share, settings.split_seed)?;
-    split.warnings.iter().for_each(|w| message(w.clone()));
+    split.warnings.iter().cloned().chain(review::no_background(&dataset, &scan)).for_each(&mut *message);
     message(format!(
         "{} chips: {} to train, {} to validate, {} left out; {} classes",
         dataset.samples.len(),
@@ -58,24 +60,25 @@ pub fn prepare(
         dataset.classes.len()
     ));
     let base = base(&settings)?;
-    let origin = base.origin()?.map(|(path, sha256)| Origin { path, sha256 });
+    let origin = base.origin()?.map(|(path, sha256)| BaseOrigin { path, sha256 });
     let normalization = dataset.statistics(&split.train)?;
     let data = Data {
         folders: folders(&settings),
         sha256: dataset.content_hash()?,
         samples: dataset.samples.len(),
         bands: dataset.bands,
-        metres_per_pixel: ground_resolution(&dataset, &split.train),
+        metres_per_pixel: dataset.ground_resolution(&split.train),
     };
     let names = SplitNames::of(&dataset, &split);
-    assemble(settings, device, dataset, &scan, base, Given { origin, normalization, data, names, device_name })
+    let given = Given { origin, normalization, data, names, device_name };
+    assemble(settings, device, dataset, Some(&scan), base, given)
 }
 
 /// Opens data and base of a run again, and checks that they are what they were.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] naming what has changed; those of [`prepare`].
-pub fn prepare_again(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -> Result<Prepared> {
+pub fn reopen(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -> Result<Prepared> {
     let settings = info.settings.clone();
     check(&settings)?;
     let dataset = open(&settings)?;
@@ -93,9 +96,10 @@ pub fn prepare_again(info: RunInfo, device: &Device, message: &mut dyn FnMut(Str
     if dataset.content_hash()? != info.data.sha256 {
         return changed("the data have");
     }
-    let scan = dataset.scan(|_, _| ())?;
+    // The files are those that were decoded when the run began.
+    let scan = if settings.balance { Some(dataset.scan(|_, _| ())?) } else { None };
     let base = base(&settings)?;
-    let origin = base.origin()?.map(|(path, sha256)| Origin { path, sha256 });
+    let origin = base.origin()?.map(|(path, sha256)| BaseOrigin { path, sha256 });
     if origin.as_ref().map(|o| &o.sha256) != info.base.as_ref().map(|o| &o.sha256) {
         return changed("the base has");
     }
@@ -107,7 +111,7 @@ pub fn prepare_again(info: RunInfo, device: &Device, message: &mut dyn FnMut(Str
         names: info.split.clone(),
         device_name: &info.device,
     };
-    assemble(settings, device, dataset, &scan, base, given)
+    assemble(settings, device, dataset, scan.as_ref(), base, given)
 }
 
 /// The batches that a run trains on.
@@ -127,7 +131,7 @@ pub fn loader(info: &RunInfo, dataset: &Arc<Dataset>, train: &[usize]) -> Loader
 }
 
 struct Given<'a> {
-    origin: Option<Origin>,
+    origin: Option<BaseOrigin>,
     normalization: Normalization,
     data: Data,
     names: SplitNames,
@@ -138,15 +142,15 @@ fn assemble(
     settings: Settings,
     device: &Device,
     dataset: Dataset,
-    scan: &Scan,
-    base: Base,
+    scan: Option<&Scan>,
+    base: BaseModel,
     given: Given,
 ) -> Result<Prepared> {
     let (train, valid) = (indices(&dataset, &given.names.train)?, indices(&dataset, &given.names.valid)?);
     let mut settings = settings;
     settings.trained.patch_embed |= dataset.bands != base.config().in_chans;
     let (config, mut sam) =
-        start::model(&base, &dataset.classes, dataset.bands, settings.lora.as_ref(), settings.seed, device)?;
+        init::model(&base, &dataset.classes, dataset.bands, settings.lora.as_ref(), settings.seed, device)?;
     if settings.qlora {
         if settings.trained.encoder {
             return Err(Error::new(ErrorKind::Invalid, "8-bit weights cannot be trained")
@@ -160,7 +164,7 @@ fn assemble(
         lora::attach_to_decoder(&mut sam, &lora, settings.seed, device);
     }
     let mut loss = settings.loss.clone();
-    if settings.balance {
+    if let Some(scan) = scan.filter(|_| settings.balance) {
         loss.class_weights = Some(class_weights(&scan.totals(train.iter().copied())));
     }
     let learner = Learner::new(sam, &config, &settings.trained, device, settings.recompute || settings.qlora);
@@ -179,7 +183,7 @@ fn assemble(
         metrics: None,
         settings,
     };
-    let info = settled(info)?;
+    let info = json_stable(info)?;
     Ok(Prepared { info, dataset: Arc::new(dataset), train, valid, loss, learner })
 }
 
@@ -204,10 +208,10 @@ fn open(settings: &Settings) -> Result<Dataset> {
     Ok(dataset)
 }
 
-fn base(settings: &Settings) -> Result<Base> {
+fn base(settings: &Settings) -> Result<BaseModel> {
     match (&settings.base, &settings.backbone) {
-        (Some(path), _) => Base::open(path),
-        (None, Some(name)) => Ok(Base::fresh(&Backbone::named(name)?)),
+        (Some(path), _) => BaseModel::open(path),
+        (None, Some(name)) => Ok(BaseModel::fresh(&Backbone::named(name)?)),
         (None, None) => Err(Error::new(ErrorKind::Invalid, "neither a base nor a backbone is given")
             .remedy("give --base FILE, or --backbone vit_t to start from random weights")),
     }

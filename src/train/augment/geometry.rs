@@ -5,7 +5,7 @@ use crate::random::SplitMix;
 use crate::train::dataset::{Chip, IGNORE, Samples};
 
 /// How a crop looks at its chip.
-pub(super) struct View {
+pub(super) struct CropView {
     /// Bit 0: columns and rows change places; bit 1: mirrored from left to right; bit 2: from top to bottom.
     pub quarter: u8,
     /// Magnification.
@@ -37,7 +37,7 @@ pub(super) fn rare_pixel(chip: &Chip, random: &mut SplitMix) -> Option<(usize, u
 pub(super) fn crop(
     chip: &Chip,
     size: usize,
-    view: &View,
+    view: &CropView,
     focus: Option<(usize, usize)>,
     random: &mut SplitMix,
 ) -> Chip {

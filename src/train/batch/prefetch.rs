@@ -5,28 +5,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::{Batch, Work};
+use super::{Batch, BatchMaker};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The batches of one epoch, in order. Its threads end when it is dropped.
 pub struct Batches {
-    shared: Arc<Shared>,
+    shared: Arc<Prefetcher>,
     workers: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
-    work: Arc<Work>,
+struct Prefetcher {
+    work: Arc<BatchMaker>,
     order: Vec<usize>,
     epoch: u64,
     /// Batches of the epoch.
     count: usize,
     /// How many batches may be ready or in the making ahead of need.
     ahead: usize,
-    state: Mutex<State>,
+    state: Mutex<Queue>,
     changed: Condvar,
 }
 
-struct State {
+struct Queue {
     /// The next batch to make, and the next to hand out.
     make: usize,
     give: usize,
@@ -35,11 +35,11 @@ struct State {
 }
 
 impl Batches {
-    pub(super) fn new(work: Arc<Work>, order: Vec<usize>, epoch: u64, skip: usize) -> Self {
+    pub(super) fn new(work: Arc<BatchMaker>, order: Vec<usize>, epoch: u64, skip: usize) -> Self {
         let count = order.len().div_ceil(work.options.batch_size.max(1));
         let threads = work.options.workers.min(count.saturating_sub(skip));
-        let state = State { make: skip, give: skip, ready: BTreeMap::new(), stop: false };
-        let shared = Arc::new(Shared {
+        let state = Queue { make: skip, give: skip, ready: BTreeMap::new(), stop: false };
+        let shared = Arc::new(Prefetcher {
             work,
             order,
             epoch,
@@ -57,12 +57,12 @@ impl Batches {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl Prefetcher {
+    fn state(&self) -> MutexGuard<'_, Queue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 

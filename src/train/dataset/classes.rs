@@ -37,7 +37,7 @@ const PALETTE: [[u8; 3]; 16] = [
 
 /// A label value with its class's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct ClassEntry {
     pub value: u32,
     pub name: String,
     pub color: Option<[u8; 3]>,
@@ -48,12 +48,12 @@ pub(super) struct Entry {
 pub(super) struct ClassList {
     /// The file that says it, for messages.
     pub file: PathBuf,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ClassEntry>,
 }
 
 impl ClassList {
     /// Checks that no value has two names. Two values may share a name: they are one class.
-    pub(super) fn new(file: PathBuf, entries: Vec<Entry>) -> Result<Self> {
+    pub(super) fn new(file: PathBuf, entries: Vec<ClassEntry>) -> Result<Self> {
         let mut names: BTreeMap<u32, &str> = BTreeMap::new();
         for entry in &entries {
             if entry.name.is_empty() {
@@ -109,7 +109,7 @@ impl ClassList {
                 })?),
                 None => None,
             };
-            entries.push(Entry { value, name: name.trim().to_owned(), color });
+            entries.push(ClassEntry { value, name: name.trim().to_owned(), color });
         }
         Self::new(file.to_owned(), entries)
     }
@@ -117,7 +117,7 @@ impl ClassList {
     /// The list of label values that came without names.
     pub(super) fn of_values(folder: &Path, values: impl IntoIterator<Item = u32>, background: u32) -> Self {
         let name = |v: u32| if v == background { BACKGROUND.to_owned() } else { format!("class {v}") };
-        let entries = values.into_iter().map(|value| Entry { value, name: name(value), color: None }).collect();
+        let entries = values.into_iter().map(|value| ClassEntry { value, name: name(value), color: None }).collect();
         Self { file: folder.to_owned(), entries }
     }
 
@@ -127,7 +127,8 @@ impl ClassList {
             let own = own.map(|l| l.entries.as_slice()).unwrap_or_default();
             own.iter().find(|e| e.value == c.value).and_then(|e| e.color)
         };
-        let entries = classes.iter().map(|c| Entry { value: c.value, name: c.name.clone(), color: color(c) }).collect();
+        let entries =
+            classes.iter().map(|c| ClassEntry { value: c.value, name: c.name.clone(), color: color(c) }).collect();
         Self::new(own.map_or(folder, |l| &l.file).to_owned(), entries)
     }
 
@@ -142,7 +143,7 @@ impl ClassList {
                 }
             }
         }
-        let mut entries: Vec<Entry> = lists.iter().flat_map(|l| l.entries.iter().cloned()).collect();
+        let mut entries: Vec<ClassEntry> = lists.iter().flat_map(|l| l.entries.iter().cloned()).collect();
         entries.sort_by_key(|e| e.value);
         entries.dedup_by(|a, b| a.value == b.value && same(&a.name, &b.name));
         Self::new(first.file.clone(), entries).map(Some)
@@ -177,7 +178,7 @@ pub(super) fn unite(lists: &[ClassList], options: &DatasetOptions) -> Result<Cla
 
     let listed = || lists.iter().flat_map(|l| &l.entries).filter(|e| !ignored(e.value));
     let mut names: Vec<(String, u32)> = vec![(zero.clone(), background)];
-    let mut others: Vec<&Entry> = listed().collect();
+    let mut others: Vec<&ClassEntry> = listed().collect();
     others.sort_by_key(|e| e.value);
     for entry in others {
         if !names.iter().any(|(name, _)| same(name, &entry.name)) {
@@ -252,7 +253,7 @@ fn check_agreement(lists: &[ClassList]) -> Result<()> {
     Ok(())
 }
 
-fn clash(a: &ClassList, ours: &Entry, b: &ClassList, theirs: &Entry) -> Error {
+fn clash(a: &ClassList, ours: &ClassEntry, b: &ClassList, theirs: &ClassEntry) -> Error {
     let message =
         format!("label value {} is {:?} here and {:?} in {}", ours.value, ours.name, theirs.name, b.file.display());
     Error::new(ErrorKind::Invalid, message)
@@ -281,7 +282,8 @@ mod tests {
     use super::*;
 
     fn list(file: &str, entries: &[(u32, &str)]) -> ClassList {
-        let entries = entries.iter().map(|(v, n)| Entry { value: *v, name: (*n).to_owned(), color: None }).collect();
+        let entries =
+            entries.iter().map(|(v, n)| ClassEntry { value: *v, name: (*n).to_owned(), color: None }).collect();
         ClassList::new(file.into(), entries).expect("valid")
     }
 
@@ -312,11 +314,11 @@ mod tests {
     }
 
     trait Entries {
-        fn concat_entries(self) -> Vec<Entry>;
+        fn concat_entries(self) -> Vec<ClassEntry>;
     }
 
     impl<const N: usize> Entries for [ClassList; N] {
-        fn concat_entries(self) -> Vec<Entry> {
+        fn concat_entries(self) -> Vec<ClassEntry> {
             self.into_iter().flat_map(|l| l.entries).collect()
         }
     }

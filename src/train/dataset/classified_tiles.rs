@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::FolderKind;
-use super::classes::{ClassList, Entry};
-use super::folder::Found;
-use super::listing::{Listing, Pair, no_mask, pair};
+use super::classes::{ClassEntry, ClassList};
+use super::listing::{Found, Listing, Pair, no_mask, pair};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Crs;
 
@@ -48,12 +47,12 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
     };
     let labels = Listing::new(&folder.join("labels")).map_err(|e| explain_labels(folder, e))?;
     let images = Listing::new(&folder.join("images"))?;
-    let world_files = images.world_files;
+    let (world_files, mask_world_files) = (images.world_files, labels.world_files);
     let map = folder.join(MAP_FILE);
     let (pairs, unused_masks) =
         if map.is_file() { read_map(folder, &map, images, labels)? } else { pair(images, labels)? };
     let crs = model.as_ref().and_then(spatial_reference);
-    Ok(Found { kind: FolderKind::ClassifiedTiles, pairs, classes, world_files, crs, unused_masks })
+    Ok(Found { kind: FolderKind::ClassifiedTiles, pairs, classes, world_files, mask_world_files, crs, unused_masks })
 }
 
 /// `labels/<class>/<stem>` is how RCNN_Masks and other formats for objects lie.
@@ -92,7 +91,7 @@ fn class_list(file: &Path, classes: &Value, value: &str, name: &str) -> Result<C
         // [-1, -1, -1] stands for no colour.
         let part = |i: usize| class["Color"][i].as_u64().and_then(|v| u8::try_from(v).ok());
         let color = part(0).zip(part(1)).zip(part(2)).map(|((r, g), b)| [r, g, b]);
-        entries.push(Entry { value: number, name: name.trim().to_owned(), color });
+        entries.push(ClassEntry { value: number, name: name.trim().to_owned(), color });
     }
     ClassList::new(file.to_owned(), entries)
 }

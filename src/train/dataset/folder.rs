@@ -3,26 +3,12 @@
 use std::path::Path;
 
 use super::classes::ClassList;
-use super::listing::{Listing, Pair, pair};
+use super::listing::{Found, Listing, pair};
 use super::{FolderKind, classified_tiles};
 use crate::error::{Error, ErrorKind, Result};
-use crate::georef::Crs;
 
 /// File of a plain folder that names its classes.
 const CLASSES_FILE: &str = "classes.json";
-
-/// What was found in a folder of the data.
-pub(super) struct Found {
-    pub kind: FolderKind,
-    pub pairs: Vec<Pair>,
-    pub classes: Option<ClassList>,
-    /// Whether there may be world files beside the images.
-    pub world_files: bool,
-    /// The system of world files that come without one.
-    pub crs: Option<Crs>,
-    /// Masks without an image.
-    pub unused_masks: usize,
-}
 
 /// Whether a folder is laid out as a data set, or holds folders that are.
 pub fn is_dataset(folder: &Path) -> bool {
@@ -69,11 +55,12 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
         }
     };
     let images = Listing::new(&images)?;
-    let world_files = images.world_files;
-    let (pairs, unused_masks) = pair(images, Listing::new(masks)?)?;
+    let masks = Listing::new(masks)?;
+    let (world_files, mask_world_files) = (images.world_files, masks.world_files);
+    let (pairs, unused_masks) = pair(images, masks)?;
     let file = folder.join(CLASSES_FILE);
     let classes = if file.is_file() { Some(ClassList::read_json(&file)?) } else { None };
-    Ok(Found { kind: FolderKind::Folder, pairs, classes, world_files, crs: None, unused_masks })
+    Ok(Found { kind: FolderKind::Folder, pairs, classes, world_files, mask_world_files, crs: None, unused_masks })
 }
 
 const LAYOUT: &str = "a data folder is an ArcGIS export of Classified Tiles, or holds images/ and masks/ (or labels/) \

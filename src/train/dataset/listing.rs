@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::FolderKind;
+use super::classes::ClassList;
 use crate::error::{Error, ErrorKind, Result};
+use crate::georef::Crs;
 
 /// Extensions of files that are read.
 const READ: [&str; 6] = ["tif", "tiff", "png", "jpg", "jpeg", "webp"];
@@ -20,6 +23,21 @@ pub(super) struct Pair {
     pub stem: String,
     pub image: PathBuf,
     pub mask: PathBuf,
+}
+
+/// What was found in a folder of the data.
+pub(super) struct Found {
+    pub kind: FolderKind,
+    pub pairs: Vec<Pair>,
+    pub classes: Option<ClassList>,
+    /// Whether there may be world files beside the images.
+    pub world_files: bool,
+    /// Whether there may be world files beside the masks.
+    pub mask_world_files: bool,
+    /// The system of world files that come without one.
+    pub crs: Option<Crs>,
+    /// Masks without an image.
+    pub unused_masks: usize,
 }
 
 /// The rasters of a folder.

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::split::Split;
-use super::{Dataset, Depth, FileHash, Scan};
+use super::{Dataset, Depth, FileHash, Sample, Scan, each_or_all};
 
 /// Classes below this share of all labelled pixels are hard to learn.
 const RARE: f64 = 0.01;
 /// More chips than this share without anything but background slow training down.
 const MANY_EMPTY: f64 = 0.5;
-/// Pixel sizes that differ more than this: the zoom levels of a pyramid, or different sensors.
-const MIXED_RESOLUTION: f64 = 2.5;
+/// Pixel sizes that differ by about a factor of 2: the zoom levels of a pyramid, or different sensors.
+pub const MIXED_RESOLUTION: f64 = 1.9;
 /// Names that say that nobody has looked.
 const UNLABELLED: [&str; 9] =
     ["unlabeled", "unlabelled", "nodata", "no data", "unknown", "void", "unclassified", "ignore", "other/unlabelled"];
@@ -25,9 +25,10 @@ pub fn warnings(dataset: &Dataset, scan: &Scan, split: &Split, size: usize) -> V
     let ignored: u64 = scan.ignored.iter().sum();
 
     let percent = |part: u64, all: u64| format!("{:.2} %", 100.0 * part as f64 / all.max(1) as f64);
+    let (mut absent, mut rare) = (Vec::new(), Vec::new());
     for (class, &pixels) in dataset.classes.iter().zip(&totals) {
         if pixels == 0 && class.index > 0 {
-            out.push(format!("Class {:?} does not occur.", class.name));
+            absent.push(class.name.as_str());
         } else if pixels > 0 && class.index == 0 && (pixels as f64) < RARE * labelled as f64 {
             out.push(format!(
                 "{:?} has {} of the labelled pixels and is learnt like any other class; if its value means that nobody \
@@ -37,12 +38,24 @@ pub fn warnings(dataset: &Dataset, scan: &Scan, split: &Split, size: usize) -> V
                 dataset.values.first().copied().unwrap_or_default()
             ));
         } else if pixels > 0 && (pixels as f64) < RARE * labelled as f64 {
-            out.push(format!(
-                "Class {:?} has {} of the labelled pixels: more samples of it, or class weights, will help.",
-                class.name,
-                percent(pixels, labelled)
-            ));
+            rare.push((class.name.as_str(), percent(pixels, labelled)));
         }
+    }
+    out.extend(each_or_all(
+        &absent,
+        |name| format!("Class {name:?} does not occur."),
+        |names| format!("{names} do not occur."),
+    ));
+    // Of values that are hardly classes this has been said.
+    if !dataset.unnamed.are_doubtful() {
+        let shares: BTreeMap<&str, &str> = rare.iter().map(|(name, share)| (*name, share.as_str())).collect();
+        let names: Vec<&str> = rare.iter().map(|(name, _)| *name).collect();
+        const HELP: &str = "more samples of it, or class weights, will help";
+        out.extend(each_or_all(
+            &names,
+            |name| format!("Class {name:?} has {} of the labelled pixels: {HELP}.", shares[name]),
+            |names| format!("{names} have less than {} of the labelled pixels each: {HELP}.", percent(1, 100)),
+        ));
     }
     if let Some((class, value)) = dataset.classes.first().zip(dataset.values.first())
         && UNLABELLED.contains(&class.name.trim().to_lowercase().as_str())
@@ -57,6 +70,7 @@ pub fn warnings(dataset: &Dataset, scan: &Scan, split: &Split, size: usize) -> V
     if ignored > 0 {
         out.push(format!("{} of all pixels are ignored for their label value.", percent(ignored, labelled + ignored)));
     }
+    out.extend(no_background(dataset, scan));
     let all_ignored = scan.pixels.iter().filter(|p| p.iter().all(|n| *n == 0)).count();
     if all_ignored > 0 {
         out.push(format!("{all_ignored} samples have no labelled pixel at all and teach nothing."));
@@ -72,15 +86,6 @@ pub fn warnings(dataset: &Dataset, scan: &Scan, split: &Split, size: usize) -> V
              and is not learnt from; choose a smaller --size."
         ));
     }
-    let sizes = || dataset.samples.iter().filter_map(|s| s.metres_per_pixel);
-    let (least, most) = sizes().fold((f64::INFINITY, 0.0f64), |(l, m), v| (l.min(v), m.max(v)));
-    if most > MIXED_RESOLUTION * least {
-        out.push(format!(
-            "A pixel covers {least:.2} to {most:.2} m on the ground: things look {:.1} times as large in some samples as \
-             in others. Leave out resolutions that will not be asked for.",
-            most / least
-        ));
-    }
     if dataset.depth != Depth::U8 || dataset.bands != 3 {
         out.push(
             "Images are not 8-bit RGB: they are normalised by their own mean and standard deviation, so images to be \
@@ -89,6 +94,36 @@ pub fn warnings(dataset: &Dataset, scan: &Scan, split: &Split, size: usize) -> V
         );
     }
     out
+}
+
+/// What people should know where the pixels without data may be those of the background.
+pub fn no_background(dataset: &Dataset, scan: &Scan) -> Option<String> {
+    let totals = scan.totals(0..dataset.samples.len());
+    let no_data: u64 = scan.no_data.iter().sum();
+    let all = totals.iter().chain(&scan.ignored).sum::<u64>() + no_data;
+    let ignored = dataset.values.first().is_some_and(|value| dataset.options.ignore.contains(value));
+    (totals.first() == Some(&0) && !ignored && no_data as f64 >= RARE * all as f64).then(|| {
+        format!(
+            "No pixel is {:?}, and {:.1} % of all pixels hold no data in image or mask, so that they count nowhere. If these are \
+             the background, take the mark for no data from the masks, for example with gdal_edit.py -unsetnodata.",
+            dataset.classes.first().map_or("background", |c| c.name.as_str()),
+            100.0 * no_data as f64 / all.max(1) as f64
+        )
+    })
+}
+
+/// What people should know about samples whose pixels cover different lengths on the ground.
+pub(super) fn resolutions(samples: &[Sample]) -> Option<String> {
+    let known = || samples.iter().filter_map(|s| Some((s.metres_per_pixel?, s.name.as_str())));
+    let (least, fine) = known().min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let (most, coarse) = known().max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (most > MIXED_RESOLUTION * least).then(|| {
+        format!(
+            "A pixel covers {least:.2} m on the ground in {fine} and {most:.2} m in {coarse}: things look {:.1} times as large in \
+             some samples as in others. Leave out resolutions that will not be asked for.",
+            most / least
+        )
+    })
 }
 
 /// Samples whose image files are equal, byte for byte: groups of two and more, by the hashes that

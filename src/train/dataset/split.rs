@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Scan};
+use super::{Dataset, Scan, each_or_all};
 use crate::error::{Error, ErrorKind, Result};
 
 mod ground;
@@ -205,12 +205,18 @@ fn drop_overlaps(split: &mut Split, ground: &Ground) {
 fn warn_of_classes(dataset: &Dataset, scan: &Scan, split: &mut Split) {
     let train = scan.totals(split.train.iter().copied());
     let valid = scan.totals(split.valid.iter().copied());
-    for ((class, train), valid) in dataset.classes.iter().zip(train).zip(valid) {
-        let side = match (train, valid) {
-            (0, v) if v > 0 => "training",
-            (t, 0) if t > 0 => "validation",
-            _ => continue,
-        };
-        split.warnings.push(format!("Class {:?} does not occur in the {side} samples.", class.name));
+    // Of values that are hardly classes enough has been said.
+    if dataset.unnamed.are_doubtful() {
+        return;
+    }
+    for (side, ours, theirs) in [("training", &train, &valid), ("validation", &valid, &train)] {
+        let counts = ours.iter().zip(theirs);
+        let absent = dataset.classes.iter().zip(counts).filter(|(_, (ours, theirs))| **ours == 0 && **theirs > 0);
+        let names: Vec<&str> = absent.map(|(class, _)| class.name.as_str()).collect();
+        split.warnings.extend(each_or_all(
+            &names,
+            |name| format!("Class {name:?} does not occur in the {side} samples."),
+            |names| format!("{names} do not occur in the {side} samples."),
+        ));
     }
 }

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
 
-use super::Picture;
+use super::SamplePicture;
 use super::markup::{class_label, color, fraction, text};
 use crate::config::Class;
 use crate::error::{Error, ErrorKind, Result};
@@ -41,7 +41,7 @@ const ERROR_COLORS: [[u8; 4]; 6] = [
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] naming the picture if a plane has not its size, or a value is no class.
-pub(super) fn pictures(pictures: &[Picture], classes: &[Class]) -> Result<String> {
+pub(super) fn pictures(pictures: &[SamplePicture], classes: &[Class]) -> Result<String> {
     let share = BUDGET / pictures.len().max(1);
     let figures = pictures.iter().enumerate().map(|(i, picture)| {
         figure(picture, i, classes, share).map_err(|e| e.at(format!("picture {:?}", picture.name)))
@@ -53,7 +53,7 @@ pub(super) fn pictures(pictures: &[Picture], classes: &[Class]) -> Result<String
 const HEADS: &str = "<div class=\"views heads\" aria-hidden=\"true\"><span>Image</span><span>Truth</span>\
                      <span>Prediction</span><span>Error</span></div>";
 
-fn legend(pictures: &[Picture], classes: &[Class]) -> String {
+fn legend(pictures: &[SamplePicture], classes: &[Class]) -> String {
     let labels: String = (0..classes.len()).map(|i| format!("<li>{}</li>", class_label(classes, i))).collect();
     let background = classes.first().map_or("background", |class| &class.name);
     let other = if let [_, only] = classes { &only.name } else { "another class" };
@@ -80,7 +80,7 @@ fn legend(pictures: &[Picture], classes: &[Class]) -> String {
     )
 }
 
-fn figure(picture: &Picture, index: usize, classes: &[Class], share: usize) -> Result<String> {
+fn figure(picture: &SamplePicture, index: usize, classes: &[Class], share: usize) -> Result<String> {
     check(picture)?;
     let mut confusion = Confusion::new(classes.len());
     confusion.add(&picture.truth, &picture.prediction)?;
@@ -127,7 +127,7 @@ fn figure(picture: &Picture, index: usize, classes: &[Class], share: usize) -> R
     ))
 }
 
-fn caption(picture: &Picture, metrics: &Metrics) -> String {
+fn caption(picture: &SamplePicture, metrics: &Metrics) -> String {
     if metrics.pixels == 0 {
         return "no labelled pixel".to_owned();
     }
@@ -149,7 +149,7 @@ fn caption(picture: &Picture, metrics: &Metrics) -> String {
     out
 }
 
-fn check(picture: &Picture) -> Result<()> {
+fn check(picture: &SamplePicture) -> Result<()> {
     let pixels = picture.width.checked_mul(picture.height).filter(|n| *n > 0);
     let fits = |length: usize, each: usize| pixels.and_then(|n| n.checked_mul(each)) == Some(length);
     let planes = [
@@ -168,14 +168,14 @@ fn check(picture: &Picture) -> Result<()> {
 }
 
 /// The picture with its longer side at most `side`: colours averaged, classes of the nearest pixel.
-fn reduced(picture: &Picture, side: usize) -> Cow<'_, Picture> {
+fn reduced(picture: &SamplePicture, side: usize) -> Cow<'_, SamplePicture> {
     let longer = picture.width.max(picture.height);
     if longer <= side {
         return Cow::Borrowed(picture);
     }
     let scaled = |length: usize| (length * side / longer).max(1);
     let (width, height) = (scaled(picture.width), scaled(picture.height));
-    let mut out = Picture { name: String::new(), width, height, ..Picture::default() };
+    let mut out = SamplePicture { name: String::new(), width, height, ..SamplePicture::default() };
     for y in 0..height {
         let (top, bottom) = (y * picture.height / height, (y + 1) * picture.height / height);
         for x in 0..width {
@@ -198,7 +198,7 @@ fn reduced(picture: &Picture, side: usize) -> Cow<'_, Picture> {
 }
 
 /// Photograph (JPEG), truth, prediction and error map (PNG) in base64.
-fn encode(picture: &Picture, classes: &[Class]) -> Result<[String; 4]> {
+fn encode(picture: &SamplePicture, classes: &[Class]) -> Result<[String; 4]> {
     let (width, height) = (picture.width, picture.height);
     let too_large = |_| Error::new(ErrorKind::Limit, format!("{width} x {height} pixels"));
     let size = (u32::try_from(width).map_err(too_large)?, u32::try_from(height).map_err(too_large)?);

@@ -22,6 +22,9 @@ pub struct LabelArgs {
     /// What label values of no class become: error, background or ignore
     #[arg(long, default_value = "error", value_name = "RULE")]
     pub unlisted: Unlisted,
+    /// Take each value of masks without a class list for a class, however many there are
+    #[arg(long)]
+    pub every_value: bool,
     /// Bands to read, counted from 1 [default: all without alpha]
     #[arg(long, value_name = "BAND", value_delimiter = ',')]
     pub bands: Vec<usize>,
@@ -41,6 +44,7 @@ impl LabelArgs {
         let bands = self.bands.iter().map(from_zero).collect::<Result<Vec<_>>>()?;
         Ok(DatasetOptions {
             unlisted: self.unlisted,
+            every_value: self.every_value,
             ignore: self.ignore.clone(),
             background: self.background,
             classes: (!self.classes.is_empty()).then(|| self.classes.clone()),

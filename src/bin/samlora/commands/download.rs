@@ -241,8 +241,8 @@ fn fetch(url: &str, path: &Path, expected: Expected, progress: &DownloadProgress
         let before = transfer.checksums.bytes;
         match transfer.attempt() {
             Ok(()) => {}
-            Err(Failure::Final(e)) => return Err(e),
-            Err(Failure::Broken(e)) => {
+            Err(AttemptError::Final(e)) => return Err(e),
+            Err(AttemptError::Broken(e)) => {
                 failures = if transfer.checksums.bytes > before { 1 } else { failures + 1 };
                 if failures >= ATTEMPTS {
                     let kept = format!("run the command again; it goes on from {} bytes", transfer.checksums.bytes);
@@ -267,14 +267,14 @@ fn fetch(url: &str, path: &Path, expected: Expected, progress: &DownloadProgress
 }
 
 /// Why an attempt ended early.
-enum Failure {
+enum AttemptError {
     /// The connection broke; what has arrived stays.
     Broken(Error),
     /// Trying again will not help.
     Final(Error),
 }
 
-impl From<Error> for Failure {
+impl From<Error> for AttemptError {
     fn from(e: Error) -> Self {
         Self::Final(e)
     }
@@ -301,7 +301,7 @@ impl Transfer<'_> {
     }
 
     /// One request for what is still missing.
-    fn attempt(&mut self) -> Result<(), Failure> {
+    fn attempt(&mut self) -> Result<(), AttemptError> {
         let start = self.checksums.bytes;
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -319,9 +319,9 @@ impl Transfer<'_> {
         }
         let response = request.call().map_err(|e| match e {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
-                Failure::Final(Error::new(ErrorKind::Invalid, "this is no address").source(e).at(self.url))
+                AttemptError::Final(Error::new(ErrorKind::Invalid, "this is no address").source(e).at(self.url))
             }
-            e => Failure::Broken(Error::new(ErrorKind::Io, "the server cannot be reached").source(e).at(self.url)),
+            e => AttemptError::Broken(Error::new(ErrorKind::Io, "the server cannot be reached").source(e).at(self.url)),
         })?;
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
         let status = response.status().as_u16();
@@ -336,13 +336,15 @@ impl Transfer<'_> {
                 self.restart()?;
                 total
             }
-            416 if start > 0 => return self.restart().map_err(Failure::Final),
+            416 if start > 0 => return self.restart().map_err(AttemptError::Final),
             404 | 410 => {
                 let error = Error::new(ErrorKind::NotFound, format!("the server has no such file (HTTP {status})"));
                 return Err(error.at(self.url).remedy("check the address given with --url").into());
             }
             429 | 500..=599 => {
-                return Err(Failure::Broken(Error::new(ErrorKind::Io, format!("HTTP status {status}")).at(self.url)));
+                return Err(AttemptError::Broken(
+                    Error::new(ErrorKind::Io, format!("HTTP status {status}")).at(self.url),
+                ));
             }
             _ => return Err(Error::new(ErrorKind::Io, format!("HTTP status {status}")).at(self.url).into()),
         };
@@ -358,14 +360,14 @@ impl Transfer<'_> {
         loop {
             let n = match body.read(&mut block) {
                 Ok(0) if self.checksums.bytes < self.expected.bytes => {
-                    return Err(Failure::Broken(Error::new(ErrorKind::Io, "the connection broke").at(self.url)));
+                    return Err(AttemptError::Broken(Error::new(ErrorKind::Io, "the connection broke").at(self.url)));
                 }
                 Ok(0) => return Ok(()),
                 Ok(n) => n,
                 Err(e) if e.kind() == IoKind::Interrupted => continue,
                 Err(e) => {
                     let error = Error::new(ErrorKind::Io, "the connection broke").source(e).at(self.url);
-                    return Err(Failure::Broken(error));
+                    return Err(AttemptError::Broken(error));
                 }
             };
             if self.checksums.bytes + n as u64 > self.expected.bytes {

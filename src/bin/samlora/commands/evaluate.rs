@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use samlora::config::Class;
 use samlora::engine::{DeviceChoice, Segmenter};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::source::write::atomic;
 use samlora::train::dataset::Dataset;
 use samlora::train::dataset::split::{SplitRule, split};
-use samlora::train::evaluate::{Evaluation, evaluate};
+use samlora::train::evaluate::{Evaluation, evaluate, resolution_warning};
 use samlora::train::report::Report;
-use samlora::train::run::{RunFolder, indices};
+use samlora::train::run_folder::{RunFolder, indices};
 use samlora::weights::folder::Folder;
 use serde_json::json;
 
@@ -67,6 +68,9 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     if chosen.is_empty() {
         return Err(Error::new(ErrorKind::Invalid, "no sample is left to measure on").at("--split"));
     }
+    let mut warnings = dataset.warnings.clone();
+    warnings.extend(resolution_warning(segmenter.manifest(), &dataset, &chosen));
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let progress = bar(chosen.len() as u64, "measuring", "chips");
     let pictures = if args.report.is_some() { 24 } else { 0 };
     let found = evaluate(&segmenter, &dataset, &chosen, pictures, |done| progress.set_position(done as u64))?;
@@ -86,7 +90,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         let html = report.html()?;
         atomic(path, |file| Ok(std::io::Write::write_all(file, html.as_bytes())?))?;
     }
-    print(args, &found, &manifest.classes, chosen.len())
+    print(args, &found, &manifest.classes, chosen.len(), &warnings)
 }
 
 fn samples(args: &EvaluateArgs) -> Result<(Dataset, Vec<usize>)> {
@@ -101,9 +105,11 @@ fn samples(args: &EvaluateArgs) -> Result<(Dataset, Vec<usize>)> {
         return Ok((dataset, chosen));
     }
     let dataset = Dataset::open(&args.data, &args.labels.options()?)?;
+    dataset.check_classes()?;
+    // Every file is decoded once, so that none ends the measurement later.
+    let scan = dataset.scan(|_, _| ())?;
     let chosen = match args.split.as_deref() {
         Some(part @ ("train" | "valid")) => {
-            let scan = dataset.scan(|_, _| ())?;
             let split = split(&dataset, &scan, &SplitRule::Place { cell_metres: None }, VALID_SHARE, 0)?;
             if part == "train" { split.train } else { split.valid }
         }
@@ -112,13 +118,13 @@ fn samples(args: &EvaluateArgs) -> Result<(Dataset, Vec<usize>)> {
     Ok((dataset, chosen))
 }
 
-fn print(args: &EvaluateArgs, found: &Evaluation, classes: &[samlora::config::Class], chips: usize) -> Result<()> {
+fn print(args: &EvaluateArgs, found: &Evaluation, classes: &[Class], chips: usize, warnings: &[String]) -> Result<()> {
     let metrics = &found.metrics;
     if args.json {
         let names: Vec<_> = classes.iter().map(|c| c.name.as_str()).collect();
         return print_json(&json!({
             "model": args.model, "chips": chips, "classes": names, "metrics": metrics,
-            "confusion": found.confusion.counts(),
+            "confusion": found.confusion.counts(), "warnings": warnings,
         }));
     }
     let percent = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{:.2} %", 100.0 * v));

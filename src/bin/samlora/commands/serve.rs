@@ -168,7 +168,7 @@ fn page(asked: Option<&Path>, has_packages: bool) -> Result<Option<PathBuf>> {
 fn router(
     page: Option<&Path>,
     packages: BTreeMap<String, PathBuf>,
-    layers: Vec<tiles::Layer>,
+    layers: Vec<tiles::TileLayer>,
     isolated: bool,
 ) -> Result<Router> {
     let mut router = Router::new();

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,13 +14,15 @@ use samlora::error::{Error, ErrorKind, Result};
 use samlora::lora::{LoraConfig, Target};
 use samlora::train::augment::AugmentOptions;
 use samlora::train::dataset::split::SplitRule;
-use samlora::train::fit::{Event, Trainer};
 use samlora::train::learner::{DecoderTraining, OptimizerOptions, Trained};
 use samlora::train::loss::{DiceOver, LossOptions};
 use samlora::train::report::EpochRecord;
-use samlora::train::run::Settings;
+use samlora::train::run_folder::Settings;
 use samlora::train::schedule::Schedule;
+use samlora::train::trainer::{Event, Trainer};
 use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use super::data_args::{LabelArgs, SplitArgs};
 use super::{peak_memory, print_json, say, set_threads};
@@ -177,7 +180,7 @@ impl SettingsArgs {
         }
         let base_size = || -> Result<usize> {
             let Some(base) = &self.base else { return Ok(384) };
-            let config = samlora::train::start::Base::open(base)?.config().clone();
+            let config = samlora::train::init::BaseModel::open(base)?.config().clone();
             let known = config.backbone_name().and_then(|name| Backbone::named(name).ok());
             Ok(known.map_or(448, |b| b.input_size))
         };
@@ -299,9 +302,6 @@ fn device(name: &str) -> Result<Device> {
     }
 }
 
-/// Set by Ctrl-C: the run stops after the step it is in.
-static STOPPED: AtomicBool = AtomicBool::new(false);
-
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> Result<()> {
     let devices = args.settings.devices()?;
@@ -320,8 +320,8 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         trainer.info().architecture.backbone_name().unwrap_or("a custom model's")
     )));
     trainer.share_with(&devices[1..]);
-    stop_on_interrupt();
-    let outcome = trainer.run(&|| STOPPED.load(Ordering::Relaxed), &mut |event| display.show(event))?;
+    let stopped = stop_on_interrupt()?;
+    let outcome = trainer.run(&|| stopped.load(Ordering::Relaxed), &mut |event| display.show(event))?;
     display.clear();
     let Some(outcome) = outcome else {
         return Err(Error::new(ErrorKind::Io, "stopped; what was learned so far is kept")
@@ -356,21 +356,16 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     Ok(())
 }
 
-fn stop_on_interrupt() {
-    #[cfg(unix)]
-    {
-        extern "C" fn stop(_: libc::c_int) {
-            if STOPPED.swap(true, Ordering::Relaxed) {
-                // Asked twice: at once. Files are written whole or not at all.
-                unsafe { libc::_exit(130) };
-            }
-        }
-        // SAFETY: the handler only swaps an atomic and may end the process, both allowed within a signal handler.
-        unsafe {
-            libc::signal(libc::SIGINT, stop as extern "C" fn(libc::c_int) as libc::sighandler_t);
-            libc::signal(libc::SIGTERM, stop as extern "C" fn(libc::c_int) as libc::sighandler_t);
-        }
+/// A flag that Ctrl-C sets, so that the run stops after the step it is in. The second time the program ends at once: files
+/// are written whole or not at all.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: at the first signal the flag is not set when it is looked at.
+        flag::register_conditional_shutdown(signal, 130, stopped.clone())?;
+        flag::register(signal, stopped.clone())?;
     }
+    Ok(stopped)
 }
 
 /// Progress on stderr: a bar on a terminal, a line an epoch otherwise.

@@ -9,12 +9,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::train::dataset::Dataset;
 
 /// Samples by every name that means one of them: `folder/stem` and `stem`, with and without extension.
-struct Names<'a> {
+struct SampleNames<'a> {
     /// `None` where several samples have the name.
     index: HashMap<&'a str, Option<usize>>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> SampleNames<'a> {
     fn new(dataset: &'a Dataset) -> Self {
         let mut index: HashMap<&str, Option<usize>> = HashMap::new();
         for (i, sample) in dataset.samples.iter().enumerate() {
@@ -46,7 +46,7 @@ fn read(file: &Path) -> Result<String> {
 
 /// Whether each sample is named by a file with one name a line; empty lines and those that begin with `#` are passed over.
 pub(super) fn listed(dataset: &Dataset, file: &Path) -> Result<Vec<bool>> {
-    let names = Names::new(dataset);
+    let names = SampleNames::new(dataset);
     let mut out = vec![false; dataset.samples.len()];
     for (number, line) in read(file)?.lines().enumerate() {
         let name = line.trim();
@@ -61,7 +61,7 @@ pub(super) fn listed(dataset: &Dataset, file: &Path) -> Result<Vec<bool>> {
 
 /// The groups of a CSV file `name,group`, with or without that line at its head. Every sample must have one.
 pub(super) fn groups(dataset: &Dataset, file: &Path) -> Result<Grouping> {
-    let names = Names::new(dataset);
+    let names = SampleNames::new(dataset);
     let text = read(file)?;
     let mut group_of: BTreeMap<usize, &str> = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {

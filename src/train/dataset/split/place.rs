@@ -124,11 +124,14 @@ fn located(dataset: &Dataset, ground: &Ground, cell_metres: Option<f64>, warning
             break;
         }
     }
-    warnings.push(
-        "The samples overlap so much that the ground was cut into cells; samples on the border between training and \
-         validation are dropped."
-            .to_owned(),
-    );
+    // Few samples far from each other, or groups that fit into a cell, stay as they are.
+    if best.iter().flatten().any(|key| matches!(key, Key::Cell(..))) {
+        warnings.push(
+            "The samples overlap so much that the ground was cut into cells; samples on the border between training and \
+             validation are dropped."
+                .to_owned(),
+        );
+    }
     best
 }
 

@@ -124,7 +124,7 @@ mod tests {
         let samples = 200;
         let pixels: Vec<Vec<u64>> =
             (0..samples).map(|i| vec![1000, random.next_u64() % 500, if i % 20 == 0 { 100 } else { 0 }, 0]).collect();
-        let scan = Scan { ignored: vec![0; samples], pixels };
+        let scan = Scan { pixels, ..Scan::default() };
         let group: Vec<u32> = (0..samples as u32).map(|i| i / 4).collect();
         let valid = choose(&group, 50, &scan, 0.2, 7);
         assert_eq!(valid, choose(&group, 50, &scan, 0.2, 7));
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn both_sides_have_a_group() {
-        let scan = Scan { pixels: vec![vec![10, 1]; 2], ignored: vec![0; 2] };
+        let scan = Scan { pixels: vec![vec![10, 1]; 2], ..Scan::default() };
         for share in [0.01, 0.2, 0.99] {
             let valid = choose(&[0, 1], 2, &scan, share, 1);
             assert_eq!(valid.iter().filter(|v| **v).count(), 1, "{share}");

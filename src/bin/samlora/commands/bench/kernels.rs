@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{BenchArgs, measure, print_json, say, sync};
 
 /// A layer: what it costs and how often an image needs it.
-struct Layer {
+struct BenchedLayer {
     name: &'static str,
     shape: String,
     /// How many there are.
@@ -54,7 +54,7 @@ impl Maker<'_> {
         (matrix, bytes)
     }
 
-    fn linear(&self, name: &'static str, count: usize, [m, k, n]: [usize; 3], activation: Activation) -> Layer {
+    fn linear(&self, name: &'static str, count: usize, [m, k, n]: [usize; 3], activation: Activation) -> BenchedLayer {
         let x = self.random([m, k]);
         let (matrix, weights) = self.matrix(k, n);
         let bias = self.random([n]);
@@ -66,10 +66,17 @@ impl Maker<'_> {
         };
         let bytes = 4.0 * (m * k + m * n) as f64 + weights;
         let operations = 2.0 * (m * k * n) as f64;
-        Layer { name, shape: format!("{m} x {k} x {n}"), count, operations, bytes, run: Box::new(run) }
+        BenchedLayer { name, shape: format!("{m} x {k} x {n}"), count, operations, bytes, run: Box::new(run) }
     }
 
-    fn attention(&self, name: &'static str, count: usize, config: &SamConfig, side: usize, window: usize) -> Layer {
+    fn attention(
+        &self,
+        name: &'static str,
+        count: usize,
+        config: &SamConfig,
+        side: usize,
+        window: usize,
+    ) -> BenchedLayer {
         let (c, heads) = (config.embed_dim, config.num_heads);
         let dim = c / heads;
         let (x, qkv) = (self.random([1, side, side, c]), self.random([1, side, side, 3 * c]));
@@ -87,7 +94,7 @@ impl Maker<'_> {
             attention.forward(x.clone(), bias.clone(), |_, _| qkv.clone()).reshape([side * side * c])
         };
         let (tokens, keys) = ((side * side) as f64, (window * window) as f64);
-        Layer {
+        BenchedLayer {
             name,
             shape: format!("{side} x {side} in {window} x {window}, {heads} x {dim}"),
             count,
@@ -170,11 +177,11 @@ pub fn run(args: &BenchArgs, device: &Device) -> Result<()> {
     say(format_args!("all layers together {total:.1} ms"))
 }
 
-fn peak_product(make: &Maker) -> Layer {
+fn peak_product(make: &Maker) -> BenchedLayer {
     let n = 1024;
     let (x, w) = (make.random([n, n]), make.random([n, n]));
     let run = move || kernels::linear(x.clone(), Matrix::Dense(w.clone()), Epilogue::default()).reshape([n * n]);
-    Layer {
+    BenchedLayer {
         name: "peak product",
         shape: format!("{n} x {n} x {n}"),
         count: 1,
@@ -184,11 +191,11 @@ fn peak_product(make: &Maker) -> Layer {
     }
 }
 
-fn peak_copy(make: &Maker) -> Layer {
+fn peak_copy(make: &Maker) -> BenchedLayer {
     let n = 1 << 22;
     let (x, y) = (make.random([1, n]), make.random([1, 1024]));
     let run = move || kernels::add(x.clone().reshape([n / 1024, 1024]), y.clone()).reshape([n]);
-    Layer {
+    BenchedLayer {
         name: "peak copy",
         shape: format!("{n} numbers"),
         count: 1,
@@ -198,7 +205,7 @@ fn peak_copy(make: &Maker) -> Layer {
     }
 }
 
-fn patch_embedding(make: &Maker, config: &SamConfig, size: usize) -> Layer {
+fn patch_embedding(make: &Maker, config: &SamConfig, size: usize) -> BenchedLayer {
     let (patch, bands, c) = (config.patch_size, config.in_chans, config.embed_dim);
     let side = size / patch;
     let image = make.random([1, bands, size, size]);
@@ -209,7 +216,7 @@ fn patch_embedding(make: &Maker, config: &SamConfig, size: usize) -> Layer {
         y.reshape([side * side * c])
     };
     let k = bands * patch * patch;
-    Layer {
+    BenchedLayer {
         name: "patch embedding",
         shape: format!("{} x {k} x {c}", side * side),
         count: 1,
@@ -219,18 +226,18 @@ fn patch_embedding(make: &Maker, config: &SamConfig, size: usize) -> Layer {
     }
 }
 
-fn norm(make: &Maker, count: usize, [m, n]: [usize; 2]) -> Layer {
+fn norm(make: &Maker, count: usize, [m, n]: [usize; 2]) -> BenchedLayer {
     let (x, weight, bias) = (make.random([m, n]), make.random([n]), make.random([n]));
     let run = move || kernels::layer_norm(x.clone(), weight.clone(), bias.clone(), 1e-6).reshape([m * n]);
     let (operations, bytes) = (8.0 * (m * n) as f64, 8.0 * (m * n) as f64);
-    Layer { name: "layer norm", shape: format!("{m} x {n}"), count, operations, bytes, run: Box::new(run) }
+    BenchedLayer { name: "layer norm", shape: format!("{m} x {n}"), count, operations, bytes, run: Box::new(run) }
 }
 
-fn neck(make: &Maker, side: usize, c: usize) -> Layer {
+fn neck(make: &Maker, side: usize, c: usize) -> BenchedLayer {
     let (x, weight) = (make.random([1, side, side, c]), make.random([c, c, 3, 3]));
     let weight = convolution::column_major_kernel(weight);
     let run = move || convolution::conv3x3(x.clone(), weight.clone()).reshape([side * side * c]);
-    Layer {
+    BenchedLayer {
         name: "neck, 3x3",
         shape: format!("{side} x {side} x {c}"),
         count: 1,

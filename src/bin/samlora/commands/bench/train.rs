@@ -9,7 +9,7 @@ use samlora::error::{Error, ErrorKind, Result};
 use samlora::lora::{self, LoraConfig};
 use samlora::random::SplitMix;
 use samlora::train::learner::{Learner, OptimizerOptions, Trained};
-use samlora::train::loss::{DiceOver, LossOptions, Target};
+use samlora::train::loss::{DiceOver, LossOptions, LossTarget};
 use samlora::weights::quantize::Scheme;
 use serde_json::json;
 
@@ -35,7 +35,7 @@ pub fn run(args: &BenchArgs, device: &Device) -> Result<()> {
     // squares of 16 pixels, so that classes have shapes
     let square = |i: usize| (i % side / 16 + i / side % side / 16) % 2;
     let labels: Vec<u8> = (0..b * side * side).map(|i| square(i) as u8).collect();
-    let target = Target::new(&labels, [b, side, side], CLASSES, device);
+    let target = LossTarget::new(&labels, [b, side, side], CLASSES, device);
     let loss = LossOptions { dice_over: DiceOver::Image, ..LossOptions::default() };
     let mut step = || -> Result<(f64, f64)> {
         let watch = Instant::now();

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use samlora::engine::{DeviceChoice, open_device};
 use samlora::error::{Error, ErrorKind, Result};
+use samlora::train::init::BaseModel;
 use samlora::train::results::{PackageOptions, package};
-use samlora::train::run::RunFolder;
-use samlora::train::start::Base;
+use samlora::train::run_folder::RunFolder;
 use samlora::weights::folder::Folder;
 use samlora::weights::package::read_manifest;
 
@@ -21,7 +21,7 @@ pub fn run(args: &ExportArgs, run: &Path, watch: Instant) -> Result<()> {
         Some(path) => {
             let info = RunFolder::open(run)?.info()?;
             let config = match &info.base {
-                Some(origin) => Base::open(&origin.path)?.config().clone(),
+                Some(origin) => BaseModel::open(&origin.path)?.config().clone(),
                 None => info.architecture.clone(),
             };
             let hash = base_package(path, &config)?;

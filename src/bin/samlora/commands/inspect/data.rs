@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use samlora::error::Result;
+use samlora::error::{Error, ErrorKind, Result};
 use samlora::train::dataset::split::{Split, SplitRule, split};
-use samlora::train::dataset::{Dataset, Depth, FolderKind, Scan, review};
+use samlora::train::dataset::{Dataset, Depth, Failure, FolderKind, Scan, review};
 use serde_json::json;
 
 use super::sheet;
@@ -29,22 +29,31 @@ pub struct InspectDataArgs {
     /// PNG file to write samples into: images, and beside them their masks in colours, ignored pixels in magenta
     #[arg(long, value_name = "FILE.png")]
     sheet: Option<PathBuf>,
-    /// Do not read images to find copies
+    /// Do not read images: neither to find those that are damaged, nor copies
     #[arg(long)]
     quick: bool,
 }
+
+/// Up to so many classes are listed, of more only those with the most pixels.
+const MAX_ROWS: usize = 40;
+const SHOWN: usize = 20;
 
 /// Runs the command on the folders of a data set.
 pub fn run(folders: &[PathBuf], args: &InspectDataArgs, as_json: bool) -> Result<()> {
     let rule = args.split.rule()?;
     let start = std::time::Instant::now();
-    let dataset = Dataset::open(&args.split.folders(folders), &args.labels.options()?)?;
+    let (mut dataset, mut failures) = Dataset::open_readable(&args.split.folders(folders), &args.labels.options()?)?;
     let opened = start.elapsed();
-    let progress = bar(dataset.samples.len() as u64, "reading masks", "masks");
-    let scan = dataset.scan(|done, _| progress.set_position(done as u64))?;
+    let progress = bar(dataset.samples.len() as u64, "reading samples", "samples");
+    let (scan, unreadable) = dataset.scan_readable(!args.quick, |done, _| progress.set_position(done as u64));
     progress.finish_and_clear();
+    failures.extend(unreadable);
+    if dataset.samples.is_empty() {
+        return failed(failures);
+    }
     let scanned = start.elapsed();
-    let split = split(&dataset, &scan, &rule, args.split.valid_share, args.split.split_seed)?;
+    let split = split(&dataset, &scan, &rule, args.split.valid_share, args.split.split_seed)
+        .inspect_err(|_| failures.iter().for_each(|failure| eprintln!("{}", failure.error)))?;
     let mut warnings = review::warnings(&dataset, &scan, &split, args.size);
     let mut hash = None;
     if !args.quick {
@@ -59,7 +68,7 @@ pub fn run(folders: &[PathBuf], args: &InspectDataArgs, as_json: bool) -> Result
     }
     if as_json {
         let shares = class_rows(&dataset, &scan, &split);
-        return print_json(&json!({
+        print_json(&json!({
             "kind": "data", "samples": dataset.samples.len(), "folders": dataset.folders, "sizes": sizes(&dataset),
             "bands": dataset.bands, "depth": dataset.depth, "metres_per_pixel": resolution(&dataset),
             "located": dataset.samples.iter().filter(|s| s.extent.is_some()).count(),
@@ -68,13 +77,16 @@ pub fn run(folders: &[PathBuf], args: &InspectDataArgs, as_json: bool) -> Result
                 "share": row.share, "samples": row.samples, "valid_share": row.valid_share,
             })).collect::<Vec<_>>(),
             "ignored_pixels": scan.ignored.iter().sum::<u64>(),
+            "no_data_pixels": scan.no_data.iter().sum::<u64>(),
             "split": { "rule": rule, "train": split.train.len(), "valid": split.valid.len(),
                 "dropped": split.dropped.len(), "groups": split.groups },
             "normalization": normalization, "content_hash": hash, "warnings": warnings,
+            "failures": failures.iter().map(|f| json!({ "file": f.file, "error": f.error.to_string() })).collect::<Vec<_>>(),
             "seconds": { "open": opened.as_secs_f64(), "masks": (scanned - opened).as_secs_f64(),
                 "all": start.elapsed().as_secs_f64() },
             "peak_memory": peak_memory(),
-        }));
+        }))?;
+        return failed(failures);
     }
     print(&dataset, &scan, &split, &rule)?;
     if !dataset.is_rgb8() {
@@ -89,7 +101,24 @@ pub fn run(folders: &[PathBuf], args: &InspectDataArgs, as_json: bool) -> Result
     for warning in warnings {
         say(format_args!("warning: {warning}"))?;
     }
-    Ok(())
+    failed(failures)
+}
+
+/// Files that cannot be used are named one by one up to so many.
+const NAMED: usize = 50;
+
+/// The error that the command ends with where files cannot be used; of several, each is told before.
+fn failed(mut failures: Vec<Failure>) -> Result<()> {
+    let count = failures.len();
+    if count < 2 {
+        return failures.pop().map_or(Ok(()), |failure| Err(failure.error));
+    }
+    for failure in failures.iter().take(NAMED) {
+        eprintln!("{}", failure.error);
+    }
+    let more = if count > NAMED { format!(", the first {NAMED} as told above") } else { ", as told above".to_owned() };
+    Err(Error::new(ErrorKind::Format, format!("{count} files cannot be used{more}"))
+        .remedy("mend or remove them; train does not begin before"))
 }
 
 /// A class in numbers.
@@ -177,7 +206,14 @@ fn print(dataset: &Dataset, scan: &Scan, split: &Split, rule: &SplitRule) -> Res
     let rows = class_rows(dataset, scan, split);
     let width = rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(4);
     say(format_args!("class value colour  {:width$}   pixels  samples  in validation", "name"))?;
-    for row in &rows {
+    // Of very many, those that have the most pixels.
+    let mut order: Vec<&ClassRow> = rows.iter().collect();
+    order.sort_by_key(|row| std::cmp::Reverse(row.pixels));
+    let mut shown = order.split_off(if rows.len() > MAX_ROWS { SHOWN } else { rows.len() });
+    std::mem::swap(&mut shown, &mut order);
+    let hidden = order.len();
+    shown.sort_by_key(|row| row.index);
+    for row in shown {
         let valid = row.valid_share.map_or("-".to_owned(), |s| format!("{:.1} %", 100.0 * s));
         say(format_args!(
             "{:>5} {:>5} {} {:width$} {:>6.2} % {:>8} {valid:>14}",
@@ -189,10 +225,19 @@ fn print(dataset: &Dataset, scan: &Scan, split: &Split, rule: &SplitRule) -> Res
             row.samples
         ))?;
     }
+    if hidden > 0 {
+        say(format_args!("  and {hidden} classes with fewer pixels (--json lists all)"))?;
+    }
     let ignored: u64 = scan.ignored.iter().sum();
     if ignored > 0 {
         let all = ignored + scan.totals(0..samples).iter().sum::<u64>();
         say(format_args!("ignored pixels: {:.2} %", 100.0 * ignored as f64 / all.max(1) as f64))?;
+    }
+    let no_data: u64 = scan.no_data.iter().sum();
+    if no_data > 0 {
+        let all = no_data + ignored + scan.totals(0..samples).iter().sum::<u64>();
+        let percent = 100.0 * no_data as f64 / all.max(1) as f64;
+        say(format_args!("pixels without data, which count nowhere: {no_data} ({percent:.2} %)"))?;
     }
     let how = match rule {
         SplitRule::Place { cell_metres: None } => "by place".to_owned(),

@@ -7,7 +7,7 @@ use samlora::source::xyz;
 use serde_json::{Value, json};
 
 /// A folder of tiles.
-pub(super) struct Layer {
+pub(super) struct TileLayer {
     /// In its URL and for people.
     pub(super) name: String,
     /// Where the tiles lie.
@@ -24,8 +24,8 @@ pub(super) struct Layer {
 ///
 /// # Errors
 /// Those of [`xyz::mosaics`]; [`ErrorKind::Unsupported`] for tiles of several kinds and TMS, [`ErrorKind::Invalid`] for two folders of one name.
-pub(super) fn layers(folders: &[PathBuf]) -> Result<Vec<Layer>> {
-    let mut layers: Vec<Layer> = Vec::new();
+pub(super) fn layers(folders: &[PathBuf]) -> Result<Vec<TileLayer>> {
+    let mut layers: Vec<TileLayer> = Vec::new();
     for folder in folders {
         let layer = layer(folder)?;
         super::check_name(&layer.name, layers.iter().any(|other| other.name == layer.name), folder, "layers")?;
@@ -34,7 +34,7 @@ pub(super) fn layers(folders: &[PathBuf]) -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
-fn layer(folder: &Path) -> Result<Layer> {
+fn layer(folder: &Path) -> Result<TileLayer> {
     let root = folder.canonicalize().map_err(|e| Error::from(e).at(folder.display()))?;
     let levels = xyz::mosaics(&root, None)?;
     if levels.iter().any(xyz::Mosaic::is_tms) {
@@ -68,12 +68,12 @@ fn layer(folder: &Path) -> Result<Layer> {
     let found = last.largest_group_lon_lat()?;
     let view = [found.west, found.south, found.east, found.north];
     let (zooms, tile_size) = ([first.zoom(), last.zoom()], first.tile_size());
-    Ok(Layer { name: super::url_name(&root), folder: root, template, tile_size, zooms, bounds, view })
+    Ok(TileLayer { name: super::url_name(&root), folder: root, template, tile_size, zooms, bounds, view })
 }
 
 /// What `/tiles/index.json` says.
-pub(super) fn index(layers: &[Layer]) -> Value {
-    let entry = |layer: &Layer| {
+pub(super) fn index(layers: &[TileLayer]) -> Value {
+    let entry = |layer: &TileLayer| {
         json!({
             "name": layer.name,
             "url": format!("/tiles/{}/{}", layer.name, layer.template),

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 
 use super::augment::AugmentOptions;
 use super::batch::{Batch, BatchOptions, Loader, seed};
-use super::checkpoint::{self, Progress};
+use super::checkpoint::{self, RunProgress};
 use super::dataset::Dataset;
 use super::evaluate::{Evaluation, evaluate};
 use super::learner::Learner;
@@ -17,7 +17,7 @@ use super::metrics::Metrics;
 use super::replicas::Replicas;
 use super::report::EpochRecord;
 use super::results;
-use super::run::{RunFolder, RunInfo, Settings, settled};
+use super::run_folder::{RunFolder, RunInfo, Settings, json_stable};
 use super::setup::{self, Prepared};
 use super::upload::upload;
 use crate::engine::Segmenter;
@@ -66,7 +66,7 @@ pub struct Trainer {
     loss: LossOptions,
     learner: Learner,
     replicas: Replicas,
-    progress: Progress,
+    progress: RunProgress,
     log: Vec<EpochRecord>,
 }
 
@@ -99,11 +99,11 @@ impl Trainer {
     /// The run in `out`, from its last checkpoint.
     ///
     /// # Errors
-    /// Those of [`setup::prepare_again`] and [`checkpoint::load`].
+    /// Those of [`setup::reopen`] and [`checkpoint::load`].
     pub fn resume(out: &Path, device: &Device, events: &mut dyn FnMut(Event)) -> Result<Self> {
         let folder = RunFolder::open(out)?;
         folder.sweep();
-        let prepared = setup::prepare_again(folder.info()?, device, &mut |m| events(Event::Message(m)))?;
+        let prepared = setup::reopen(folder.info()?, device, &mut |m| events(Event::Message(m)))?;
         let mut trainer = Self::new(folder, prepared);
         let last = trainer.folder.last();
         if last.exists() {
@@ -111,7 +111,7 @@ impl Trainer {
             trainer.progress = checkpoint::state(&last)?;
             trainer.log = trainer.folder.log()?;
             trainer.log.retain(|record| record.epoch <= trainer.progress.epoch);
-            let Progress { epoch, batch, .. } = trainer.progress;
+            let RunProgress { epoch, batch, .. } = trainer.progress;
             events(Event::Message(format!("going on after epoch {epoch}, batch {batch}")));
         }
         Ok(trainer)
@@ -119,7 +119,7 @@ impl Trainer {
 
     fn new(folder: RunFolder, prepared: Prepared) -> Self {
         let Prepared { info, dataset, train, valid, loss, learner } = prepared;
-        let (progress, replicas) = (Progress::default(), Replicas::new(&learner, &[]));
+        let (progress, replicas) = (RunProgress::default(), Replicas::new(&learner, &[]));
         Self { folder, info, dataset, train, valid, loss, learner, replicas, progress, log: Vec::new() }
     }
 
@@ -199,7 +199,7 @@ impl Trainer {
             if let Err(e) = self.learner.step(accumulated, rate, &settings.optimizer) {
                 return Err(if e.kind() == ErrorKind::Invalid { self.diverged(e.to_string(), number) } else { e });
             }
-            self.replicas.follow(&self.learner);
+            self.replicas.broadcast(&self.learner);
             losses.into_iter().for_each(|loss| self.progress.add(loss));
             let crops: usize = waiting.drain(..).map(|batch| batch.count).sum();
             self.progress.images += crops;
@@ -284,12 +284,12 @@ impl Trainer {
         }
         record.seconds += watch.elapsed().as_secs_f64();
         self.progress.seconds += watch.elapsed().as_secs_f64();
-        let learned = Progress { epoch, ..self.progress.clone() };
-        self.progress = Progress { batch: 0, loss_bits: [0; 3], epoch_seconds: 0.0, epoch_images: 0, ..learned };
+        let learned = RunProgress { epoch, ..self.progress.clone() };
+        self.progress = RunProgress { batch: 0, loss_bits: [0; 3], epoch_seconds: 0.0, epoch_images: 0, ..learned };
         if best {
-            checkpoint::save(&self.folder.best(), &self.learner, &self.info.key()?, None::<&Progress>)?;
+            checkpoint::save(&self.folder.best(), &self.learner, &self.info.key()?, None::<&RunProgress>)?;
         }
-        self.log.push(settled(record)?);
+        self.log.push(json_stable(record)?);
         self.folder.write_log(&self.log)?;
         self.save_last()?;
         if let Some(record) = self.log.last() {

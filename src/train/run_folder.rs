@@ -90,7 +90,7 @@ pub struct Settings {
 
 /// A file that training started from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Origin {
+pub struct BaseOrigin {
     /// Where it was.
     pub path: PathBuf,
     /// SHA-256 of the checkpoint, or the package's content hash.
@@ -154,7 +154,7 @@ pub struct RunInfo {
     /// Every number of the architecture.
     pub architecture: SamConfig,
     /// What it started from.
-    pub base: Option<Origin>,
+    pub base: Option<BaseOrigin>,
     /// Numbers that learn.
     pub learning_parameters: usize,
     /// `cpu`, `gpu` or `cuda`.
@@ -187,7 +187,7 @@ impl RunInfo {
 ///
 /// # Errors
 /// [`ErrorKind::Format`] if it is nothing that JSON can hold.
-pub fn settled<T: Serialize + DeserializeOwned>(mut value: T) -> Result<T> {
+pub fn json_stable<T: Serialize + DeserializeOwned>(mut value: T) -> Result<T> {
     let failed = |e| Error::new(ErrorKind::Format, "cannot be written as JSON").source(e);
     let mut text = serde_json::to_string(&value).map_err(failed)?;
     // Nearly always one or two rounds.
@@ -356,12 +356,4 @@ pub fn indices(dataset: &Dataset, names: &[String]) -> Result<Vec<usize>> {
         })
     };
     names.iter().map(find).collect()
-}
-
-/// The median of the metres that a pixel of some samples covers, if any is known.
-pub fn ground_resolution(dataset: &Dataset, indices: &[usize]) -> Option<f64> {
-    let samples = indices.iter().filter_map(|&i| dataset.samples.get(i));
-    let mut known: Vec<f64> = samples.filter_map(|s| s.metres_per_pixel).collect();
-    known.sort_by(f64::total_cmp);
-    known.get(known.len() / 2).copied()
 }

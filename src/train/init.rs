@@ -19,7 +19,7 @@ use crate::weights::shards::SafetensorsFile;
 use crate::weights::source::FileReader;
 
 /// Weights to start from.
-pub enum Base {
+pub enum BaseModel {
     /// Random ones, as PyTorch and SAM initialise their layers.
     Fresh(Box<SamConfig>),
     /// SAM's checkpoint, or the `model.safetensors` of a run: then with the names of its classes.
@@ -39,7 +39,7 @@ pub enum Base {
     },
 }
 
-impl Base {
+impl BaseModel {
     /// Random weights of a backbone.
     pub fn fresh(backbone: &Backbone) -> Self {
         Self::Fresh(Box::new(backbone.config(4)))
@@ -132,7 +132,7 @@ impl Base {
 /// # Errors
 /// Those of reading `base` and of [`LoraConfig::init`].
 pub fn model(
-    base: &Base,
+    base: &BaseModel,
     classes: &[Class],
     bands: usize,
     lora: Option<&LoraConfig>,

@@ -15,12 +15,12 @@ use samlora::lora::LoraConfig;
 use samlora::train::augment::AugmentOptions;
 use samlora::train::dataset::DatasetOptions;
 use samlora::train::dataset::split::SplitRule;
-use samlora::train::trainer::{Event, Trainer};
 use samlora::train::learner::{OptimizerOptions, Trained};
 use samlora::train::loss::LossOptions;
 use samlora::train::results::{PackageOptions, package};
 use samlora::train::run_folder::Settings;
 use samlora::train::schedule::Schedule;
+use samlora::train::trainer::{Event, Trainer};
 use samlora::weights::manifest::Manifest;
 use samlora::weights::quantize::Scheme;
 

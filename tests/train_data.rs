@@ -83,6 +83,12 @@ fn exports_that_are_not_read() {
     let more = export(&classes, &[1, 1]);
     more.text("map.txt", "images\\000000000.tif  labels\\000000000.tif \n");
     says(more.open(&Default::default()), ErrorKind::Invalid, &["map.txt", "000000001.tif"]);
+    for outside in ["../images/000000000.tif", "images/../../x.tif", "/etc/hostname", "..\\images\\000000000.tif"] {
+        more.text("map.txt", &format!("{outside}  labels\\000000000.tif\n"));
+        says(more.open(&Default::default()), ErrorKind::Invalid, &["map.txt", "line 1", "outside"]);
+        more.text("map.txt", &format!("images\\000000000.tif  {outside}\n"));
+        says(more.open(&Default::default()), ErrorKind::Invalid, &["map.txt", "line 1", "outside"]);
+    }
     more.text("map.txt", "one two three");
     says(more.open(&Default::default()), ErrorKind::Format, &["map.txt", "line 1"]);
     more.text("esri_model_definition.emd", "{");

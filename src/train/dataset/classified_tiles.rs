@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
@@ -103,6 +103,11 @@ fn spatial_reference(model: &Value) -> Option<Crs> {
     u32::try_from(code).ok().map(Crs::from_epsg)
 }
 
+/// Whether a path that a file names goes down from where it begins: no root, no drive, no `..`.
+fn stays_inside(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
 /// The pairs that `map.txt` lists: `images\000000000.tif  labels\000000000.tif `.
 fn read_map(folder: &Path, map: &Path, images: Listing, labels: Listing) -> Result<(Vec<Pair>, usize)> {
     let text = fs::read_to_string(map).map_err(|e| Error::from(e).at(map.display()))?;
@@ -115,7 +120,7 @@ fn read_map(folder: &Path, map: &Path, images: Listing, labels: Listing) -> Resu
         let words = columns(line);
         let [image, label] = match words.as_slice() {
             [] => continue,
-            [image, label] => [image, label].map(|part| folder.join(part.replace('\\', "/"))),
+            [image, label] => [image, label].map(|part| part.replace('\\', "/")),
             _ => {
                 return Err(Error::new(
                     ErrorKind::Format,
@@ -125,6 +130,16 @@ fn read_map(folder: &Path, map: &Path, images: Listing, labels: Listing) -> Resu
                 .remedy("each line names an image and its label; export again"));
             }
         };
+        // An export is read where it lies: a stranger's must not reach for other files of this machine.
+        if let Some(outside) = [&image, &label].into_iter().find(|part| !stays_inside(part)) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("line {} names a file outside the export: {outside:?}", number + 1),
+            )
+            .at(map.display())
+            .remedy("each line names an image and its label by paths below the export's folder; export again"));
+        }
+        let [image, label] = [image, label].map(|part| folder.join(part));
         if !unlisted.remove(&image) && !image.is_file() {
             return Err(Error::new(ErrorKind::NotFound, "the image that map.txt lists does not exist")
                 .at(image.display())

@@ -1,7 +1,7 @@
 //! Systems of the EPSG register beside PROJ: each converts to within 5 m of it, or is refused with a reason.
 //!
-//! Takes a Python with rasterio from `SAMLORA_PYTHON`. `cargo test --test crs -- --ignored --nocapture` compares the whole
-//! register and names what `src/georef/refused.rs` would have to hold besides.
+//! Takes a Python with rasterio from `SAMLORA_PYTHON`. `cargo test --test crs -- --ignored --nocapture` compares the
+//! whole register and names what `src/georef/refused.rs` would have to hold besides.
 
 use std::path::Path;
 use std::process::Command;

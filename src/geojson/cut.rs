@@ -1,8 +1,8 @@
 //! Polygons cut at the antimeridian, as RFC 7946 (3.1.9) wants them.
 //!
-//! The map of all longitudes and latitudes is a rectangle, -180 to 180 by -90 to 90. Rings that leave it at one side come
-//! back at the other; what is left of them inside are chains from side to side, with the polygon's interior on their
-//! left. Each chain goes on along the rectangle's frame, counter-clockwise, to where the next one begins: the upper and
+//! The map of all longitudes and latitudes is a rectangle, -180 to 180 by -90 to 90. Rings that leave it at one side
+//! come back at the other; what is left of them inside are chains from side to side, with the polygon's interior on
+//! their left. Each chain goes on along the rectangle's frame, counter-clockwise, to where the next one begins: the upper and
 //! lower edges are the poles, so that a ring around a pole closes over it.
 
 use super::rings::Ring;

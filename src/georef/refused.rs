@@ -1,9 +1,9 @@
-//! Systems whose definition in `crs-definitions` 0.6 disagrees with the EPSG register, as `tests/crs.rs` finds them: at some
-//! place of their area of use it is more than 4 m from PROJ's best operation, or PROJ has none.
+//! Systems whose definition in `crs-definitions` 0.6 disagrees with the EPSG register, as `tests/crs.rs` finds them: at
+//! some place of their area of use it is more than 4 m from PROJ's best operation, or PROJ has none.
 //!
 //! Most have a datum with several shifts, each for a part of the area, of which the definition holds one; others have
-//! axes that run west or south, angles in grads, or a projection that the definition gives wrongly. Some deprecated codes are
-//! here because GDAL reads others for them.
+//! axes that run west or south, angles in grads, or a projection that the definition gives wrongly. Some deprecated
+//! codes are here because GDAL reads others for them.
 
 /// First and last codes; codes between them that are not refused otherwise do not exist.
 #[rustfmt::skip]

@@ -49,13 +49,13 @@ demo-build: ## the same without serving
 	@rm -rf www/dist/samples && cp -R "$(DEMO)/samples" www/dist/samples
 	@www/demo/samples.sh www/dist/samples
 
-.PHONY: test setup format types lint cuda native web
-test: setup format types lint cuda native wasm web ## every check, cheapest first
+.PHONY: test setup format types docs deny lint cuda native web
+test: setup format types docs deny lint cuda native wasm web ## every check, cheapest first
 	@echo; echo "What each check said last:"
 	@grep -hE '^(test result|test [^ ]+ \.\.\. FAILED)' $(LOGS)/native.log
 	@grep -hE 'wasm and glue' $(LOGS)/wasm.log
 	@grep -hE '^(# |ℹ )(tests|pass|fail|skipped)|^[# ]*left out' $(LOGS)/web.log
-	@grep -hE '^left out' $(LOGS)/native.log | sort -u || true
+	@grep -hE '^left out' $(LOGS)/native.log $(LOGS)/docs.log $(LOGS)/deny.log | sort -u || true
 	@echo "format, types and lint: clean"
 
 setup:
@@ -67,6 +67,26 @@ format:
 
 types:
 	cd www && npm run --silent types
+
+# mdBook and cargo-deny: those on PATH, else what tests/setup.sh installed. Where there is neither, the check is left out, and
+# with CI set that is a failure.
+TOOLS := PATH="$(PATH):$(CARGO_TARGET_DIR)/tools/venv/bin"
+left_out = { echo "left out: $(1)" | tee $(LOGS)/$@.log; [ -z "$${CI:-}" ]; }
+
+docs: ## the manual (docs/src) as a book, in docs/book
+	@tests/setup.sh tools
+	@mkdir -p $(LOGS)
+	@export $(TOOLS); if command -v mdbook >/dev/null; then mdbook build docs 2>&1 | tee $(LOGS)/docs.log; \
+	  if grep -qE 'WARN|ERROR' $(LOGS)/docs.log; then exit 1; fi; \
+	else $(call left_out,the manual as a book (cargo install mdbook)); fi
+
+# Without advisories, whose database is a git repository: .github/workflows/ci.yml asks it.
+deny: ## licences, bans and sources of all crates (deny.toml)
+	@tests/setup.sh tools
+	@mkdir -p $(LOGS)
+	@export $(TOOLS); if command -v cargo-deny >/dev/null; then \
+	  cargo-deny --locked check --hide-inclusion-graph licenses bans sources 2>&1 | tee $(LOGS)/deny.log; \
+	else $(call left_out,the check of dependencies (cargo install cargo-deny)); fi
 
 # In a folder of its own: clippy shares nothing with a build, and so neither waits for the other.
 lint: ## clippy, and the linter and formatter of the browser's code (mended by `npm run format` in www)
@@ -131,4 +151,4 @@ demo-model: ## train the demonstration model again (needs SAMLORA_DATA; about tw
 
 clean: ## remove what was built of this project; its dependencies stay built
 	cargo clean -p samlora
-	rm -rf www/dist www/wasm www/node_modules "$(DEMO)" "$(LOGS)"
+	rm -rf docs/book www/dist www/wasm www/node_modules "$(DEMO)" "$(LOGS)"

@@ -1,5 +1,6 @@
-//! Embeds the git revision and the package format's version, so that packages and `--version` name them, and names the browser's build for GPUs. Without git
-//! the revision is left out: a build from a published crate must not fail.
+//! Embeds the git revision and the package format's version, so that packages and `--version` name them, names the browser's build for GPUs, and
+//! takes comments and indentation out of the kernels' texts. Without git the revision is left out: a build from a published crate must
+//! not fail.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,12 +16,31 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32") && has("GPU") && !has("CPU") {
         println!("cargo:rustc-cfg=browser_gpu");
     }
+    if let Err(error) = kernels() {
+        println!("cargo::error=src/kernels/gpu: {error}");
+    }
     for file in [".git/HEAD", ".git/refs/heads"].into_iter().filter(|file| Path::new(file).exists()) {
         println!("cargo:rerun-if-changed={file}");
     }
     let revision = revision().map_or_else(String::new, |revision| format!(" ({revision})"));
     println!("cargo:rustc-env=SAMLORA_REVISION={revision}");
     println!("cargo:rustc-env=SAMLORA_FORMAT_VERSION={FORMAT_VERSION}");
+}
+
+/// Writes the WGSL of `src/kernels/gpu` to the output folder as a browser downloads it: without comments and indentation.
+fn kernels() -> std::io::Result<()> {
+    const FOLDER: &str = "src/kernels/gpu";
+    println!("cargo:rerun-if-changed={FOLDER}");
+    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+    for entry in std::fs::read_dir(FOLDER)? {
+        let path = entry?.path();
+        if let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|extension| extension == "wgsl")) {
+            let text = std::fs::read_to_string(&path)?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+            std::fs::write(out.join(name), lines.collect::<Vec<_>>().join("\n"))?;
+        }
+    }
+    Ok(())
 }
 
 fn revision() -> Option<String> {

@@ -173,17 +173,14 @@ impl Segmenter {
     /// [`Sam::encode`] that stops between layers: `pause` gets the window's share (0 to 1) that is done, the mask decoder
     /// counting as a layer.
     async fn encode(&self, input: Tensor<4>, mut pause: impl AsyncFnMut(f64) -> Result<()>) -> Result<Tensor<4>> {
-        let encoder = &self.sam.image_encoder;
-        let layers = (encoder.blocks.len() + 2) as f64;
-        let mut x = encoder.embed(input);
-        for (layer, block) in encoder.blocks.iter().enumerate() {
-            x = block.forward(x);
-            kernels::flush(&x);
-            pause((layer + 1) as f64 / layers).await?;
+        let mut pass = self.sam.image_encoder.start(input);
+        let layers = (pass.layers() + 1) as f64;
+        while !pass.is_done() {
+            pass = pass.advance();
+            kernels::flush(&pass.x);
+            pause(pass.done as f64 / layers).await?;
         }
-        let embedding = encoder.embedding(x);
-        pause((layers - 1.0) / layers).await?;
-        Ok(embedding)
+        Ok(pass.x)
     }
 
     /// The low-resolution logits, `[classes, input / 4, input / 4]`, of the one window that an image runs in which fits

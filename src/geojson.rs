@@ -1,53 +1,68 @@
 //! Polygons as a GeoJSON FeatureCollection (RFC 7946), written feature by feature.
 //!
-//! With a georeference that can be converted, coordinates are longitude and latitude on WGS 84. With one that cannot,
-//! they stay map coordinates and the collection carries the older specification's `crs` member. Without any they are
-//! pixels, x right and y down, and the collection's member `coordinate_space` says so. Polygons that cross the
-//! antimeridian are not cut.
+//! With a georeference that can be converted, coordinates are longitude and latitude on WGS 84; polygons that cross the
+//! antimeridian are cut there (section 3.1.9), and edges that bend are given as many points as they need. With one that
+//! cannot, they stay map coordinates; without any they are pixels, x right and y down. Both are no RFC 7946: the member
+//! `coordinate_space` says so, and the older specification's `crs` names the system, or a local one, so that no reader
+//! takes them for longitude and latitude. [`Placement::warning`] has the words for people.
 
 use std::io::Write;
 
 use crate::config::Class;
 use crate::error::{Error, Result};
-use crate::georef::{Georef, ToLonLat, equal_area};
+use crate::georef::{Georef, ring_area};
 use crate::polygon::{Polygon, shoelace};
+
+#[cfg(not(target_arch = "wasm32"))]
+mod cut;
+mod placement;
+mod rings;
+
+pub use placement::Placement;
+use rings::Ring;
 
 /// Decimals of longitudes and latitudes: 1e-8 degrees are about a millimetre.
 const DEGREE_DECIMALS: i32 = 8;
-/// Decimals of map coordinates and of pixels.
+/// Decimals of map coordinates and of pixels, at least.
 const MAP_DECIMALS: i32 = 4;
 
 /// Writes one FeatureCollection; each feature goes out at once.
 ///
 /// Properties of a feature: `class` (index), `name`, `color` (`#rrggbb`), `pixels`, `area_m2` (true area on the
-/// ellipsoid, where the coordinates are longitude and latitude), `confidence` (mean, 0 to 1, where known).
+/// ellipsoid, where the coordinates are longitude and latitude), `confidence` (mean, 0 to 1, where known). A feature's
+/// geometry is a Polygon, or a MultiPolygon of the parts that the antimeridian makes.
 pub struct Writer<'a, W: Write> {
     out: W,
     classes: &'a [Class],
-    georef: Option<&'a Georef>,
-    to_lon_lat: Option<ToLonLat>,
+    placement: Placement<'a>,
+    decimals: i32,
     features: usize,
 }
 
 impl<'a, W: Write> Writer<'a, W> {
-    /// Begins a collection.
+    /// Begins a collection of polygons on the ground that `georef` covers. Where the image's size is known, prefer
+    /// [`Writer::with_placement`]: it sees georeferences that place nothing before a polygon does.
     ///
     /// # Errors
     /// What `out` fails with.
-    pub fn new(mut out: W, classes: &'a [Class], georef: Option<&'a Georef>) -> Result<Self> {
-        let to_lon_lat = georef.and_then(|g| ToLonLat::new(&g.crs));
-        let members = match (georef, &to_lon_lat) {
-            (_, Some(_)) => String::new(),
-            (Some(Georef { crs, .. }), None) => match crs.epsg {
-                Some(epsg) => {
-                    format!(r#""crs":{{"type":"name","properties":{{"name":"urn:ogc:def:crs:EPSG::{epsg}"}}}},"#)
-                }
-                None => r#""crs":null,"coordinate_space":"map coordinates of an unknown system","#.to_owned(),
-            },
-            (None, None) => r#""coordinate_space":"pixels, x right, y down from the top left corner","#.to_owned(),
+    pub fn new(out: W, classes: &'a [Class], georef: Option<&'a Georef>) -> Result<Self> {
+        Self::with_placement(out, classes, Placement::of(georef, None))
+    }
+
+    /// Begins a collection of polygons with a placement that is known already.
+    ///
+    /// # Errors
+    /// What `out` fails with.
+    pub fn with_placement(mut out: W, classes: &'a [Class], placement: Placement<'a>) -> Result<Self> {
+        write!(out, r#"{{"type":"FeatureCollection",{}"features":["#, placement.members()?)?;
+        let decimals = match placement.to_lon_lat() {
+            Some(_) => DEGREE_DECIMALS,
+            // A thousandth of a pixel, be the unit metres or degrees.
+            None => {
+                placement.pixel_size().map_or(MAP_DECIMALS, |p| (3.0 - p.log10()).ceil() as i32).clamp(MAP_DECIMALS, 12)
+            }
         };
-        write!(out, r#"{{"type":"FeatureCollection",{members}"features":["#)?;
-        Ok(Self { out, classes, georef, to_lon_lat, features: 0 })
+        Ok(Self { out, classes, placement, decimals, features: 0 })
     }
 
     /// Writes one polygon as a feature.
@@ -55,20 +70,15 @@ impl<'a, W: Write> Writer<'a, W> {
     /// # Errors
     /// What `out` fails with, and [`crate::error::ErrorKind::Invalid`] if a corner lies outside the map projection.
     pub fn polygon(&mut self, polygon: &Polygon) -> Result<()> {
-        let mut area = 0.0;
         let mut rings = Vec::with_capacity(1 + polygon.holes.len());
-        for (i, ring) in std::iter::once(&polygon.exterior).chain(&polygon.holes).enumerate() {
-            let mut places = ring.iter().map(|&p| self.place(p)).collect::<Result<Vec<_>>>()?;
-            if self.to_lon_lat.is_some() {
-                let flat: Vec<_> = places.iter().map(|&p| equal_area(p)).collect();
-                area += if i == 0 { shoelace(&flat).abs() } else { -shoelace(&flat).abs() };
-            }
-            // RFC 7946, 3.1.6: with y up, exteriors run counter-clockwise and holes clockwise.
-            if (shoelace(&places) > 0.0) != (i == 0) {
-                places.reverse();
-            }
-            rings.push(places);
+        for ring in std::iter::once(&polygon.exterior).chain(&polygon.holes) {
+            rings.push(rings::place(&self.placement, ring)?);
         }
+        let area = self.placement.to_lon_lat().map(|_| {
+            let mut areas = rings.iter().map(|ring| ring_area(&ring.points));
+            areas.next().unwrap_or(0.0) - areas.sum::<f64>()
+        });
+        let parts = self.parts(rings);
 
         let class = self.classes.iter().find(|c| c.index == polygon.class);
         let name = class.map_or_else(|| format!("class {}", polygon.class), |c| c.name.clone());
@@ -81,25 +91,57 @@ impl<'a, W: Write> Writer<'a, W> {
             serde_json::to_string(&name).map_err(|e| Error::from(std::io::Error::from(e)))?,
             polygon.pixels
         )?;
-        if self.to_lon_lat.is_some() {
+        if let Some(area) = area {
             write!(self.out, r#","area_m2":{}"#, rounded(area, 2))?;
         }
         if let Some(confidence) = polygon.confidence {
             write!(self.out, r#","confidence":{}"#, rounded(f64::from(confidence), 4))?;
         }
-        write!(self.out, r#"}},"geometry":{{"type":"Polygon","coordinates":["#)?;
-        let decimals = if self.to_lon_lat.is_some() { DEGREE_DECIMALS } else { MAP_DECIMALS };
+        match parts.as_slice() {
+            [part] => {
+                write!(self.out, r#"}},"geometry":{{"type":"Polygon","coordinates":"#)?;
+                self.rings(part)?;
+            }
+            parts => {
+                write!(self.out, r#"}},"geometry":{{"type":"MultiPolygon","coordinates":["#)?;
+                for (i, part) in parts.iter().enumerate() {
+                    self.out.write_all(if i == 0 { b"" } else { b"," })?;
+                    self.rings(part)?;
+                }
+                self.out.write_all(b"]")?;
+            }
+        }
+        self.out.write_all(b"}}")?;
+        self.features += 1;
+        Ok(())
+    }
+
+    /// The rings of each polygon that is to be written, exteriors counter-clockwise with y up and holes clockwise (RFC
+    /// 7946, 3.1.6), closed.
+    fn parts(&self, mut rings: Vec<Ring>) -> Vec<Vec<Vec<[f64; 2]>>> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if self.placement.to_lon_lat().is_some() && cut::is_needed(&rings) {
+            return cut::at_antimeridian(rings);
+        }
+        for (i, ring) in rings.iter_mut().enumerate() {
+            if (shoelace(&ring.points) > 0.0) != (i == 0) {
+                ring.points.reverse();
+            }
+        }
+        vec![rings.into_iter().map(|ring| ring.points).collect()]
+    }
+
+    fn rings(&mut self, rings: &[Vec<[f64; 2]>]) -> Result<()> {
+        self.out.write_all(b"[")?;
         for (i, ring) in rings.iter().enumerate() {
             self.out.write_all(if i == 0 { b"[" } else { b",[" })?;
             for (j, &[x, y]) in ring.iter().enumerate() {
                 let comma = if j == 0 { "" } else { "," };
-                write!(self.out, "{comma}[{},{}]", rounded(x, decimals), rounded(y, decimals))?;
+                write!(self.out, "{comma}[{},{}]", rounded(x, self.decimals), rounded(y, self.decimals))?;
             }
             self.out.write_all(b"]")?;
         }
-        self.out.write_all(b"]}}")?;
-        self.features += 1;
-        Ok(())
+        Ok(self.out.write_all(b"]")?)
     }
 
     /// Ends the collection and gives the output back.
@@ -110,12 +152,6 @@ impl<'a, W: Write> Writer<'a, W> {
         self.out.write_all(b"\n]}\n")?;
         self.out.flush()?;
         Ok(self.out)
-    }
-
-    fn place(&self, corner: [f64; 2]) -> Result<[f64; 2]> {
-        let Some(georef) = self.georef else { return Ok(corner) };
-        let place = georef.map(corner);
-        self.to_lon_lat.as_ref().map_or(Ok(place), |c| c.convert(place))
     }
 }
 
@@ -199,8 +235,17 @@ mod tests {
         let json = collection(Some(&georef));
         assert_eq!(json["crs"]["properties"]["name"], "urn:ogc:def:crs:EPSG::65000");
         assert!(signed(&json["features"][0]["geometry"]["coordinates"][0]) > 0.0);
+        // No reader takes a local system for longitude and latitude.
         georef.crs = Crs::default();
-        assert!(collection(Some(&georef))["crs"].is_null());
+        let json = collection(Some(&georef));
+        assert!(json["crs"]["properties"]["name"].as_str().expect("a name").starts_with("LOCAL_CS["), "{json}");
+        assert!(json["coordinate_space"].as_str().expect("said").contains("unknown"));
+        // Degrees that are not converted keep a thousandth of a pixel.
+        let georef = Georef { transform: [3e-6, 0.0, 175.0, 0.0, -3e-6, -40.0], crs: Crs::from_epsg(4267) };
+        let json = collection(Some(&georef));
+        let corner = &json["features"][0]["geometry"]["coordinates"][0][2];
+        assert_eq!(corner.to_string(), "[175.000009,-40.0]");
+        assert!(Placement::new(Some(&georef), 3, 3).warning().expect("a word").contains("EPSG:4267"));
     }
 
     #[test]

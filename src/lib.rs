@@ -1,14 +1,14 @@
 //! Class masks of map tiles from a Segment Anything (SAM) encoder with a LoRA adapter, natively and in the browser.
 //!
-//! The way of the data is the list of modules, and [`engine::Segmenter::segment`] is their composition:
+//! The way of the data is the list of modules, and [`engine::Segmenter::segment_windows`] is their composition:
 //!
 //! ```text
-//! image RGB8 [h, w, 3]
-//!   -> windows with halo              mosaic, preprocess
-//!   -> embedding [1, c, s/16, s/16]   model: image encoder, LoRA merged
-//!   -> logits [1, k, s/4, s/4]        model: mask decoder, one mask per class, 0 = background
-//!   -> class mask [h, w], confidence  logits, mosaic
-//!   -> overlay, polygons, GeoJSON     overlay, polygon, geojson
+//! raster: samples [h, w, bands], valid [h, w]   source: read window by window
+//!   -> windows with halo                        mosaic, preprocess
+//!   -> embedding [1, c, s/16, s/16]             model: image encoder, LoRA merged
+//!   -> logits [1, k, s/4, s/4]                  model: mask decoder, one mask per class, 0 = background
+//!   -> rows of classes and confidence           mosaic, logits: blended; then no data, thresholds, small regions (engine)
+//!   -> overlay, polygons, GeoJSON, masks        overlay, polygon, geojson, source::write
 //! ```
 //!
 //! Weights come from published checkpoints ([`weights::checkpoint`]) or from this project's package
@@ -27,7 +27,9 @@ pub mod random;
 pub mod tile;
 pub mod georef;
 pub mod logits;
+pub mod names;
 pub mod kernels;
+pub mod layers;
 pub mod model;
 pub mod lora;
 pub mod weights;
@@ -49,3 +51,8 @@ pub const TOOL: &str = concat!("samlora ", env!("CARGO_PKG_VERSION"), env!("SAML
 /// Version, revision and package format, as `samlora --version` prints them.
 pub const TOOL_VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), env!("SAMLORA_REVISION"), ", package format ", env!("SAMLORA_FORMAT_VERSION"));
+
+/// The manual's Rust, which `cargo test --doc` compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/src/api.md")]
+struct Manual;

@@ -1,4 +1,4 @@
-//! Logits on the host: bilinear resampling to pixels, softmax, and the class of each pixel.
+//! Logits in memory: bilinear resampling to pixels, softmax, and the class of each pixel.
 
 /// Logits of every class, `[classes, height, width]`, row-major.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 //! Low-rank adapters (LoRA, Hu et al. 2021) on the image encoder: `W' = W + scale * B A`.
 //!
-//! An adapter is data: [`Factor`]s on the host. It is either *merged* into the weights ([`Factor::add_to`], no cost at
+//! An adapter is data: [`Factor`]s in memory. It is either *merged* into the weights ([`Factor::add_to`], no cost at
 //! inference) or *attached* beside them ([`attach`], for training and for swapping adapters on a loaded base).
 //! SamLoRA's and SAMed's own choice, the default, is rank 4 on q and v of every block, scale 1.
 
@@ -15,8 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "train")]
+use crate::kernels::Weight;
+use crate::kernels::{Matrix, has_gpu_kernels, upload};
+use crate::layers::{Adapted, Joined, LowRank};
 use crate::model::Sam;
-use crate::model::common::{Joined, Linear, LowRank};
 use crate::model::image_encoder::Block;
 use crate::model::mask_decoder::MaskDecoder;
 use crate::model::transformer::TwoWayTransformer;
@@ -206,7 +209,7 @@ impl Factor {
         Ok(())
     }
 
-    /// Merges into its weight on the host: `weight` is the whole matrix `[out, in]` called [`Target::weight_name`].
+    /// Merges into its weight in memory: `weight` is the whole matrix `[out, in]` called [`Target::weight_name`].
     ///
     /// # Panics
     /// If the sizes do not fit; [`Factor::check`] says so beforehand.
@@ -237,7 +240,7 @@ pub fn attach(sam: &mut Sam, config: &SamConfig, factors: &[Factor], dropout: f6
         let matrix = |values: &[f32], shape: [usize; 2]| {
             Param::from_tensor(Tensor::from_data(TensorData::new(values.to_vec(), shape), device))
         };
-        linear(sam, factor.block, factor.target).adapters.push(LowRank {
+        layer(sam, factor.block, factor.target).adapters.push(LowRank {
             a: matrix(&factor.a, [factor.rank, inputs]),
             b: matrix(&factor.b, [outputs, factor.rank]),
             scale: factor.scale,
@@ -248,13 +251,13 @@ pub fn attach(sam: &mut Sam, config: &SamConfig, factors: &[Factor], dropout: f6
     Ok(())
 }
 
-/// Attaches adapters for inference: on a GPU with kernels of our own those of a layer as two matrices, so that they cost two small
+/// Attaches adapters for inference: on a GPU with the kernels for GPUs those of a layer as two matrices, so that they cost two small
 /// products and no copies; elsewhere as [`attach`].
 ///
 /// # Errors
 /// As [`Factor::check`].
 pub fn attach_for_inference(sam: &mut Sam, config: &SamConfig, factors: &[Factor], device: &Device) -> Result<()> {
-    if !crate::kernels::has_gpu_kernels(device) {
+    if !has_gpu_kernels(device) {
         return attach(sam, config, factors, 0.0, device);
     }
     let mut layers: BTreeMap<String, Vec<&Factor>> = BTreeMap::new();
@@ -263,8 +266,8 @@ pub fn attach_for_inference(sam: &mut Sam, config: &SamConfig, factors: &[Factor
         layers.entry(factor.target.weight_name(factor.block)).or_default().push(factor);
     }
     for factors in layers.values() {
-        let layer = linear(sam, factors[0].block, factors[0].target);
-        let [outputs, inputs] = layer.weight.dims();
+        let layer = layer(sam, factors[0].block, factors[0].target);
+        let [outputs, inputs] = layer.linear.weight.dims();
         let ranks = factors.iter().map(|f| f.rank).sum::<usize>().next_multiple_of(4);
         let (mut a, mut b) = (vec![0.0f32; inputs * ranks], vec![0.0f32; ranks * outputs]);
         let mut first = 0;
@@ -280,8 +283,7 @@ pub fn attach_for_inference(sam: &mut Sam, config: &SamConfig, factors: &[Factor
             }
             first += factor.rank;
         }
-        let matrix =
-            |values: Vec<f32>, shape: [usize; 2]| Param::from_tensor(crate::kernels::upload(values, shape, device));
+        let matrix = |values: Vec<f32>, shape: [usize; 2]| Param::from_tensor(upload(values, shape, device));
         layer.joined = Some(Joined { a: matrix(a, [inputs, ranks]), b: matrix(b, [ranks, outputs]) });
     }
     Ok(())
@@ -292,7 +294,7 @@ pub fn attach_for_inference(sam: &mut Sam, config: &SamConfig, factors: &[Factor
 pub fn attach_to_decoder(sam: &mut Sam, lora: &LoraConfig, seed: u64, device: &Device) {
     let mut random = SplitMix(seed ^ 0x6465_636F_6465_7221);
     for layer in decoder_layers(sam) {
-        let [outputs, inputs] = layer.weight.dims();
+        let [outputs, inputs] = layer.linear.weight.dims();
         let bound = 1.0 / (inputs as f32).sqrt();
         let a: Vec<f32> = (0..lora.rank * inputs).map(|_| random.uniform() * bound).collect();
         layer.adapters.push(LowRank {
@@ -311,14 +313,15 @@ pub fn attach_to_decoder(sam: &mut Sam, lora: &LoraConfig, seed: u64, device: &D
 pub fn quantize_base(sam: &mut Sam) {
     for block in &mut sam.image_encoder.blocks {
         for layer in block.linears() {
-            let weight = layer.weight.val();
-            let [outputs, inputs] = weight.dims();
+            let Weight::Dense(weight) = &mut layer.linear.weight else { continue };
+            let values = weight.val();
+            let [outputs, inputs] = values.dims();
             // The largest power of two up to 32 that divides the inputs; SAM's widths are all multiples of 32.
             let run = 1 << inputs.trailing_zeros().min(5);
-            let scheme = weight.device().settings().quantization.scheme;
+            let scheme = values.device().settings().quantization.scheme;
             let scheme = scheme.with_value(QuantValue::Q8S).per_block([1, run], ScaleDtype::F32);
-            let in_order = weight.reshape([outputs * inputs]).reshape([outputs, inputs]);
-            layer.weight = Param::initialized(layer.weight.id, in_order.quantize_dynamic(&scheme));
+            let row_major = values.reshape([outputs * inputs]).reshape([outputs, inputs]);
+            *weight = Param::initialized(weight.id, row_major.quantize_dynamic(&scheme));
         }
     }
 }
@@ -336,13 +339,12 @@ pub fn merge(sam: &mut Sam) {
     for layer in layers(sam) {
         for adapter in std::mem::take(&mut layer.adapters) {
             let delta = adapter.b.val().matmul(adapter.a.val()) * adapter.scale;
-            // The weight's memory stays turned ([`Linear`]), so that products read it in order.
-            let weight = layer.matrix().transpose();
+            let weight = layer.linear.weight.operand().dense();
             let [outputs, inputs] = delta.dims();
             let columns = adapter.start..adapter.start + outputs;
             let sum = weight.clone().slice([0..inputs, columns.clone()]) + delta.transpose();
-            layer.weight = Param::from_tensor(weight.slice_assign([0..inputs, columns], sum).transpose());
-            layer.packed = None;
+            let weight = weight.slice_assign([0..inputs, columns], sum).transpose();
+            layer.linear.weight = Matrix::Dense(Param::from_tensor(weight));
         }
     }
 }
@@ -369,24 +371,24 @@ pub fn scales(sam: &Sam, config: &SamConfig) -> BTreeMap<(usize, Target), f64> {
 
 /// Whether any adapter of the encoder drops inputs in training.
 pub fn drops(sam: &Sam) -> bool {
-    let drops = |layer: &Linear| layer.adapters.iter().any(|a| a.dropout.prob > 0.0);
+    let drops = |layer: &Adapted| layer.adapters.iter().any(|a| a.dropout.prob > 0.0);
     let blocks = sam.image_encoder.blocks.iter();
     blocks.flat_map(|b| [&b.attn.qkv, &b.attn.proj, &b.mlp.lin1, &b.mlp.lin2]).any(drops)
 }
 
 /// Every layer that can carry adapters.
-fn layers(sam: &mut Sam) -> Vec<&mut Linear> {
+fn layers(sam: &mut Sam) -> Vec<&mut Adapted> {
     let Sam { image_encoder, mask_decoder, .. } = sam;
     let encoder = image_encoder.blocks.iter_mut().flat_map(Block::linears);
     encoder.chain(attention_layers(mask_decoder)).collect()
 }
 
-fn decoder_layers(sam: &mut Sam) -> Vec<&mut Linear> {
+fn decoder_layers(sam: &mut Sam) -> Vec<&mut Adapted> {
     attention_layers(&mut sam.mask_decoder)
 }
 
 /// q and v of every attention of the decoder.
-fn attention_layers(decoder: &mut MaskDecoder) -> Vec<&mut Linear> {
+fn attention_layers(decoder: &mut MaskDecoder) -> Vec<&mut Adapted> {
     let TwoWayTransformer { layers, final_attn_token_to_image, .. } = &mut decoder.transformer;
     let attentions = layers
         .iter_mut()
@@ -396,7 +398,7 @@ fn attention_layers(decoder: &mut MaskDecoder) -> Vec<&mut Linear> {
 
 /// Number of adapter parameters attached to `sam`.
 pub fn parameters(sam: &Sam) -> usize {
-    let adapters = |layer: &Linear| layer.adapters.iter().map(Module::num_params).sum::<usize>();
+    let adapters = |layer: &Adapted| layer.adapters.iter().map(Module::num_params).sum::<usize>();
     sam.image_encoder
         .blocks
         .iter()
@@ -404,7 +406,7 @@ pub fn parameters(sam: &Sam) -> usize {
         .sum()
 }
 
-fn linear(sam: &mut Sam, block: usize, target: Target) -> &mut Linear {
+fn layer(sam: &mut Sam, block: usize, target: Target) -> &mut Adapted {
     let block = &mut sam.image_encoder.blocks[block];
     match target {
         Target::Query | Target::Key | Target::Value => &mut block.attn.qkv,

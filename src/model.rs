@@ -3,16 +3,15 @@
 //!
 //! Inside, images are channel-last, `[batch, height, width, channels]`: every convolution of SAM is then a matrix
 //! product, which is what the devices are fast at. Images and embeddings that cross this module's border are
-//! channel-first, `[batch, channels, height, width]`, as in the reference. Parameters keep SAM's names, shapes and axis
-//! order (a linear layer's weight is `[out, in]`).
+//! channel-first, `[batch, channels, height, width]`, as in the reference. Parameters keep SAM's shapes and axis order
+//! (a linear layer's weight is `[out, in]`); [`names`] tells what checkpoints call them.
 
 pub mod common;
 pub mod image_encoder;
 pub mod mask_decoder;
-pub mod parameters;
 pub mod prompt_encoder;
 pub mod sam;
 pub mod transformer;
 
-pub use parameters::Parameters;
+pub use crate::layers::Parameters;
 pub use sam::Sam;

@@ -6,7 +6,10 @@ pub mod checkpoint;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod export;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod file;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod folder;
+mod foreign;
 pub mod keys;
 pub mod layout;
 pub mod manifest;
@@ -17,5 +20,9 @@ pub mod package;
 pub mod pytorch;
 pub mod quantize;
 pub mod safetensors;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod shards;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod source;
+pub mod tensor;
 pub mod upload;

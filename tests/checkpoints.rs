@@ -137,6 +137,87 @@ fn unknown_names_are_errors_that_name_them() {
 }
 
 #[test]
+fn known_models_that_are_not_read_are_named_with_a_remedy() {
+    for (names, model) in [
+        (
+            &[
+                "image_encoder.patch_embed.seq.0.c.weight",
+                "image_encoder.layers.1.blocks.0.attn.attention_biases",
+                "mask_decoder.iou_token.weight",
+            ][..],
+            "MobileSAM",
+        ),
+        (&["module.image_encoder.patch_embed.seq.0.c.weight", "module.image_encoder.neck.0.weight"], "MobileSAM"),
+        (&["patch_embed.seq.0.c.weight", "layers.0.blocks.0.conv1.c.weight"], "MobileSAM"),
+        (
+            &["image_encoder.pos_embed", "mask_decoder.hf_token.weight", "mask_decoder.compress_vit_feat.0.weight"],
+            "SAM-HQ",
+        ),
+        (&["vision_encoder.pos_embed", "mask_decoder.hq_token.weight"], "SAM-HQ"),
+        (&["image_encoder.patch_embed.seq.0.c.weight", "mask_decoder.hf_token.weight"], "Light HQ-SAM"),
+        (
+            &[
+                "image_encoder.blocks.0.mlp.fc1.weight",
+                "image_encoder.pos_embed",
+                "prompt_encoder.bbox_top_left_embeddings.weight",
+            ],
+            "EfficientSAM",
+        ),
+        (
+            &[
+                "base_model.model.vision_encoder.layers.0.attn.qkv.lora_A.weight",
+                "base_model.model.vision_encoder.layers.0.attn.qkv.lora_B.weight",
+            ],
+            "PEFT",
+        ),
+        (
+            &[
+                "base_model.model.image_encoder.pos_embed",
+                "base_model.model.image_encoder.blocks.0.attn.qkv.lora_A.default.weight",
+            ],
+            "PEFT",
+        ),
+        (&["image_encoder.trunk.pos_embed", "memory_attention.norm.weight"], "SAM 2"),
+        (&["detector.backbone.vision_backbone.trunk.blocks.0.attn.qkv.weight"], "SAM 3"),
+        (&["model.0.conv.weight", "model.22.cv2.0.0.conv.weight"], "FastSAM or YOLO"),
+        (
+            &[
+                "image_encoder.features.0.0.c.weight",
+                "image_encoder.features.1.token_mixer.0.conv.c.weight",
+                "mask_decoder.iou_token.weight",
+            ],
+            "EdgeSAM",
+        ),
+    ] {
+        let (kind, text) = message(canonical(names.iter().copied()));
+        assert_eq!(kind, ErrorKind::Unsupported, "{text}");
+        assert!(text.contains(model) && text.contains('(') && !text.contains("remove them"), "{text}");
+        let tensors: Vec<_> = names.iter().map(|name| info(name, &[1], Dtype::F32)).collect();
+        assert!(LoraKeys::find(&tensors).unwrap().is_none());
+    }
+}
+
+#[test]
+fn any_prefix_is_taken_off_and_what_does_not_have_it_is_passed_over() {
+    let tiny = open(fixtures().join("tiny_sam.pth")).unwrap();
+    for prefix in ["_orig_mod.module.", "sam_model.", "student.backbone.sam."] {
+        let mut wrapped: Vec<String> = names(tiny.as_ref()).iter().map(|n| format!("{prefix}{n}")).collect();
+        wrapped.push("loss.weight".into());
+        wrapped.push(format!("{prefix}pixel_mean"));
+        let keys = canonical(wrapped.iter().map(String::as_str)).unwrap();
+        assert_eq!(
+            (keys.tensors.len(), keys.beside.as_slice()),
+            (tiny.tensors().len(), &["loss.weight".to_owned()][..])
+        );
+        assert_eq!(keys.redundant, [format!("{prefix}pixel_mean")]);
+        // Within the prefix nothing is passed over.
+        wrapped.push(format!("{prefix}image_encoder.extra"));
+        let (kind, text) = message(canonical(wrapped.iter().map(String::as_str)));
+        assert!(kind == ErrorKind::Format && text.contains("image_encoder.extra"), "{text}");
+    }
+}
+
+#[test]
 fn samed_adapters_are_recognised() {
     let mut found = 0;
     for (case, rank) in [("s224_k2", 4), ("s256_k4", 4), ("s96_k6", 8)] {

@@ -185,8 +185,8 @@ fn bad_inputs_are_named_and_leave_nothing() {
         ("--bands", "1,2"),
         ("--bands", "0,1,2"),
     ] {
-        let args = ["segment", "--model", &model, &one, "--out", &out, "--format", "geojson", option, value];
-        fails(&args, &[option]);
+        let given = format!("{option}={value}");
+        fails(&["segment", "--model", &model, &one, "--out", &out, "--format", "geojson", &given], &[option]);
     }
     assert!(!Path::new(&out).exists(), "known to fail before anything ran");
 }

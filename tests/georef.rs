@@ -120,7 +120,7 @@ fn outputs_line_up_with_their_inputs() {
         let mut source = source::open(&input).and_then(|r| Colours::new(r, None)).expect("opened");
         jobs.push(outputs(&name, Some(&input), &mut source, &out));
     }
-    for mosaic in xyz::mosaics(data.join("tiles/xyz-philippines")).expect("a folder of tiles") {
+    for mosaic in xyz::mosaics(data.join("tiles/xyz-philippines"), None).expect("a folder of tiles") {
         let zoom = mosaic.zoom();
         let mut mosaic = Colours::new(Box::new(mosaic), None).expect("a picture");
         let mut job = outputs(&format!("xyz-{zoom}"), None, &mut mosaic, &out);
@@ -219,7 +219,7 @@ fn every_real_image_opens() {
             assert!((0.05..0.4).contains(&metres), "{}: {metres}", path.display());
             count += 1;
         }
-        for mosaic in xyz::mosaics(data.join("oam-buildings").join(place).join("images")).expect("tiles") {
+        for mosaic in xyz::mosaics(data.join("oam-buildings").join(place).join("images"), None).expect("tiles") {
             println!("{place}: {}", mosaic.describe());
         }
     }
@@ -230,7 +230,7 @@ fn every_real_image_opens() {
 #[test]
 fn gaps_in_a_mosaic_hold_no_data() {
     let Some(data) = data() else { return };
-    for mut mosaic in xyz::mosaics(data.join("tiles/xyz-philippines")).expect("tiles") {
+    for mut mosaic in xyz::mosaics(data.join("tiles/xyz-philippines"), None).expect("tiles") {
         let (width, height) = mosaic.size();
         let patch = mosaic.read(Window::whole((width, height)), &[0]).expect("read");
         let gaps = patch.valid.iter().filter(|valid| !**valid).count();

@@ -8,8 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use samlora::config::Backbone;
 use samlora::engine::{Device, DeviceChoice, SegmentOptions, Segmenter, random_model};
 use samlora::image::RgbImage;
-use samlora::kernels::gpu::{self, BOUNDS, Profile, check};
-use samlora::kernels::{self, Activation, Ends, Matrix};
+use samlora::kernels::check::{BOUNDS, Check, check};
+use samlora::kernels::gpu::{self, Profile};
+use samlora::kernels::{self, Activation, Epilogue, Matrix, Weight};
 use samlora::weights::folder::Folder;
 use samlora::weights::quantize::Scheme;
 
@@ -30,7 +31,7 @@ fn gpu(test: &str) -> Option<(Device, MutexGuard<'static, ()>)> {
 }
 
 /// The largest errors by kernel.
-fn worst(checks: &[gpu::Check]) -> BTreeMap<&'static str, (usize, f32)> {
+fn worst(checks: &[Check]) -> BTreeMap<&'static str, (usize, f32)> {
     let mut worst = BTreeMap::new();
     for check in checks {
         let (count, error) = worst.entry(check.kernel).or_insert((0, 0.0f32));
@@ -83,7 +84,7 @@ fn assert_like(what: &str, found: &[f32], expected: &[f32]) {
 }
 
 #[test]
-fn packages_stay_packed_and_give_the_same_masks() {
+fn packages_stay_quantized_and_give_the_same_masks() {
     let Some((device, _guard)) = gpu("packages on a GPU") else { return };
     let folder = tempfile::tempdir().unwrap();
     for scheme in Scheme::ALL {
@@ -92,12 +93,18 @@ fn packages_stay_packed_and_give_the_same_masks() {
         let package = Folder::open(&out).unwrap();
         let [on_gpu, on_cpu] = [device.clone(), common::cpu()]
             .map(|device| pollster::block_on(Segmenter::load(&package, &device, |_| ())).unwrap());
-        // The CPU lays floats out, too.
-        let packs = matches!(scheme, Scheme::Q8 | Scheme::Q4);
-        for (segmenter, packs) in [(&on_gpu, packs), (&on_cpu, true)] {
+        // The CPU lays floats out as its products read them.
+        for (segmenter, is_cpu) in [(&on_gpu, false), (&on_cpu, true)] {
             let block = &segmenter.model().image_encoder.blocks[0];
-            let layers = [&block.attn.qkv, &block.attn.proj, &block.mlp.lin1];
-            assert!(layers.iter().all(|layer| layer.packed.is_some() == packs));
+            for layer in [&block.attn.qkv, &block.attn.proj, &block.mlp.lin1] {
+                let weight = &layer.linear.weight;
+                assert!(match scheme {
+                    Scheme::Q8 => matches!(weight, Weight::Q8(_)),
+                    Scheme::Q4 => matches!(weight, Weight::Q4(_)),
+                    Scheme::F32 | Scheme::F16 if is_cpu => matches!(weight, Weight::Panels(_)),
+                    Scheme::F32 | Scheme::F16 => matches!(weight, Weight::Dense(_)),
+                });
+            }
         }
         assert_like(scheme.name(), &logits(&on_gpu), &logits(&on_cpu));
         // Class and confidence from the GPU itself, of a picture that fills the input and of one that does not.
@@ -115,7 +122,7 @@ fn packages_stay_packed_and_give_the_same_masks() {
 }
 
 #[test]
-fn adapters_on_a_packed_base_are_two_small_products() {
+fn adapters_on_a_quantized_base_are_two_small_products() {
     let Some((device, _guard)) = gpu("adapters on a GPU") else { return };
     let folder = tempfile::tempdir().unwrap();
     let (base, adapters) = common::base_and_adapters(folder.path(), Scheme::Q8, &[("s224_k2", 224)]);
@@ -124,7 +131,7 @@ fn adapters_on_a_packed_base_are_two_small_products() {
         pollster::block_on(bare.load_adapter(&Folder::open(&adapters[0]).unwrap(), |_| ())).unwrap()
     });
     let qkv = &on_gpu.model().image_encoder.blocks[0].attn.qkv;
-    assert!(qkv.packed.is_some() && qkv.joined.is_some() && qkv.adapters.is_empty());
+    assert!(matches!(qkv.linear.weight, Weight::Q8(_)) && qkv.joined.is_some() && qkv.adapters.is_empty());
     assert_like("base and adapter", &logits(&on_gpu), &logits(&on_cpu));
 }
 
@@ -135,8 +142,8 @@ fn odd_widths_take_burns_kernels_and_odd_architectures_are_refused() {
     let [found, expected] = [device.clone(), common::cpu()].map(|device| {
         let [x, w, bias] =
             [[5, 12], [12, 7], [1, 7]].map(|shape| kernels::upload(values(shape[0] * shape[1]), shape, &device));
-        let ends = Ends { bias: Some(bias.reshape([7])), activation: Activation::Relu, ..Ends::default() };
-        let y = kernels::linear(x, Matrix::Dense(w), ends);
+        let epilogue = Epilogue { bias: Some(bias.reshape([7])), activation: Activation::Relu, ..Epilogue::default() };
+        let y = kernels::linear(x, Matrix::Dense(w), epilogue);
         y.into_data().convert::<f32>().try_into_vec::<f32>().unwrap()
     });
     assert_like("7 columns", &found, &expected);

@@ -6,7 +6,7 @@ mod common;
 
 use common::{CASES, cpu, merged, reference, relative};
 use samlora::engine::{Device, DeviceChoice, SegmentOptions, Segmenter, open_device, self_test};
-use samlora::kernels::gpu;
+use samlora::kernels::check::{BOUNDS, check};
 use samlora::weights::folder::Folder;
 use samlora::weights::quantize::Scheme;
 
@@ -55,8 +55,8 @@ fn masks_differ_only_where_classes_tie() {
 #[test]
 fn every_kernel_equals_plain_loops_in_16_bits() {
     let Some(device) = half_gpu("16-bit kernels") else { return };
-    let checks = pollster::block_on(gpu::check(&device, 9, 2)).unwrap();
-    let wrong: Vec<_> = checks.iter().filter(|check| check.error.is_nan() || check.error > gpu::BOUNDS[1]).collect();
+    let checks = pollster::block_on(check(&device, 9, 2)).unwrap();
+    let wrong: Vec<_> = checks.iter().filter(|check| check.error.is_nan() || check.error > BOUNDS[1]).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     // Equal numbers would mean that it did not compute in 16 bits.
     let products = checks.iter().filter(|check| check.kernel == "product").map(|check| check.error);

@@ -5,9 +5,9 @@ use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 use samlora::engine::{Device, DeviceChoice, open_device};
-use samlora::kernels::convolution::{conv3x3, patch_embed, patches, turned_kernel};
-use samlora::kernels::packed::{BLOCK, Packed};
-use samlora::kernels::{Activation, Ends, Matrix, WindowAttention, bias_gelu, layer_norm, linear};
+use samlora::kernels::convolution::{column_major_kernel, conv3x3, patch_embed, patches};
+use samlora::kernels::quantized::BLOCK;
+use samlora::kernels::{Activation, Epilogue, Matrix, WindowAttention, bias_gelu, layer_norm, linear};
 use samlora::random::SplitMix;
 
 /// f32 sums in another order, over at most a few hundred terms.
@@ -35,7 +35,7 @@ fn assert_close<const D: usize>(what: &str, fused: Tensor<D>, plain: Tensor<D>) 
 }
 
 #[test]
-fn products_with_packed_matrices_are_those_with_their_floats() {
+fn products_with_stored_matrices_are_those_with_their_floats() {
     let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
     // rows, inputs, outputs: one token, panels that end early, more inputs than a panel holds
     for (case, [m, k, n]) in [
@@ -57,7 +57,7 @@ fn products_with_packed_matrices_are_those_with_their_floats() {
             let blocks = k.div_ceil(BLOCK);
             let steps: Vec<f16> = (0..n * blocks).map(|_| f16::from_f32(0.01 * (2.0 + random.uniform()))).collect();
             let scales: Vec<u8> = steps.iter().flat_map(|step| step.to_le_bytes()).collect();
-            let packed = Packed::upload(bits, &bytes, &scales, [n, k], &device);
+            let quantized: Matrix = Matrix::quantized(bits, &bytes, &scales, [n, k], &device);
 
             // As the package's format says, and not as the words lie.
             let mut floats = vec![0.0f32; k * n];
@@ -71,16 +71,17 @@ fn products_with_packed_matrices_are_those_with_their_floats() {
                 *value = integer * steps[output * blocks + input / BLOCK].to_f32();
             }
             let floats = Tensor::<2>::from_data(TensorData::new(floats, [k, n]), &device);
-            assert_eq!(values(packed.unpacked()), values(floats.clone()), "{bits} bits, {k} x {n}");
+            assert_eq!(values(quantized.clone().dense()), values(floats.clone()), "{bits} bits, {k} x {n}");
 
-            let arranged = Packed::arrange(floats.clone()).expect("a matrix of the CPU");
-            assert_eq!(values(arranged.unpacked()), values(floats.clone()), "arranged, {k} x {n}");
+            let panels = Matrix::panels(&floats).expect("a matrix of the CPU");
+            assert_eq!(values(panels.clone().dense()), values(floats.clone()), "panels, {k} x {n}");
             let x: Tensor<3> = random_tensor([1, m, k], &mut random, &device);
-            let ends = || Ends { bias: Some(floats.clone().slice([0..1, 0..n]).reshape([n])), ..Ends::default() };
+            let epilogue =
+                || Epilogue { bias: Some(floats.clone().slice([0..1, 0..n]).reshape([n])), ..Epilogue::default() };
             // Bit for bit: the same numbers, added in the same order.
-            let expected = values(linear(x.clone(), Matrix::Dense(floats.clone()), ends()));
-            for matrix in [packed, arranged] {
-                let found = linear(x.clone(), Matrix::Packed(matrix), ends());
+            let expected = values(linear(x.clone(), Matrix::Dense(floats.clone()), epilogue()));
+            for matrix in [quantized, panels] {
+                let found = linear(x.clone(), matrix, epilogue());
                 assert_eq!(values(found), expected, "{bits} bits, {m} x {k} x {n}");
             }
         }
@@ -88,7 +89,7 @@ fn products_with_packed_matrices_are_those_with_their_floats() {
 }
 
 #[test]
-fn window_attention_equals_its_plain_form() {
+fn window_attention_equals_its_reference() {
     let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
     // batch, height, width, window rows and columns, heads, channels of a head
     for (case, [b, h, w, rows, columns, heads, dim]) in [
@@ -115,13 +116,14 @@ fn window_attention_equals_its_plain_form() {
             rel_pos_w: random([2 * columns - 1, dim], seed + 2, &device),
         };
         let (qkv, bias) = (random([b, h, w, 3 * c], seed + 3, &device), random([3 * c], seed + 4, &device));
-        let fused = attention.forward(qkv.clone(), bias.clone());
-        assert_close(&format!("{b} x {h} x {w} in {rows} x {columns}"), fused, attention.plain(qkv, bias));
+        let tokens = random([b, h, w, c], seed + 5, &device);
+        let fused = attention.forward(tokens, bias.clone(), |_, _| qkv.clone());
+        assert_close(&format!("{b} x {h} x {w} in {rows} x {columns}"), fused, attention.reference(qkv, bias));
     }
 }
 
 #[test]
-fn bias_gelu_equals_its_plain_form() {
+fn bias_gelu_equals_its_reference() {
     let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
     for (rows, columns) in [(1, 1), (3, 7), (17, 100), (256, 3072)] {
         let (x, bias) = (random([rows, columns], 5, &device), random([columns], 6, &device));
@@ -133,7 +135,7 @@ fn bias_gelu_equals_its_plain_form() {
 }
 
 #[test]
-fn linear_equals_its_plain_form() {
+fn linear_equals_its_reference() {
     let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
     // batch, rows, inputs, outputs: one tile, none whole, several panels and depths, no rows
     for (case, [b, m, k, n]) in [
@@ -160,15 +162,15 @@ fn linear_equals_its_plain_form() {
                 Activation::Relu => relu(sum),
                 Activation::Gelu => gelu(sum),
             };
-            let turned = matrix.clone().transpose().reshape([k * n]).reshape([n, k]).transpose();
-            for (order, matrix) in [("rows", matrix.clone()), ("columns", turned)] {
-                let ends = Ends {
+            let transposed = matrix.clone().transpose().reshape([k * n]).reshape([n, k]).transpose();
+            for (order, matrix) in [("rows", matrix.clone()), ("columns", transposed)] {
+                let epilogue = Epilogue {
                     add: Some(add.clone()),
                     bias: Some(bias.clone()),
                     residual: Some(residual.clone()),
                     activation,
                 };
-                let fused = linear(x.clone(), Matrix::Dense(matrix), ends);
+                let fused = linear(x.clone(), Matrix::Dense(matrix), epilogue);
                 if m > 0 {
                     assert_close(&format!("{b} x {m} x {k} x {n} by {order}, {activation:?}"), fused, plain.clone());
                 } else {
@@ -180,7 +182,7 @@ fn linear_equals_its_plain_form() {
 }
 
 #[test]
-fn layer_norm_equals_its_plain_form() {
+fn layer_norm_equals_its_reference() {
     let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
     for (rows, n) in [(1, 1), (3, 7), (17, 100), (256, 768)] {
         let (weight, bias) = (random([n], 8, &device), random([n], 9, &device));
@@ -193,7 +195,7 @@ fn layer_norm_equals_its_plain_form() {
 }
 
 #[test]
-fn convolutions_equal_their_plain_form() {
+fn convolutions_equal_their_reference() {
     let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
     for (case, [b, h, w, c, n]) in
         [[1, 1, 1, 1, 1], [2, 3, 5, 7, 9], [1, 16, 16, 64, 32], [1, 4, 2, 130, 20]].into_iter().enumerate()
@@ -204,7 +206,7 @@ fn convolutions_equal_their_plain_form() {
         let matrix = weight.clone().permute([2, 3, 1, 0]).reshape([9 * c, n]);
         let plain = Tensor::cat(shifts, 3).matmul(matrix.unsqueeze());
         assert_close("3 x 3", conv3x3(x.clone(), weight.clone()), plain.clone());
-        assert_close("3 x 3, turned", conv3x3(x, turned_kernel(weight)), plain);
+        assert_close("3 x 3, column by column", conv3x3(x, column_major_kernel(weight)), plain);
     }
     for [b, bands, rows, columns, side, n] in [[1, 1, 1, 1, 1, 1], [2, 3, 2, 3, 4, 5], [1, 4, 3, 2, 16, 48]] {
         let image = random([b, bands, rows * side, columns * side], 60, &device);

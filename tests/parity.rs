@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use burn::tensor::{Device, Tensor, TensorData};
 use samlora::config::SamConfig;
 use samlora::engine::{DeviceChoice, open_device};
+use samlora::kernels::convolution::patch_embed;
 use samlora::logits::{Logits, classify};
 use samlora::lora::{self, Target};
 use samlora::model::Sam;
@@ -115,9 +116,17 @@ fn base(extension: &str) -> Checkpoint {
 
 fn check_taps(what: &str, sam: &Sam, reference: &Reference, case: &Case, device: &Device, tolerance: f32) {
     let x: Tensor<4> = reference.tensor("input_normalised", device);
-    let embedding = sam.image_encoder.forward_with(x.clone(), &mut |name, tap| {
-        compare(what, tap.clone(), reference, &format!("tap.{name}"), tolerance);
-    });
+    let encoder = &sam.image_encoder;
+    let patches = patch_embed(x.clone(), encoder.patch_embed_weight.val(), encoder.patch_embed_bias.val(), None);
+    compare(what, patches, reference, "tap.patch_embed", tolerance);
+    let mut pass = encoder.start(x);
+    for block in 0..encoder.blocks.len() {
+        pass = pass.advance();
+        compare(what, pass.x.clone(), reference, &format!("tap.block{block}"), tolerance);
+    }
+    let pass = pass.advance();
+    assert!(pass.is_done());
+    let embedding = pass.x;
     compare(what, embedding.clone(), reference, "tap.embedding", tolerance);
     let grid = case.size / 16;
     compare(what, sam.prompt_encoder.dense_pe(grid, grid), reference, "tap.dense_pe", tolerance);

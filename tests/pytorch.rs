@@ -6,6 +6,7 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
 use samlora::error::ErrorKind;
+use samlora::weights::checkpoint::Checkpoint;
 use samlora::weights::keys::{LoraKeys, canonical};
 use samlora::weights::source::{Dtype, open};
 use tempfile::TempDir;
@@ -136,6 +137,169 @@ fn every_storage_type_and_view() {
     let entries: &[(&str, &[u8])] = &[("x/data.pkl", &pickle), ("x/byteorder", b"big"), ("x/data/0", &big)];
     let (_folder, path) = file("big.pth", &zip_of(entries));
     assert_eq!(open(path).unwrap().read_f32("a").unwrap(), [1.0, -2.5]);
+}
+
+/// What training scripts save beside weights, each an opcode program.
+mod value {
+    use super::opcode::{dict, global, int, text};
+
+    /// `numpy.float64(0.3)`.
+    pub fn numpy_scalar() -> Vec<u8> {
+        let state = [&b"("[..], &int(3), &text("<"), b"NNN", &int(-1), &int(-1), &int(0), b"t"].concat();
+        let dtype = [&b""[..], &global("numpy", "dtype"), b"(", &text("f8"), b"\x89\x88tR", &state, b"b"].concat();
+        let bytes = [text("333333\u{d3}?"), text("latin1")].concat();
+        let bytes = [&b""[..], &global("_codecs", "encode"), b"(", &bytes, b"tR"].concat();
+        [&b""[..], &global("numpy._core.multiarray", "scalar"), b"(", &dtype, &bytes, b"tR"].concat()
+    }
+    /// An instance of a class with a state, such as `argparse.Namespace`.
+    pub fn instance(module: &str, class: &str) -> Vec<u8> {
+        [
+            global(module, class),
+            b")\x81".to_vec(),
+            dict(&[("lr", b"G?\xb9\x99\x99\x99\x99\x99\x9a".to_vec())]),
+            b"b".to_vec(),
+        ]
+        .concat()
+    }
+    /// A list of numbers.
+    pub fn list() -> Vec<u8> {
+        [&b"]("[..], &int(1), &int(2), b"e"].concat()
+    }
+}
+
+/// The tensors of `names`, each one element of the same storage.
+fn weights(names: &[&str]) -> Vec<u8> {
+    let entries: Vec<_> = names.iter().map(|n| (*n, tensor(storage("FloatStorage", "0", 1), 0, &[1], &[1]))).collect();
+    dict(&entries)
+}
+
+const SAM: [&str; 3] =
+    ["image_encoder.pos_embed", "prompt_encoder.no_mask_embed.weight", "mask_decoder.iou_token.weight"];
+
+#[test]
+fn a_state_dict_is_found_wherever_it_is_and_what_lies_beside_it_is_named() {
+    let plain = weights(&SAM);
+    let prefixed: Vec<String> = SAM.iter().map(|name| format!("module.sam.{name}")).collect();
+    let prefixed = weights(&prefixed.iter().map(String::as_str).collect::<Vec<_>>());
+    let other = weights(&["x", "y", "z", "u"]);
+    // An optimiser's state: numbered dicts of tensors, deeper than any state dict.
+    let moments = [b"}".to_vec(), opcode::int(0), weights(&["exp_avg"]), b"s".to_vec()].concat();
+    let optimizer = dict(&[("state", moments), ("param_groups", value::list())]);
+    let adapter = weights(&["w_a_000", "w_b_000"]);
+    for (pickle, passed_over) in [
+        (
+            dict(&[("model_state", prefixed.clone()), ("decoder_state", other.clone())]),
+            &["decoder_state (a dict of 4 tensors)"][..],
+        ),
+        (dict(&[("decoder", other.clone()), ("teacher", plain.clone())]), &["decoder (a dict of 4 tensors)"]),
+        (
+            dict(&[("any key", dict(&[("inner", plain.clone()), ("epoch", opcode::int(3))]))]),
+            &["any key.epoch (a number)"],
+        ),
+        (
+            dict(&[
+                ("optimizer", optimizer),
+                ("epoch", opcode::int(3)),
+                ("best", value::numpy_scalar()),
+                ("args", value::instance("argparse", "Namespace")),
+                ("config", value::instance("omegaconf.dictconfig", "DictConfig")),
+                ("name", opcode::text("run 7")),
+                ("history", value::list()),
+                ("net", plain.clone()),
+            ]),
+            &[
+                "optimizer (a dict of 2 values)",
+                "epoch (a number)",
+                "best (an object of numpy._core.multiarray.scalar)",
+                "args (an object of argparse.Namespace)",
+                "config (an object of omegaconf.dictconfig.DictConfig)",
+                "name (text)",
+                "history (a list of 2 values)",
+            ],
+        ),
+        // Of two equal models the one that scripts call so, not its moving average.
+        (dict(&[("model_ema", plain.clone()), ("model", plain.clone())]), &["model_ema (a dict of 3 tensors)"]),
+        (dict(&[("base", other.clone()), ("lora", adapter)]), &["base (a dict of 4 tensors)"]),
+        (
+            [plain.clone(), opcode::text("best"), value::numpy_scalar(), b"s".to_vec()].concat(),
+            &["best (an object of numpy._core.multiarray.scalar)"],
+        ),
+    ] {
+        let (_folder, path) = pth(&program(pickle), &[("0", &[0; 4])]);
+        let source = open(path).unwrap();
+        let keys = canonical(names(source.as_ref())).unwrap();
+        assert!(
+            keys.tensors.keys().map(String::as_str).collect::<Vec<_>>()
+                == ["image_encoder.pos_embed", "mask_decoder.iou_token.weight", "prompt_encoder.no_mask_embed.weight"]
+                || keys.lora.len() == 2
+        );
+        let found: Vec<String> = source.passed_over().iter().map(ToString::to_string).collect();
+        assert_eq!(found, passed_over);
+    }
+}
+
+#[test]
+fn a_whole_model_is_read_past_its_wrapper() {
+    let tiny = open(fixtures().join("tiny_sam.safetensors")).unwrap();
+    let (mut entries, mut storages) = (Vec::new(), Vec::new());
+    for (i, t) in tiny.tensors().iter().enumerate() {
+        let values: Vec<u8> = tiny.read_f32(&t.name).unwrap().into_iter().flat_map(f32::to_le_bytes).collect();
+        let shape: Vec<i32> = t.shape.iter().map(|&side| side as i32).collect();
+        let strides: Vec<i32> = (1..=shape.len()).map(|axis| shape[axis..].iter().product()).collect();
+        let (key, len) = (i.to_string(), values.len() as i32 / 4);
+        entries.push((format!("sam.{}", t.name), tensor(storage("FloatStorage", &key, len), 0, &shape, &strides)));
+        storages.push((key, values));
+    }
+    let entries: Vec<_> = entries.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    let storages: Vec<_> = storages.iter().map(|(key, values)| (key.as_str(), values.as_slice())).collect();
+    let pickle = program(dict(&[("model_state", dict(&entries)), ("best", value::numpy_scalar())]));
+    let (folder, path) = pth(&pickle, &storages);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let plain = Checkpoint::open(fixtures().join("tiny_sam.safetensors")).unwrap();
+    assert_eq!(checkpoint.config(), plain.config());
+    let name = "mask_decoder.iou_token.weight";
+    assert_eq!(checkpoint.read(name).unwrap(), plain.read(name).unwrap());
+    // Both commands say what they passed over.
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_samlora")).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned())
+    };
+    let (file, out) = (path.to_str().unwrap(), folder.path().join("package"));
+    let said = "1 value beside the weights is passed over: best (an object of numpy._core.multiarray.scalar)";
+    assert!(run(&["inspect", file])[0].contains(said));
+    assert!(run(&["inspect", file, "--json"])[0].contains(r#""passed_over":[{"name":"best","what":"an object of"#));
+    assert!(run(&["export", "--base", file, "--scheme", "f16", "--out", out.to_str().unwrap()])[1].contains(said));
+}
+
+#[test]
+fn a_pickle_that_reaches_out_is_refused_beside_good_weights_too() {
+    let call = |module: &str, name: &str| {
+        [opcode::global(module, name), b"(".to_vec(), opcode::text("x"), b"tR".to_vec()].concat()
+    };
+    for (module, name) in [
+        ("os", "system"),
+        ("nt", "system"),
+        ("subprocess", "Popen"),
+        ("builtins", "exec"),
+        ("__builtin__", "eval"),
+        ("runpy", "run_path"),
+        ("importlib", "import_module"),
+        ("torch.hub", "load"),
+        ("numpy", "load"),
+        ("torch", "multiprocessing.subprocess.Popen"),
+        ("some_package.tools", "run"),
+    ] {
+        let pickle = dict(&[("model", weights(&SAM)), ("extra", call(module, name))]);
+        let (_folder, path) = pth(&program(pickle), &[("0", &[0; 4])]);
+        let (kind, text) = message(open(path));
+        assert!(kind == ErrorKind::Unsupported && text.contains(&format!("{module}.{name}")), "{text}");
+    }
+    // Dicts that hold themselves, and very many of them.
+    let cycle =
+        [b"}q\x00".to_vec(), opcode::text("a"), b"h\x00s".to_vec(), opcode::text("b"), b"h\x00s".to_vec()].concat();
+    let (_folder, path) = pth(&program(cycle), &[]);
+    assert!(message(open(path)).1.contains("no state dict"));
 }
 
 #[test]

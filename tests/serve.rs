@@ -26,8 +26,13 @@ impl Server {
 
     /// Status, head in lower case, and body of the answer to `GET path`.
     fn get(&self, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
+        self.get_from("localhost", path, headers)
+    }
+
+    /// The same under a name that the client takes this machine for.
+    fn get_from(&self, host: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.said["port"].as_u64().unwrap() as u16)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n").unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let split = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
@@ -96,6 +101,37 @@ fn page_and_packages_with_their_types() {
         "manifest_bytes": 2, "bytes": 12,
     }]});
     assert_eq!(index, expected);
+}
+
+#[test]
+fn only_this_machine_s_own_names_are_answered() {
+    let (_folder, page, model) = site();
+    let server = Server::start(&["--www", &page, "--model", &model]);
+    for host in ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "127.9.9.9", "[::1]", "[::1]:8080"] {
+        assert_eq!(server.get_from(host, "/", "").0, 200, "{host}");
+    }
+    for host in ["rebound.example", "rebound.example:8080", "localhost.example", "192.168.1.7", "127.0.0.1.example"] {
+        for path in ["/", "/models/index.json", "/models/my-town/samlora.json"] {
+            let (status, _, body) = server.get_from(host, path, "");
+            assert_eq!(status, 421, "{host}{path}");
+            assert!(String::from_utf8(body).unwrap().contains("--host"));
+        }
+    }
+}
+
+#[test]
+fn a_package_brings_no_pages_and_no_scripts() {
+    let (_folder, page, model) = site();
+    for name in ["index.html", "a.js", "a.svg", "A.HTML", "bare", "card.md", "LICENCE.txt"] {
+        fs::write(Path::new(&model).join(name), "<script>1</script>").unwrap();
+    }
+    let server = Server::start(&["--www", &page, "--model", &model]);
+    for name in ["", "index.html", "a.js", "a.svg", "A.HTML", "bare", "index%2ehtml"] {
+        assert_eq!(server.get(&format!("/models/my-town/{name}"), "").0, 404, "{name}");
+    }
+    for name in ["card.md", "LICENCE.txt", "samlora.json"] {
+        assert_eq!(server.get(&format!("/models/my-town/{name}"), "").0, 200, "{name}");
+    }
 }
 
 #[test]

@@ -273,7 +273,7 @@ fn world_files_and_tile_names_place_pictures() {
 #[test]
 fn folders_of_tiles() {
     let dir = folder();
-    let kind = |path: &Path| xyz::mosaics(path).map(|_| ()).expect_err("no good").kind();
+    let kind = |path: &Path| xyz::mosaics(path, None).map(|_| ()).expect_err("no good").kind();
     assert_eq!(kind(dir.path()), ErrorKind::NotFound);
     assert_eq!(kind(&dir.path().join("missing")), ErrorKind::NotFound);
     put(dir.path(), "a/readme.txt", b"no tile");

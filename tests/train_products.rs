@@ -3,7 +3,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use samlora::engine::{Device, DeviceChoice, open_device};
-use samlora::kernels::{Activation, Ends, Matrix, linear};
+use samlora::kernels::{Activation, Epilogue, Matrix, linear};
 use samlora::random::SplitMix;
 
 /// f32 sums in another order, over at most some hundred terms.
@@ -34,8 +34,9 @@ fn gradients_of_linear_equal_burns() {
                 let bias = random([n], &mut seed, &device).autodiff().require_grad();
                 let residual = random([images, m, n], &mut seed, &device).autodiff().require_grad();
                 let gradient = random([b, m, n], &mut seed, &device).autodiff();
-                let ends = Ends { add: None, bias: Some(bias.clone()), residual: Some(residual.clone()), activation };
-                let ours = linear(x.clone(), Matrix::Dense(matrix.clone().transpose()), ends);
+                let epilogue =
+                    Epilogue { add: None, bias: Some(bias.clone()), residual: Some(residual.clone()), activation };
+                let ours = linear(x.clone(), Matrix::Dense(matrix.clone().transpose()), epilogue);
                 let ours = (ours * gradient.clone()).sum().backward();
                 let sum = x.clone().matmul(matrix.clone().transpose().unsqueeze());
                 let sum = sum + bias.clone().unsqueeze() + residual.clone();

@@ -100,6 +100,8 @@ mod gpu {
     use burn::tensor::{DType, Device, DeviceConfig, FloatDType};
 
     use crate::error::{Error, ErrorKind, Result};
+    #[cfg(not(target_arch = "wasm32"))]
+    use crate::kernels::check::are_correct;
     use crate::kernels::gpu::{self, Profile};
 
     thread_local! {
@@ -163,7 +165,7 @@ mod gpu {
         let is_software = setup.adapter.get_info().device_type == wgpu::DeviceType::Cpu;
         gpu::set_profile(Some(if is_software { Profile::Software } else { Profile::Hardware }));
         // burn's kernels are slower, but another chance where a driver gets these wrong.
-        if !pollster::block_on(gpu::are_right(&opened.0))? {
+        if !pollster::block_on(are_correct(&opened.0))? {
             gpu::set_profile(None);
         }
         *shared = Some(opened.clone());

@@ -30,17 +30,13 @@ pub async fn self_test(device: &Device) -> Result<Vec<(&'static str, Vec<f32>)>>
     let mut random = SplitMix(SEED);
     let pixels: Vec<f32> = (0..3 * SIDE * SIDE).map(|_| random.uniform()).collect();
     let input = upload(pixels, [1, 3, SIDE, SIDE], device);
-    let encoder = &sam.image_encoder;
-    let mut found = Vec::new();
-    let mut x = encoder.embed(input);
-    found.push(("patch embedding", read(x.clone()).await?));
-    for (block, name) in encoder.blocks.iter().zip(["window block", "global block"]) {
-        x = block.forward(x);
-        found.push((name, read(x.clone()).await?));
+    let mut pass = sam.image_encoder.start(input);
+    let mut found = vec![("patch embedding", read(pass.x.clone()).await?)];
+    for name in ["window block", "global block", "neck"] {
+        pass = pass.advance();
+        found.push((name, read(pass.x.clone()).await?));
     }
-    let embedding = encoder.embedding(x);
-    found.push(("neck", read(embedding.clone()).await?));
-    found.push(("mask decoder", read(sam.decode(embedding)).await?));
+    found.push(("mask decoder", read(sam.decode(pass.x)).await?));
     Ok(found)
 }
 

@@ -3,27 +3,27 @@
 use burn::tensor::ops::{AttentionModuleOptions, PadMode};
 use burn::tensor::{Device, Int, Tensor, TensorData, module};
 
+#[cfg(all(feature = "cpu", feature = "train"))]
+use super::autodiff;
 #[cfg(feature = "cpu")]
 use super::cpu;
+use super::dispatch::{dispatch, is_on_gpu};
 #[cfg(feature = "gpu")]
 use super::gpu;
-#[cfg(all(feature = "cpu", feature = "train"))]
-use super::tracked;
 
 /// Softmax attention of queries `[b, n, c]` to keys and values `[b, m, c]` in `heads` of equal width: `[b, n, c]`.
 pub fn cross_attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize) -> Tensor<3> {
-    #[cfg(feature = "gpu")]
-    let q = match gpu::take(q) {
-        Ok(q) => return gpu::wrap(gpu::cross_attention(q, gpu::values(k), gpu::values(v), heads)),
-        Err(q) => q,
-    };
-    let [b, n, c] = q.dims();
-    let split = |x: Tensor<3>| {
-        let [b, n, c] = x.dims();
-        x.reshape([b, n, heads, c / heads]).swap_dims(1, 2)
-    };
-    let y = module::attention(split(q), split(k), split(v), None, None, AttentionModuleOptions::default());
-    y.swap_dims(1, 2).reshape([b, n, c])
+    dispatch!(q, k, v;
+    gpu => gpu::cross_attention(q, gpu::values(k), gpu::values(v), heads),
+    reference => {
+        let [b, n, c] = q.dims();
+        let split = |x: Tensor<3>| {
+            let [b, n, c] = x.dims();
+            x.reshape([b, n, heads, c / heads]).swap_dims(1, 2)
+        };
+        let y = module::attention(split(q), split(k), split(v), None, None, AttentionModuleOptions::default());
+        y.swap_dims(1, 2).reshape([b, n, c])
+    })
 }
 
 /// Attention in windows over an image, with SAM's decomposed relative positions.
@@ -41,64 +41,60 @@ pub struct WindowAttention {
 }
 
 impl WindowAttention {
-    /// Products with the qkv weight, `[b, h, w, 3 c]` (thirds q, k, v, heads within), without their bias `[3 c]`, to
-    /// attended values `[b, h, w, c]`.
+    /// Tokens `[b, h, w, c]` to attended values `[b, h, w, c]`. `project` gives their products with the qkv weight, `[b, h, w, 3 c]`
+    /// (thirds q, k, v, heads within), plus the bias that it is handed: the weight's own bias `[3 c]` where that is free within the
+    /// product, none where attention adds it while it reads.
     ///
     /// The reference pads the image with zero tokens to whole windows before the product. A padded token's q, k and v are
     /// the bias alone, so here padding comes after the product and the bias after padding. Padded keys take part in the
     /// softmax as they do in the reference; padded queries' results are left out.
-    pub fn forward(&self, qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    pub fn forward(
+        &self,
+        x: Tensor<4>,
+        bias: Tensor<1>,
+        project: impl FnOnce(Tensor<4>, Option<Tensor<1>>) -> Tensor<4>,
+    ) -> Tensor<4> {
+        if is_on_gpu(&x) {
+            return self.of_biased(project(x, Some(bias.clone())), bias);
+        }
+        self.of_products(project(x, None), bias)
+    }
+
+    /// Attention of products that have their bias already, which padded tokens still need.
+    fn of_biased(&self, qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+        dispatch!(qkv, bias, self.rel_pos_h, self.rel_pos_w;
+            gpu => {
+                let positions = [self.rel_pos_h.clone(), self.rel_pos_w.clone()].map(gpu::values);
+                gpu::window_attention(qkv, gpu::values(bias), [self.rows, self.columns], self.heads, positions)
+            },
+            // What learns on a GPU carries a graph only after the first adapter.
+            reference => self.of_products(qkv - bias.clone().unsqueeze(), bias))
+    }
+
+    /// Attention of products without their bias.
+    fn of_products(&self, qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
         #[cfg(feature = "cpu")]
         let shape = {
             let [b, h, w, c] = qkv.dims();
             let (rows, columns, heads) = (self.rows, self.columns, self.heads);
             cpu::AttentionShape { image: [b, h, w, c / 3], rows, columns, heads }
         };
-        #[cfg(all(feature = "cpu", feature = "train"))]
-        if tracked::is_tracked(&qkv) || tracked::is_tracked(&bias) || tracked::is_tracked(&self.rel_pos_h) {
-            let pairs = |positions: &Tensor<2>, side| by_query_and_key(positions.clone(), side);
-            let rel = [pairs(&self.rel_pos_h, self.rows), pairs(&self.rel_pos_w, self.columns)];
-            return tracked::window_attention(shape, qkv, bias, rel);
-        }
-        #[cfg(feature = "cpu")]
-        let qkv = match cpu::take(qkv) {
-            Ok(qkv) => {
+        dispatch!(qkv, bias, self.rel_pos_h, self.rel_pos_w;
+            autodiff => {
+                let pairs = |positions: &Tensor<2>, side| by_query_and_key(positions.clone(), side);
+                let rel = [pairs(&self.rel_pos_h, self.rows), pairs(&self.rel_pos_w, self.columns)];
+                autodiff::window_attention(shape, qkv, bias, rel)
+            },
+            cpu => {
                 let tables = [cpu::values(&self.rel_pos_h), cpu::values(&self.rel_pos_w)];
                 let positions = cpu::Positions::of_tables(tables.each_ref());
-                return cpu::wrap(cpu::window_attention(shape, &qkv, &cpu::values(&bias), &positions));
-            }
-            Err(qkv) => qkv,
-        };
-        self.plain(qkv, bias)
+                cpu::window_attention(shape, &qkv, &cpu::values(&bias), &positions)
+            },
+            reference => self.reference(qkv, bias))
     }
 
-    /// Whether [`WindowAttention::forward_with_bias`] is the faster one for `x`.
-    pub fn takes_bias(&self, x: &Tensor<4>) -> bool {
-        #[cfg(feature = "gpu")]
-        return gpu::take_as_it_lies(x.clone()).is_ok();
-        #[cfg(not(feature = "gpu"))]
-        {
-            let _ = x;
-            false
-        }
-    }
-
-    /// [`WindowAttention::forward`] of products that have their bias already; padded tokens still need it.
-    pub fn forward_with_bias(&self, qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
-        #[cfg(feature = "gpu")]
-        let qkv = match gpu::take(qkv) {
-            Ok(qkv) => {
-                let positions = [self.rel_pos_h.clone(), self.rel_pos_w.clone()].map(gpu::values);
-                let window = [self.rows, self.columns];
-                return gpu::wrap(gpu::window_attention(qkv, gpu::values(bias), window, self.heads, positions));
-            }
-            Err(qkv) => qkv,
-        };
-        self.forward(qkv - bias.clone().unsqueeze(), bias)
-    }
-
-    /// [`WindowAttention::forward`] in burn's own operations.
-    pub fn plain(&self, mut qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    /// The reference: attention of products without their bias, `[b, h, w, 3 c]`, in burn's own operations.
+    pub fn reference(&self, mut qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
         let [b, h, w, c] = qkv.dims();
         let (rows, columns, heads, c) = (self.rows, self.columns, self.heads, c / 3);
         let (down, across) = (h.div_ceil(rows), w.div_ceil(columns));
@@ -139,10 +135,10 @@ impl WindowAttention {
         let rel_w = grid.swap_dims(1, 2).matmul(rel_w.swap_dims(1, 2).unsqueeze()).swap_dims(1, 2);
         let rel_h = rel_h.reshape([windows, heads, tokens, rows]);
         let rel_w = rel_w.reshape([windows, heads, tokens, columns]);
-        let place = one_hot_grid(rows, columns, &device).unsqueeze::<4>();
-        let place = place.expand([windows, heads, tokens, rows + columns]);
+        let one_hot = one_hot_grid(rows, columns, &device).unsqueeze::<4>();
+        let one_hot = one_hot.expand([windows, heads, tokens, rows + columns]);
         let q = Tensor::cat(vec![q * (dim as f64).powf(-0.5), rel_h, rel_w], 3);
-        let k = Tensor::cat(vec![k, place], 3);
+        let k = Tensor::cat(vec![k, one_hot], 3);
         let options = AttentionModuleOptions { scale: Some(1.0), ..Default::default() };
         let rows = (SCORES_AT_ONCE / (windows * heads * tokens)).clamp(1, tokens);
         if rows == tokens {

@@ -3,11 +3,15 @@
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, module};
 
+use super::activation::Activation;
 #[cfg(feature = "cpu")]
 use super::cpu;
+use super::dispatch::dispatch;
 #[cfg(feature = "gpu")]
 use super::gpu;
-use super::{Activation, Ends, Matrix, finish, linear, permute, reshape};
+use super::layout::{permute, reshape};
+use super::linear::{Epilogue, apply_epilogue, linear};
+use super::matrix::Matrix;
 
 /// Cuts `[b, h, w, c]` into `size` x `size` patches: `[b, h / size, w / size, c * size * size]`, the last axis in the
 /// order of a convolution's weight, `[c, size, size]`. A convolution whose stride is its kernel is then a linear layer.
@@ -27,53 +31,44 @@ pub fn patches(x: Tensor<4>, size: usize) -> Tensor<4> {
 pub fn patch_embed(image: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, positions: Option<Tensor<4>>) -> Tensor<4> {
     let [n, bands, side, _] = weight.dims();
     let matrix = permute(reshape(weight, [n, bands * side * side]), [1, 0]);
-    #[cfg(feature = "gpu")]
-    let image = match gpu::take(image) {
-        Ok(image) => {
-            let mut product = gpu::Product::new(image, gpu::Matrix::Dense(gpu::values(matrix)));
-            product.gather = gpu::Gather::Patches(side);
-            product.bias = Some(gpu::values(bias));
-            product.residual = positions.map(gpu::values);
-            return gpu::wrap(product.run());
-        }
-        Err(image) => image,
-    };
-    #[cfg(feature = "cpu")]
-    {
-        let ends = Ends { bias: Some(bias.clone()), residual: positions.clone(), ..Ends::default() };
-        if let Some(x) = cpu::fused(&image, cpu::dense(&matrix), &ends, |x, m, e| cpu::patch_embed(x, side, m, e)) {
-            return x;
-        }
-    }
-    let x = module::linear(patches(image.permute([0, 2, 3, 1]), side), matrix, Some(bias));
-    match positions {
-        Some(positions) => x + positions,
-        None => x,
-    }
+    dispatch!(image, matrix, bias, positions;
+    gpu => {
+        let mut product = gpu::Product::new(image, gpu::Matrix::Dense(gpu::values(matrix)));
+        product.gather = gpu::Gather::Patches(side);
+        product.bias = Some(gpu::values(bias));
+        product.residual = positions.map(gpu::values);
+        product.run()
+    },
+    cpu => {
+        let (bias, residual) = (cpu::values(&bias), positions.as_ref().map(cpu::values));
+        let epilogue =
+            cpu::Epilogue { bias: Some(&bias), residual: residual.as_ref(), activation: Activation::None };
+        cpu::patch_embed(&image, side, &Matrix::Dense(matrix).on_cpu(), &epilogue)
+    },
+    reference => {
+        let x = module::linear(patches(image.permute([0, 2, 3, 1]), side), matrix, Some(bias));
+        apply_epilogue(x, None, positions, Activation::None)
+    })
 }
 
 /// 3x3 convolution with zero padding 1 and no bias: `[b, h, w, c]` and `[n, c, 3, 3]` to `[b, h, w, n]`.
 pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
     let [b, h, w, c] = x.dims();
     let [n, _, _, _] = weight.dims();
-    #[cfg(feature = "gpu")]
-    let x = match gpu::take(x) {
-        Ok(x) => {
-            let matrix = gpu::permute(gpu::values(weight), &[2, 3, 1, 0]);
-            let mut product = gpu::Product::new(x, gpu::Matrix::Dense(gpu::reshape(matrix, &[9 * c, n])));
-            product.gather = gpu::Gather::Neighbours;
-            return gpu::wrap(product.run());
-        }
-        Err(x) => x,
-    };
-    let weight = weight.permute([2, 3, 1, 0]).reshape([9 * c, n]);
-    #[cfg(feature = "cpu")]
-    if let Some(y) = cpu::fused(&x, cpu::dense(&weight), &Ends::default(), cpu::conv3x3) {
-        return y;
-    }
-    let padded = x.pad([(1, 1), (1, 1), (0, 0)], PadMode::Constant(0.0));
-    let shifts = (0..9).map(|i| padded.clone().slice([0..b, i / 3..i / 3 + h, i % 3..i % 3 + w, 0..c])).collect();
-    module::linear(Tensor::cat(shifts, 3), weight, None)
+    // [9 c, n], in the order of row, column and channel of the kernel
+    let matrix = |weight| reshape(permute(weight, [2, 3, 1, 0]), [9 * c, n]);
+    dispatch!(x, weight;
+    gpu => {
+        let mut product = gpu::Product::new(x, gpu::Matrix::Dense(gpu::values(matrix(weight))));
+        product.gather = gpu::Gather::Neighbours;
+        product.run()
+    },
+    cpu => cpu::conv3x3(&x, &Matrix::Dense(matrix(weight)).on_cpu(), &cpu::Epilogue::default()),
+    reference => {
+        let padded = x.pad([(1, 1), (1, 1), (0, 0)], PadMode::Constant(0.0));
+        let shift = |i: usize| padded.clone().slice([0..b, i / 3..i / 3 + h, i % 3..i % 3 + w, 0..c]);
+        module::linear(Tensor::cat((0..9).map(shift).collect(), 3), matrix(weight), None)
+    })
 }
 
 /// Transposed convolution with kernel 2 and stride 2, which do not overlap: `[b, h, w, c]` and `[c, n, 2, 2]` to
@@ -81,32 +76,30 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
 pub fn double(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, activation: Activation) -> Tensor<4> {
     let [b, h, w, _] = x.dims();
     let [c, n, _, _] = weight.dims();
-    #[cfg(feature = "gpu")]
-    let x = match gpu::take(x) {
-        Ok(x) => {
-            let matrix = gpu::reshape(gpu::permute(gpu::values(weight), &[0, 2, 3, 1]), &[c, 4 * n]);
-            let mut product = gpu::Product::new(x, gpu::Matrix::Dense(matrix));
-            product.scatter = gpu::Scatter::Double;
-            product.bias = Some(gpu::values(bias));
-            product.activation = activation;
-            return gpu::wrap(product.run());
-        }
-        Err(x) => x,
-    };
-    let weight = weight.permute([0, 2, 3, 1]).reshape([c, 4 * n]);
-    let y = linear(x, Matrix::Dense(weight), Ends::default()).reshape([b, h, w, 2, 2, n]);
-    finish(y.permute([0, 1, 3, 2, 4, 5]).reshape([b, 2 * h, 2 * w, n]), Some(bias), None, activation)
+    let matrix = reshape(permute(weight, [0, 2, 3, 1]), [c, 4 * n]);
+    dispatch!(x, matrix, bias;
+    gpu => {
+        let mut product = gpu::Product::new(x, gpu::Matrix::Dense(gpu::values(matrix)));
+        product.scatter = gpu::Scatter::Double;
+        product.bias = Some(gpu::values(bias));
+        product.activation = activation;
+        product.run()
+    },
+    reference => {
+        let y = linear(x, Matrix::Dense(matrix), Epilogue::default()).reshape([b, h, w, 2, 2, n]);
+        let y = y.permute([0, 1, 3, 2, 4, 5]).reshape([b, 2 * h, 2 * w, n]);
+        apply_epilogue(y, Some(bias), None, activation)
+    })
 }
 
-/// The weight of [`conv3x3`] as it is read fastest: the same numbers, in the order of the product's matrix.
-pub fn turned_kernel(weight: Tensor<4>) -> Tensor<4> {
-    #[cfg(feature = "gpu")]
-    let weight = match gpu::take_as_it_lies(weight) {
-        // Turned at each call, as a matrix of its own.
-        Ok(weight) => return gpu::wrap(weight),
-        Err(weight) => weight,
-    };
+/// The weight `[n, c, 3, 3]` of [`conv3x3`] with its strides in the order of the product's matrix, which the CPU reads fastest.
+pub fn column_major_kernel(weight: Tensor<4>) -> Tensor<4> {
     let [n, c, rows, columns] = weight.dims();
-    let turned = weight.permute([2, 3, 1, 0]).reshape([rows * columns * c * n]);
-    turned.reshape([rows, columns, c, n]).permute([3, 2, 0, 1])
+    dispatch!(weight;
+    // Reordered at each call, as a matrix of its own.
+    gpu_strided => weight,
+    reference => {
+        let numbers = weight.permute([2, 3, 1, 0]).reshape([rows * columns * c * n]);
+        numbers.reshape([rows, columns, c, n]).permute([3, 2, 0, 1])
+    })
 }

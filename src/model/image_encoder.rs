@@ -4,12 +4,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use super::Parameters;
-use super::common::{Activation, LayerNorm, Linear, MlpBlock};
+use super::common::{LayerNorm, MlpBlock};
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
-use crate::kernels::convolution::{conv3x3, patch_embed, turned_kernel};
-use crate::kernels::{Ends, Matrix, WindowAttention, linear, on_cores, permute, resample, reshape};
+use crate::kernels::convolution::{column_major_kernel, conv3x3, patch_embed};
+use crate::kernels::{Activation, Epilogue, Matrix, WindowAttention, linear, on_cores, permute, resample, reshape};
+use crate::layers::{Adapted, Scope};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
 #[derive(Module, Debug)]
@@ -27,40 +27,39 @@ pub struct ImageEncoder {
 }
 
 impl ImageEncoder {
-    /// Takes `image_encoder.*`.
+    /// Takes its parameters.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
-        let (dim, patch, grid) = (config.embed_dim, config.patch_size, config.pretrained_grid());
-        let patch_embed_weight =
-            from.take("image_encoder.patch_embed.proj.weight", [dim, config.in_chans, patch, patch])?;
-        let patch_embed_bias = from.take("image_encoder.patch_embed.proj.bias", [dim])?;
-        let pos_embed = from.take("image_encoder.pos_embed", [1, grid, grid, dim])?;
-        let blocks = (0..config.depth).map(|i| Block::load(from, config, i)).collect::<Result<_>>()?;
-        let neck = Neck::load(from, config)?;
-        Ok(Self { patch_embed_weight, patch_embed_bias, pos_embed, blocks, neck })
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>, config: &SamConfig) -> Result<Self> {
+        Ok(Self {
+            patch_embed_weight: from.take("patch_embed_weight")?,
+            patch_embed_bias: from.take("patch_embed_bias")?,
+            pos_embed: from.take("pos_embed")?,
+            blocks: (0..config.depth)
+                .map(|i| Block::load(from.scope(format_args!("blocks.{i}")), config, i))
+                .collect::<Result<_>>()?,
+            neck: Neck::load(from.scope("neck"))?,
+        })
     }
 
     /// Normalised image `[b, bands, h, w]`, sides multiples of the patch, to embedding `[b, out_chans, h / 16, w / 16]`.
     pub fn forward(&self, image: Tensor<4>) -> Tensor<4> {
-        let x = self.embed(image);
-        self.embedding(self.blocks.iter().fold(x, |x, block| block.forward(x)))
+        let mut pass = self.start(image);
+        while !pass.is_done() {
+            pass = pass.advance();
+        }
+        pass.x
     }
 
-    /// [`ImageEncoder::forward`] that shows `tap` the intermediate `[b, h, w, c]` tensors as `patch_embed` and `block0`
-    /// onwards.
-    pub fn forward_with(&self, image: Tensor<4>, tap: &mut dyn FnMut(&str, &Tensor<4>)) -> Tensor<4> {
-        let (weight, bias) = (self.patch_embed_weight.val(), self.patch_embed_bias.val());
-        let x = patch_embed(image, weight, bias, None);
-        tap("patch_embed", &x);
-        let [_, h, w, _] = x.dims();
-        let mut x = x + self.position_embedding(h, w);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x);
-            tap(&format!("block{i}"), &x);
-        }
-        self.embedding(x)
+    /// [`ImageEncoder::forward`] layer by layer, for callers that pause between layers or look at what is between them.
+    pub fn start(&self, image: Tensor<4>) -> Pass<'_> {
+        self.resume(0, self.embed(image))
+    }
+
+    /// A [`Pass`] from layer `done` on, whose input is `x`.
+    pub fn resume(&self, done: usize, x: Tensor<4>) -> Pass<'_> {
+        Pass { encoder: self, done, x }
     }
 
     /// What goes into the first block: patches and their positions, `[b, h / 16, w / 16, embed_dim]`.
@@ -72,11 +71,6 @@ impl ImageEncoder {
         on_cores(image, |image| patch_embed(image, weight, bias, Some(positions)))
     }
 
-    /// The embedding `[b, out_chans, h, w]` of what comes out of the last block, `[b, h, w, embed_dim]`.
-    pub fn embedding(&self, x: Tensor<4>) -> Tensor<4> {
-        on_cores(x, |x| permute(self.neck.forward(x), [0, 3, 1, 2]))
-    }
-
     /// Absolute positions for a token grid of `h` x `w`, `[1, h, w, embed_dim]`.
     fn position_embedding(&self, h: usize, w: usize) -> Tensor<4> {
         let positions = self.pos_embed.val();
@@ -86,6 +80,46 @@ impl ImageEncoder {
         }
         let by_row = resample(reshape(positions, [1, rows, columns * dim]), h);
         reshape(resample(reshape(by_row, [h, columns, dim]), w), [1, h, w, dim])
+    }
+}
+
+/// The one walk over the encoder's layers: its blocks, and then the neck.
+///
+/// ```text
+/// let mut pass = encoder.start(image);
+/// while !pass.is_done() {
+///     pass = pass.advance(); // and whatever is to be done after each layer
+/// }
+/// let embedding = pass.x;
+/// ```
+pub struct Pass<'a> {
+    encoder: &'a ImageEncoder,
+    /// Layers done.
+    pub done: usize,
+    /// What came out of the last layer done: `[b, h / 16, w / 16, embed_dim]`, and of the neck `[b, out_chans, h / 16, w / 16]`.
+    pub x: Tensor<4>,
+}
+
+impl Pass<'_> {
+    /// Layers in all.
+    pub fn layers(&self) -> usize {
+        self.encoder.blocks.len() + 1
+    }
+
+    /// Whether `x` is the embedding.
+    pub fn is_done(&self) -> bool {
+        self.done >= self.layers()
+    }
+
+    /// Computes the next layer.
+    #[must_use]
+    pub fn advance(self) -> Self {
+        let Self { encoder, done, x } = self;
+        let x = match encoder.blocks.get(done) {
+            Some(block) => block.forward(x),
+            None => on_cores(x, |x| permute(encoder.neck.forward(x), [0, 3, 1, 2])),
+        };
+        Self { encoder, done: done + 1, x }
     }
 }
 
@@ -103,25 +137,23 @@ pub struct Block {
 }
 
 impl Block {
-    fn load(from: &mut Parameters, config: &SamConfig, index: usize) -> Result<Self> {
-        let name = format!("image_encoder.blocks.{index}");
-        let dim = config.embed_dim;
+    fn load(mut from: Scope<'_>, config: &SamConfig, index: usize) -> Result<Self> {
         let window = if config.global_attn_indexes.contains(&index) { None } else { Some(config.window_size) };
         Ok(Self {
-            norm1: LayerNorm::load(from, &format!("{name}.norm1"), dim, NORM_EPS)?,
-            attn: Attention::load(from, config, &format!("{name}.attn"), window)?,
-            norm2: LayerNorm::load(from, &format!("{name}.norm2"), dim, NORM_EPS)?,
-            mlp: MlpBlock::load(from, &format!("{name}.mlp"), dim, config.mlp_dim, Activation::Gelu)?,
+            norm1: LayerNorm::load(from.scope("norm1"), NORM_EPS)?,
+            attn: Attention::load(from.scope("attn"), config, window)?,
+            norm2: LayerNorm::load(from.scope("norm2"), NORM_EPS)?,
+            mlp: MlpBlock::load(from.scope("mlp"), Activation::Gelu)?,
         })
     }
 
     /// Every linear layer, to change it.
-    pub fn linears(&mut self) -> [&mut Linear; 4] {
+    pub fn linears(&mut self) -> [&mut Adapted; 4] {
         [&mut self.attn.qkv, &mut self.attn.proj, &mut self.mlp.lin1, &mut self.mlp.lin2]
     }
 
     /// `[b, h, w, c]` to the same.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         on_cores(x, |x| {
             let x = self.attn.forward(self.norm1.forward(x.clone()), x);
             self.mlp.forward(self.norm2.forward(x.clone()), x)
@@ -133,9 +165,9 @@ impl Block {
 #[derive(Module, Debug)]
 pub struct Attention {
     /// Queries, keys and values in one product: `[3 * dim, dim]`.
-    pub qkv: Linear,
+    pub qkv: Adapted,
     /// Output projection.
-    pub proj: Linear,
+    pub proj: Adapted,
     /// Relative positions along the height, `[2 * side - 1, head_dim]`.
     pub rel_pos_h: Param<Tensor<2>>,
     /// Relative positions along the width, `[2 * side - 1, head_dim]`.
@@ -146,14 +178,12 @@ pub struct Attention {
 }
 
 impl Attention {
-    fn load(from: &mut Parameters, config: &SamConfig, name: &str, window: Option<usize>) -> Result<Self> {
-        let dim = config.embed_dim;
-        let positions = [2 * window.unwrap_or(config.pretrained_grid()) - 1, config.head_dim()];
+    fn load(mut from: Scope<'_>, config: &SamConfig, window: Option<usize>) -> Result<Self> {
         Ok(Self {
-            qkv: Linear::load(from, &format!("{name}.qkv"), dim, 3 * dim)?,
-            proj: Linear::load(from, &format!("{name}.proj"), dim, dim)?,
-            rel_pos_h: from.take(&format!("{name}.rel_pos_h"), positions)?,
-            rel_pos_w: from.take(&format!("{name}.rel_pos_w"), positions)?,
+            qkv: Adapted::load(from.scope("qkv"))?,
+            proj: Adapted::load(from.scope("proj"))?,
+            rel_pos_h: from.take("rel_pos_h")?,
+            rel_pos_w: from.take("rel_pos_w")?,
             num_heads: config.num_heads,
             window,
         })
@@ -174,12 +204,8 @@ impl Attention {
             rel_pos_h: relative_positions(self.rel_pos_h.val(), rows),
             rel_pos_w: relative_positions(self.rel_pos_w.val(), columns),
         };
-        let bias = self.qkv.bias.val();
-        let attended = if attention.takes_bias(&x) {
-            attention.forward_with_bias(self.qkv.forward(x), bias)
-        } else {
-            attention.forward(self.qkv.product(x), bias)
-        };
+        let project = |x, bias| self.qkv.product(x, Epilogue { bias, ..Epilogue::default() });
+        let attended = attention.forward(x, self.qkv.bias(), project);
         self.proj.fused(attended, None, Some(residual), Activation::None)
     }
 }
@@ -205,19 +231,18 @@ pub struct Neck {
 }
 
 impl Neck {
-    fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
-        let (dim, out) = (config.embed_dim, config.out_chans);
+    fn load(mut from: Scope<'_>) -> Result<Self> {
         Ok(Self {
-            conv1: from.take("image_encoder.neck.0.weight", [out, dim, 1, 1])?,
-            norm1: LayerNorm::load(from, "image_encoder.neck.1", out, NORM_EPS)?,
-            conv2: Param::from_tensor(turned_kernel(from.take("image_encoder.neck.2.weight", [out, out, 3, 3])?.val())),
-            norm2: LayerNorm::load(from, "image_encoder.neck.3", out, NORM_EPS)?,
+            conv1: from.take("conv1")?,
+            norm1: LayerNorm::load(from.scope("norm1"), NORM_EPS)?,
+            conv2: Param::from_tensor(column_major_kernel(from.take("conv2")?.val())),
+            norm2: LayerNorm::load(from.scope("norm2"), NORM_EPS)?,
         })
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [out, dim, _, _] = self.conv1.dims();
-        let x = linear(x, Matrix::Dense(permute(reshape(self.conv1.val(), [out, dim]), [1, 0])), Ends::default());
+        let x = linear(x, Matrix::Dense(permute(reshape(self.conv1.val(), [out, dim]), [1, 0])), Epilogue::default());
         self.norm2.forward(conv3x3(self.norm1.forward(x), self.conv2.val()))
     }
 }

@@ -3,13 +3,13 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use super::Parameters;
-use super::common::{Activation, LayerNorm, Linear};
+use super::common::LayerNorm;
 use super::transformer::TwoWayTransformer;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
 use crate::kernels::convolution::double;
-use crate::kernels::{concat, masks, repeat, reshape, rows, stack};
+use crate::kernels::{Activation, concat, masks, repeat, reshape, rows, stack};
+use crate::layers::{Linear, Scope};
 
 /// The mask decoder. Mask token i stands for class i, token 0 for background; in SAM's own checkpoints token 0 is the
 /// single mask and tokens 1 to 3 the three masks of an ambiguous prompt.
@@ -36,26 +36,20 @@ impl MaskDecoder {
         self.transformer.linears().chain(heads.flat_map(|mlp| &mut mlp.layers))
     }
 
-    /// Takes `mask_decoder.*`.
+    /// Takes its parameters.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
-        let (c, n) = (config.out_chans, config.mask_tokens);
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>, config: &SamConfig) -> Result<Self> {
         Ok(Self {
-            transformer: TwoWayTransformer::load(from, config)?,
-            iou_token: from.take("mask_decoder.iou_token.weight", [1, c])?,
-            mask_tokens: from.take("mask_decoder.mask_tokens.weight", [n, c])?,
-            output_upscaling: OutputUpscaling::load(from, c)?,
-            output_hypernetworks_mlps: (0..n)
-                .map(|i| Mlp::load(from, &format!("mask_decoder.output_hypernetworks_mlps.{i}"), [c, c, c / 8], 3))
+            transformer: TwoWayTransformer::load(from.scope("transformer"), config)?,
+            iou_token: from.take("iou_token")?,
+            mask_tokens: from.take("mask_tokens")?,
+            output_upscaling: OutputUpscaling::load(from.scope("output_upscaling"))?,
+            output_hypernetworks_mlps: (0..config.mask_tokens)
+                .map(|i| Mlp::load(from.scope(format_args!("output_hypernetworks_mlps.{i}")), 3))
                 .collect::<Result<_>>()?,
-            iou_prediction_head: Mlp::load(
-                from,
-                "mask_decoder.iou_prediction_head",
-                [c, config.iou_hidden, n],
-                config.iou_depth,
-            )?,
+            iou_prediction_head: Mlp::load(from.scope("iou_prediction_head"), config.iou_depth)?,
         })
     }
 
@@ -107,14 +101,13 @@ pub struct OutputUpscaling {
 }
 
 impl OutputUpscaling {
-    fn load(from: &mut Parameters, c: usize) -> Result<Self> {
-        let name = "mask_decoder.output_upscaling";
+    fn load(mut from: Scope<'_>) -> Result<Self> {
         Ok(Self {
-            conv1: from.take(&format!("{name}.0.weight"), [c, c / 4, 2, 2])?,
-            bias1: from.take(&format!("{name}.0.bias"), [c / 4])?,
-            norm: LayerNorm::load(from, &format!("{name}.1"), c / 4, NORM_EPS)?,
-            conv2: from.take(&format!("{name}.3.weight"), [c / 4, c / 8, 2, 2])?,
-            bias2: from.take(&format!("{name}.3.bias"), [c / 8])?,
+            conv1: from.take("conv1")?,
+            bias1: from.take("bias1")?,
+            norm: LayerNorm::load(from.scope("norm"), NORM_EPS)?,
+            conv2: from.take("conv2")?,
+            bias2: from.take("bias2")?,
         })
     }
 
@@ -133,13 +126,9 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Takes `{name}.layers.0` onwards: `[input, hidden, output]` channels, `depth` layers.
-    fn load(from: &mut Parameters, name: &str, [input, hidden, output]: [usize; 3], depth: usize) -> Result<Self> {
-        let layers = (0..depth).map(|i| {
-            let inputs = if i == 0 { input } else { hidden };
-            let outputs = if i + 1 == depth { output } else { hidden };
-            Linear::load(from, &format!("{name}.layers.{i}"), inputs, outputs)
-        });
+    /// Takes `depth` layers.
+    fn load(mut from: Scope<'_>, depth: usize) -> Result<Self> {
+        let layers = (0..depth).map(|i| Linear::load(from.scope(format_args!("layers.{i}"))));
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 

@@ -5,12 +5,12 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::gelu;
 use burn::tensor::{Tensor, module};
 
-use super::Parameters;
 use super::common::LayerNorm;
-use crate::config::{NORM_EPS, SamConfig};
+use crate::config::NORM_EPS;
 use crate::error::Result;
 use crate::kernels::convolution::patches;
 use crate::kernels::{dense_pe, positional_encoding, reshape};
+use crate::layers::Scope;
 
 /// A point in pixels of the input image, x to the right and y down.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,7 +35,7 @@ pub struct Prompt {
 /// The prompt encoder.
 #[derive(Module, Debug)]
 pub struct PromptEncoder {
-    /// `pe_layer.positional_encoding_gaussian_matrix`, `[2, out_chans / 2]`.
+    /// Frequencies of the positional encoding, `[2, out_chans / 2]`.
     pub gaussian_matrix: Param<Tensor<2>>,
     /// Background point, foreground point, box's first corner, box's second corner: `[1, out_chans]` each.
     pub point_embeddings: Vec<Param<Tensor<2>>>,
@@ -48,20 +48,17 @@ pub struct PromptEncoder {
 }
 
 impl PromptEncoder {
-    /// Takes `prompt_encoder.*`.
+    /// Takes its parameters.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
-        let c = config.out_chans;
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>) -> Result<Self> {
         Ok(Self {
-            gaussian_matrix: from.take("prompt_encoder.pe_layer.positional_encoding_gaussian_matrix", [2, c / 2])?,
-            point_embeddings: (0..4)
-                .map(|i| from.take(&format!("prompt_encoder.point_embeddings.{i}.weight"), [1, c]))
-                .collect::<Result<_>>()?,
-            not_a_point_embed: from.take("prompt_encoder.not_a_point_embed.weight", [1, c])?,
-            no_mask_embed: from.take("prompt_encoder.no_mask_embed.weight", [1, c])?,
-            mask_downscaling: MaskDownscaling::load(from, config)?,
+            gaussian_matrix: from.take("gaussian_matrix")?,
+            point_embeddings: (0..4).map(|i| from.take(&format!("point_embeddings.{i}"))).collect::<Result<_>>()?,
+            not_a_point_embed: from.take("not_a_point_embed")?,
+            no_mask_embed: from.take("no_mask_embed")?,
+            mask_downscaling: MaskDownscaling::load(from.scope("mask_downscaling"))?,
         })
     }
 
@@ -124,24 +121,13 @@ pub struct MaskDownscaling {
 }
 
 impl MaskDownscaling {
-    fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
-        let name = |i: usize, part: &str| format!("prompt_encoder.mask_downscaling.{i}.{part}");
-        let (mid, out) = (config.mask_in_chans, config.out_chans);
+    fn load(mut from: Scope<'_>) -> Result<Self> {
         Ok(Self {
-            convolutions: vec![
-                from.take(&name(0, "weight"), [mid / 4, 1, 2, 2])?,
-                from.take(&name(3, "weight"), [mid, mid / 4, 2, 2])?,
-                from.take(&name(6, "weight"), [out, mid, 1, 1])?,
-            ],
-            biases: vec![
-                from.take(&name(0, "bias"), [mid / 4])?,
-                from.take(&name(3, "bias"), [mid])?,
-                from.take(&name(6, "bias"), [out])?,
-            ],
-            norms: vec![
-                LayerNorm::load(from, "prompt_encoder.mask_downscaling.1", mid / 4, NORM_EPS)?,
-                LayerNorm::load(from, "prompt_encoder.mask_downscaling.4", mid, NORM_EPS)?,
-            ],
+            convolutions: (0..3).map(|i| from.take(&format!("convolutions.{i}"))).collect::<Result<_>>()?,
+            biases: (0..3).map(|i| from.take(&format!("biases.{i}"))).collect::<Result<_>>()?,
+            norms: (0..2)
+                .map(|i| LayerNorm::load(from.scope(format_args!("norms.{i}")), NORM_EPS))
+                .collect::<Result<_>>()?,
         })
     }
 

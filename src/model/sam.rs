@@ -3,14 +3,13 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::Parameters;
-use super::common::Linear;
 use super::image_encoder::{Block, ImageEncoder};
 use super::mask_decoder::MaskDecoder;
 use super::prompt_encoder::{Prompt, PromptEncoder};
 use crate::config::SamConfig;
-use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::{add, has_gpu_kernels, on_cores, permute, reshape};
+use crate::error::Result;
+use crate::kernels::{add, check_architecture, on_cores, permute, reshape};
+use crate::layers::Parameters;
 
 /// Image encoder, prompt encoder and mask decoder.
 ///
@@ -31,39 +30,38 @@ impl Sam {
     ///
     /// # Errors
     /// Naming the tensor that is missing, misshapen or left over, or the number of `config` that cannot be.
-    pub fn load(config: &SamConfig, mut from: Parameters) -> Result<Self> {
+    pub fn load(config: &SamConfig, from: Parameters) -> Result<Self> {
         config.check()?;
-        if has_gpu_kernels(from.device()) && !config.is_in_fours() {
-            let message = "this architecture has widths that are no multiples of 4, which the kernels for GPUs need";
-            return Err(Error::new(ErrorKind::Unsupported, message).remedy("use the CPU device"));
-        }
-        let sam = Self {
-            image_encoder: ImageEncoder::load(&mut from, config)?,
-            prompt_encoder: PromptEncoder::load(&mut from, config)?,
-            mask_decoder: MaskDecoder::load(&mut from, config)?,
-        };
-        from.finish()?;
-        Ok(sam)
+        check_architecture(config, from.device())?;
+        from.load(config, |mut from| {
+            Ok(Self {
+                image_encoder: ImageEncoder::load(from.scope("image_encoder"), config)?,
+                prompt_encoder: PromptEncoder::load(from.scope("prompt_encoder"))?,
+                mask_decoder: MaskDecoder::load(from.scope("mask_decoder"), config)?,
+            })
+        })
     }
 
     /// Replaces prompt encoder and mask decoder by those in `from`, which holds nothing else; an empty `from` keeps them.
     ///
     /// # Errors
     /// As [`Sam::load`].
-    pub fn load_heads(&mut self, config: &SamConfig, mut from: Parameters) -> Result<()> {
+    pub fn load_heads(&mut self, config: &SamConfig, from: Parameters) -> Result<()> {
         if from.is_empty() {
             return Ok(());
         }
-        self.prompt_encoder = PromptEncoder::load(&mut from, config)?;
-        self.mask_decoder = MaskDecoder::load(&mut from, config)?;
-        from.finish()
+        from.load(config, |mut from| {
+            self.prompt_encoder = PromptEncoder::load(from.scope("prompt_encoder"))?;
+            self.mask_decoder = MaskDecoder::load(from.scope("mask_decoder"), config)?;
+            Ok(())
+        })
     }
 
-    /// Lays matrices out for inference, as [`Linear::arrange`] says.
+    /// Lays matrices out for inference, as [`crate::kernels::Weight::arrange`] says.
     #[must_use]
     pub fn arranged(mut self) -> Self {
-        let encoder = self.image_encoder.blocks.iter_mut().flat_map(Block::linears);
-        encoder.chain(self.mask_decoder.linears()).for_each(Linear::arrange);
+        let encoder = self.image_encoder.blocks.iter_mut().flat_map(Block::linears).map(|layer| &mut layer.linear);
+        encoder.chain(self.mask_decoder.linears()).for_each(|layer| layer.weight.arrange());
         self
     }
 

@@ -3,11 +3,11 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::Parameters;
-use super::common::{Activation, LayerNorm, Linear, MlpBlock};
+use super::common::{LayerNorm, MlpBlock};
 use crate::config::{DECODER_NORM_EPS, SamConfig};
 use crate::error::Result;
-use crate::kernels::cross_attention;
+use crate::kernels::{Activation, cross_attention};
+use crate::layers::{Adapted, Linear, Scope};
 
 /// The two-way transformer.
 #[derive(Module, Debug)]
@@ -26,33 +26,25 @@ impl TwoWayTransformer {
         let layers = self.layers.iter_mut().flat_map(move |layer| {
             let attentions =
                 [&mut layer.self_attn, &mut layer.cross_attn_token_to_image, &mut layer.cross_attn_image_to_token];
-            attentions.into_iter().flat_map(DecoderAttention::linears).chain([&mut layer.mlp.lin1, &mut layer.mlp.lin2])
+            attentions
+                .into_iter()
+                .flat_map(DecoderAttention::linears)
+                .chain([&mut layer.mlp.lin1.linear, &mut layer.mlp.lin2.linear])
         });
         layers.chain(self.final_attn_token_to_image.linears())
     }
 
-    /// Takes `mask_decoder.transformer.*`.
+    /// Takes its parameters.
     ///
     /// # Errors
-    /// As [`Parameters::take`].
-    pub fn load(from: &mut Parameters, config: &SamConfig) -> Result<Self> {
-        let name = "mask_decoder.transformer";
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>, config: &SamConfig) -> Result<Self> {
         Ok(Self {
             layers: (0..config.decoder_depth)
-                .map(|i| TwoWayAttentionBlock::load(from, config, &format!("{name}.layers.{i}"), i == 0))
+                .map(|i| TwoWayAttentionBlock::load(from.scope(format_args!("layers.{i}")), config, i == 0))
                 .collect::<Result<_>>()?,
-            final_attn_token_to_image: DecoderAttention::load(
-                from,
-                config,
-                &format!("{name}.final_attn_token_to_image"),
-                config.attention_downsample,
-            )?,
-            norm_final_attn: LayerNorm::load(
-                from,
-                &format!("{name}.norm_final_attn"),
-                config.out_chans,
-                DECODER_NORM_EPS,
-            )?,
+            final_attn_token_to_image: DecoderAttention::load(from.scope("final_attn_token_to_image"), config)?,
+            norm_final_attn: LayerNorm::load(from.scope("norm_final_attn"), DECODER_NORM_EPS)?,
         })
     }
 
@@ -93,20 +85,16 @@ pub struct TwoWayAttentionBlock {
 }
 
 impl TwoWayAttentionBlock {
-    fn load(from: &mut Parameters, config: &SamConfig, name: &str, first: bool) -> Result<Self> {
-        let (c, down) = (config.out_chans, config.attention_downsample);
-        let mut norm = |i: usize| LayerNorm::load(from, &format!("{name}.norm{i}"), c, DECODER_NORM_EPS);
-        let (norm1, norm2, norm3, norm4) = (norm(1)?, norm(2)?, norm(3)?, norm(4)?);
-        let mut attention = |part: &str, down| DecoderAttention::load(from, config, &format!("{name}.{part}"), down);
+    fn load(mut from: Scope<'_>, config: &SamConfig, first: bool) -> Result<Self> {
         Ok(Self {
-            self_attn: attention("self_attn", 1)?,
-            cross_attn_token_to_image: attention("cross_attn_token_to_image", down)?,
-            cross_attn_image_to_token: attention("cross_attn_image_to_token", down)?,
-            mlp: MlpBlock::load(from, &format!("{name}.mlp"), c, config.decoder_mlp, Activation::Relu)?,
-            norm1,
-            norm2,
-            norm3,
-            norm4,
+            self_attn: DecoderAttention::load(from.scope("self_attn"), config)?,
+            norm1: LayerNorm::load(from.scope("norm1"), DECODER_NORM_EPS)?,
+            cross_attn_token_to_image: DecoderAttention::load(from.scope("cross_attn_token_to_image"), config)?,
+            norm2: LayerNorm::load(from.scope("norm2"), DECODER_NORM_EPS)?,
+            mlp: MlpBlock::load(from.scope("mlp"), Activation::Relu)?,
+            norm3: LayerNorm::load(from.scope("norm3"), DECODER_NORM_EPS)?,
+            norm4: LayerNorm::load(from.scope("norm4"), DECODER_NORM_EPS)?,
+            cross_attn_image_to_token: DecoderAttention::load(from.scope("cross_attn_image_to_token"), config)?,
             skip_first_layer_pe: first,
         })
     }
@@ -157,11 +145,11 @@ impl Side {
 #[derive(Module, Debug)]
 pub struct DecoderAttention {
     /// Queries.
-    pub q_proj: Linear,
+    pub q_proj: Adapted,
     /// Keys.
     pub k_proj: Linear,
     /// Values.
-    pub v_proj: Linear,
+    pub v_proj: Adapted,
     /// Back to `out_chans`.
     pub out_proj: Linear,
     num_heads: usize,
@@ -169,17 +157,15 @@ pub struct DecoderAttention {
 
 impl DecoderAttention {
     fn linears(&mut self) -> [&mut Linear; 4] {
-        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.out_proj]
+        [&mut self.q_proj.linear, &mut self.k_proj, &mut self.v_proj.linear, &mut self.out_proj]
     }
 
-    fn load(from: &mut Parameters, config: &SamConfig, name: &str, downsample: usize) -> Result<Self> {
-        let (outer, inner) = (config.out_chans, config.out_chans / downsample);
-        let mut linear = |part: &str, inputs, outputs| Linear::load(from, &format!("{name}.{part}"), inputs, outputs);
+    fn load(mut from: Scope<'_>, config: &SamConfig) -> Result<Self> {
         Ok(Self {
-            q_proj: linear("q_proj", outer, inner)?,
-            k_proj: linear("k_proj", outer, inner)?,
-            v_proj: linear("v_proj", outer, inner)?,
-            out_proj: linear("out_proj", inner, outer)?,
+            q_proj: Adapted::load(from.scope("q_proj"))?,
+            k_proj: Linear::load(from.scope("k_proj"))?,
+            v_proj: Adapted::load(from.scope("v_proj"))?,
+            out_proj: Linear::load(from.scope("out_proj"))?,
             num_heads: config.decoder_heads,
         })
     }

@@ -34,7 +34,7 @@ impl Block {
         at: (usize, usize),
         places: &[(usize, usize)],
     ) -> Result<()> {
-        let Some(rows) = self.overlap(window, at) else { return Ok(()) };
+        let Some(rows) = self.overlap(window, at).filter(|_| !places.is_empty()) else { return Ok(()) };
         let bands = (self.bands, patch.bands);
         if places.iter().any(|(from, to)| *from >= bands.0 || *to >= bands.1) {
             return Err(Error::new(ErrorKind::Format, "a block of the image has too few bands"));

@@ -14,13 +14,11 @@
 
 use std::path::{Path, PathBuf};
 
-use tiff::tags::Tag;
-
 use super::cache::BUDGET;
 use super::raster::{Depth, Interpretation, Patch, Raster, Samples, Window};
 use super::sidecar;
 use crate::error::{Error, ErrorKind, Result};
-use crate::georef::{Crs, GeoKeys, Georef};
+use crate::georef::Georef;
 
 mod bands;
 mod codec;
@@ -29,12 +27,12 @@ mod layout;
 mod meaning;
 mod nodata;
 mod page;
+mod place;
 mod values;
 
-pub(super) use codec::jpeg_is_complete;
 pub(super) use values::unpacked_rows;
 
-use directory::{Tags, Tiff};
+use directory::Tiff;
 use page::PageReader;
 
 /// Bytes of a mask's decoded blocks that are kept, a byte a pixel.
@@ -87,14 +85,11 @@ impl GeoTiff {
         let Some(page) = pages.get(chosen) else {
             return Err(Error::new(ErrorKind::Format, "the TIFF has no page").remedy("fetch or export it again"));
         };
-        let image = PageReader::open(path, page, purpose.labels, BUDGET - MASK_BUDGET)?;
-        let georef = match georef(&mut file.tags(&page.directory))? {
-            None if purpose.world_files => sidecar::georef(path)?,
-            georef => georef,
-        };
+        let georef = place::of_page(&mut file.tags(&page.directory), path, purpose.world_files)?;
+        let image = PageReader::new(file, page, purpose.labels, BUDGET - MASK_BUDGET)?;
         let mask = match directory::mask_of(&pages, chosen) {
             Some(page) => {
-                let page = PageReader::open(path, page, true, MASK_BUDGET)?;
+                let page = PageReader::new(Tiff::open(path)?, page, true, MASK_BUDGET)?;
                 Some(Mask { path: path.to_owned(), page })
             }
             None => Mask::beside(path, page.size)?,
@@ -118,7 +113,8 @@ impl Mask {
     }
 
     fn open(path: &Path, size: (usize, usize)) -> Result<Self> {
-        let pages = Tiff::open(path)?.pages()?;
+        let mut file = Tiff::open(path)?;
+        let pages = file.pages()?;
         let Some(page) = pages.iter().find(|p| !p.reduced) else {
             return Err(Error::new(ErrorKind::Format, "the mask has no page").remedy("remove it or export it again"));
         };
@@ -126,7 +122,7 @@ impl Mask {
             let message = format!("the mask has {:?} pixels, its image {size:?}", page.size);
             return Err(Error::new(ErrorKind::Invalid, message).remedy("remove it, or make it anew for this image"));
         }
-        Ok(Self { path: path.to_owned(), page: PageReader::open(path, page, true, MASK_BUDGET)? })
+        Ok(Self { path: path.to_owned(), page: PageReader::new(file, page, true, MASK_BUDGET)? })
     }
 
     /// Marks the pixels of a window where the mask is 0 in all of its bands.
@@ -158,20 +154,6 @@ pub(super) fn mask_beside(path: &Path, size: (usize, usize)) -> Result<Option<Ve
     let mut patch = Patch::begin(&window, &[], size, 0, Depth::U8)?;
     mask.apply(&window, &mut patch).map_err(|e| e.at(mask.path.display()))?;
     Ok(Some(patch.valid))
-}
-
-/// Where a page lies, by its own tags.
-fn georef(tags: &mut Tags<'_>) -> Result<Option<Georef>> {
-    let scale = tags.floats(Tag::ModelPixelScaleTag)?;
-    let tie = tags.floats(Tag::ModelTiepointTag)?;
-    let matrix = tags.floats(Tag::ModelTransformationTag)?;
-    let doubles = tags.floats(Tag::GeoDoubleParamsTag)?;
-    let directory = tags.shorts(Tag::GeoKeyDirectoryTag)?;
-    let ascii = tags.text(Tag::GeoAsciiParamsTag)?;
-    let crs = directory.map_or_else(Crs::default, |directory| {
-        Crs::from_keys(GeoKeys { directory, doubles, ascii: ascii.unwrap_or_default() })
-    });
-    Georef::from_geotiff(&scale, &tie, &matrix, crs)
 }
 
 impl Raster for GeoTiff {

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn Raster>> {
     let path = path.as_ref();
     if path.is_dir() {
-        let mut mosaics = xyz::mosaics(path)?;
+        let mut mosaics = xyz::mosaics(path, None)?;
         let zooms: Vec<String> = mosaics.iter().map(|m| m.zoom().to_string()).collect();
         return match mosaics.pop() {
             Some(only) if mosaics.is_empty() => Ok(Box::new(only)),

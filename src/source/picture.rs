@@ -10,7 +10,7 @@ use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limi
 use super::block::Block;
 use super::format::{Format, detect};
 use super::raster::{Depth, Patch, Raster, Samples, Window};
-use super::{geotiff, sidecar};
+use super::{geotiff, jpeg, sidecar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Georef;
 use crate::image::{MAX_PIXELS, check_size};
@@ -23,7 +23,7 @@ const MAX_DECODED_BYTES: u64 = MAX_PIXELS * 8;
 ///
 /// Its place comes from a world file beside it (with `.prj`), else from a tile name (`z-x-y.ext` or `z/x/y.ext`) if it
 /// is square. Grey of 16 bits is one band, everything else red, green and blue. Fully transparent pixels hold no data, nor
-/// do those that a mask beside it (`.msk`) leaves out. The camera's orientation in EXIF is applied, as browsers do, unless a
+/// do those that a mask leaves out which GDAL keeps beside it (`.msk`) or behind a JPEG. The camera's orientation in EXIF is applied, as browsers do, unless a
 /// world file places the pixels as they are stored.
 pub struct Picture {
     path: PathBuf,
@@ -66,10 +66,11 @@ pub(super) fn decode(path: &Path) -> Result<Block> {
     let truncated = || {
         Error::new(ErrorKind::Format, "the picture is truncated").at(path.display()).remedy("fetch or export it again")
     };
+    let mut bytes = Vec::new();
     if detect(path)? == Format::Jpeg {
         // The decoder would fill what is missing with grey and say nothing.
-        let bytes = std::fs::read(path).map_err(|e| Error::from(e).at(path.display()))?;
-        if !geotiff::jpeg_is_complete(&bytes) {
+        bytes = std::fs::read(path).map_err(|e| Error::from(e).at(path.display()))?;
+        if !jpeg::is_complete(&bytes) {
             return Err(truncated());
         }
     }
@@ -86,7 +87,7 @@ pub(super) fn decode(path: &Path) -> Result<Block> {
         decoder.orientation().unwrap_or(Orientation::NoTransforms)
     };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| explained(e).at(path.display()))?;
-    let mask = geotiff::mask_beside(path, size)?;
+    let mask = jpeg::appended_mask(&bytes, size.0 * size.1).or(geotiff::mask_beside(path, size)?);
     picture.apply_orientation(orientation);
     let mut block = to_block(picture);
     if let Some(mask) = mask {

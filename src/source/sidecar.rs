@@ -32,7 +32,8 @@ fn beside(path: &Path, extension: &str) -> Option<PathBuf> {
     [extension.to_owned(), extension.to_uppercase()].iter().map(|e| path.with_extension(e)).find(|p| p.is_file())
 }
 
-fn read(path: &Path) -> Result<String> {
+/// A small file's text.
+pub(super) fn read(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     let file = File::open(path).and_then(|f| f.take(LIMIT).read_to_end(&mut bytes));
     file.map_err(|e| Error::from(e).at(path.display()))?;

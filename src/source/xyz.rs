@@ -1,4 +1,5 @@
-//! Folders of XYZ tiles: `z/x/y.ext`, or flat `z-x-y.ext`, each zoom level one mosaic.
+//! Folders of XYZ tiles: `z/x/y.ext`, or flat `z-x-y.ext`, each zoom level one mosaic. In folders with a
+//! `tilemapresource.xml` rows are counted from the south (Tile Map Service), else from the north.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -11,6 +12,8 @@ use super::{header, picture};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::{Crs, Georef, WEB_MERCATOR};
 use crate::tile::{Bounds, TileId};
+
+mod tms;
 
 /// The most tiles that a folder may hold.
 pub const MAX_TILES: usize = 4_000_000;
@@ -30,7 +33,10 @@ pub struct Mosaic {
     /// Side of a tile in pixels.
     side: usize,
     size: (usize, usize),
+    /// By column and row, counted from the north.
     tiles: HashMap<(u32, u32), PathBuf>,
+    /// Whether the files' names count rows from the south.
+    tms: bool,
     /// Bands and type of the tiles' samples.
     bands: usize,
     depth: Depth,
@@ -38,13 +44,16 @@ pub struct Mosaic {
     cache: Cache<(u32, u32)>,
 }
 
-/// One mosaic for each zoom level that a folder has, from the smallest zoom level on.
+/// One mosaic for each zoom level that a folder has, from the smallest zoom level on. `tms` says whether rows are counted
+/// from the south; without, they are if the folder holds a `tilemapresource.xml`.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if the folder holds no tiles, [`ErrorKind::Limit`] beyond [`MAX_TILES`] or [`MAX_SIDE`],
-/// [`ErrorKind::Format`] for tiles that are not square or given twice.
-pub fn mosaics(folder: impl AsRef<Path>) -> Result<Vec<Mosaic>> {
+/// [`ErrorKind::Format`] for tiles that are not square or given twice, [`ErrorKind::Unsupported`] if that file says that
+/// the tiles are not Web Mercator's.
+pub fn mosaics(folder: impl AsRef<Path>, tms: Option<bool>) -> Result<Vec<Mosaic>> {
     let folder = folder.as_ref();
+    let tms = tms.unwrap_or(tms::is_beside(folder)?);
     let mut levels: BTreeMap<u8, HashMap<(u32, u32), PathBuf>> = BTreeMap::new();
     let mut count = 0;
     find(folder, folder, DEPTH, &mut |tile, path| {
@@ -54,7 +63,8 @@ pub fn mosaics(folder: impl AsRef<Path>) -> Result<Vec<Mosaic>> {
                 .at(folder.display())
                 .remedy("cut the folder into parts"));
         }
-        match levels.entry(tile.z).or_default().insert((tile.x, tile.y), path.clone()) {
+        let row = if tms { turned(tile.z, tile.y) } else { tile.y };
+        match levels.entry(tile.z).or_default().insert((tile.x, row), path.clone()) {
             Some(other) => {
                 Err(Error::new(ErrorKind::Format, format!("tile {tile} is there twice, also as {}", other.display()))
                     .at(path.display())
@@ -68,7 +78,12 @@ pub fn mosaics(folder: impl AsRef<Path>) -> Result<Vec<Mosaic>> {
             .at(folder.display())
             .remedy("tiles are named z/x/y.ext or z-x-y.ext, with ext one of png, jpg, jpeg, webp"));
     }
-    levels.into_iter().map(|(zoom, tiles)| Mosaic::new(folder, zoom, tiles)).collect()
+    levels.into_iter().map(|(zoom, tiles)| Mosaic::new(folder, zoom, tiles, tms)).collect()
+}
+
+/// The row counted from the other end.
+fn turned(zoom: u8, row: u32) -> u32 {
+    ((1u64 << zoom.min(32)) - 1).saturating_sub(u64::from(row)) as u32
 }
 
 /// Calls `found` for every tile below `folder`.
@@ -98,7 +113,7 @@ fn find(root: &Path, folder: &Path, depth: usize, found: &mut impl FnMut(TileId,
 }
 
 impl Mosaic {
-    fn new(folder: &Path, zoom: u8, tiles: HashMap<(u32, u32), PathBuf>) -> Result<Self> {
+    fn new(folder: &Path, zoom: u8, tiles: HashMap<(u32, u32), PathBuf>, tms: bool) -> Result<Self> {
         let range = |of: fn(&(u32, u32)) -> u32| {
             let low = tiles.keys().map(of).min().unwrap_or_default();
             (low, (tiles.keys().map(of).max().unwrap_or_default() - low) as usize + 1)
@@ -131,7 +146,19 @@ impl Mosaic {
         let transform = [resolution, 0.0, corner.west, 0.0, -resolution, corner.north];
         let georef = Georef { transform, crs: Crs::from_epsg(WEB_MERCATOR) };
         let cache = Cache::new(BUDGET);
-        Ok(Self { folder: folder.to_owned(), zoom, first: (left, top), side, size, tiles, bands, depth, georef, cache })
+        Ok(Self {
+            folder: folder.to_owned(),
+            zoom,
+            first: (left, top),
+            side,
+            size,
+            tiles,
+            tms,
+            bands,
+            depth,
+            georef,
+            cache,
+        })
     }
 
     /// The zoom level.
@@ -139,11 +166,17 @@ impl Mosaic {
         self.zoom
     }
 
+    /// Whether the files' names count rows from the south.
+    pub fn is_tms(&self) -> bool {
+        self.tms
+    }
+
     /// Where its tiles lie, as a URL template below the folder: `{z}/{x}/{y}.png`. None if they are of several kinds.
     pub fn template(&self) -> Option<String> {
         let mut templates = self.tiles.iter().map(|((x, y), path)| {
             let name = path.strip_prefix(&self.folder).ok()?.to_str()?.replace('\\', "/");
             let (stem, extension) = name.rsplit_once('.')?;
+            let y = if self.tms { turned(self.zoom, *y) } else { *y };
             let spelling = ["{z}/{x}/{y}", "{z}-{x}-{y}"].into_iter().find(|spelling| {
                 let numbers = spelling.replace("{z}", &self.zoom.to_string()).replace("{x}", &x.to_string());
                 numbers.replace("{y}", &y.to_string()) == stem
@@ -273,10 +306,11 @@ impl Raster for Mosaic {
 
     fn describe(&self) -> String {
         format!(
-            "{} tiles of {} pixels, zoom level {}, a mosaic of {} x {} pixels, EPSG:3857",
+            "{} tiles of {} pixels, zoom level {}{}, a mosaic of {} x {} pixels, EPSG:3857",
             self.tiles.len(),
             self.side,
             self.zoom,
+            if self.tms { ", rows counted from the south (TMS)" } else { "" },
             self.size.0,
             self.size.1
         )

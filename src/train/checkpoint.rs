@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::learner::{Learner, LossValues, in_memory_order, in_shape_order, read};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::write::atomic;
-use crate::weights::safetensors::{SafetensorsFile, Writer};
+use crate::weights::safetensors::Writer;
+use crate::weights::shards::SafetensorsFile;
 use crate::weights::source::{Dtype, FileReader, TensorInfo, TensorSource};
 
 /// Where a run stands.

@@ -163,27 +163,28 @@ impl Learner {
         let tracked = self.sam.clone().map(&mut Track { slots: &self.slots, index: 0 });
         let depth = tracked.image_encoder.blocks.len();
         if !self.recompute {
-            let mut x = tracked.image_encoder.embed(images);
-            for (i, block) in tracked.image_encoder.blocks.iter().enumerate() {
-                self.seed_part(i);
-                x = block.forward(x);
+            let mut pass = tracked.image_encoder.start(images);
+            while !pass.is_done() {
+                self.seed_part(pass.done);
+                pass = pass.advance();
             }
-            self.seed_part(depth);
-            let logits = upsample(tracked.decode(tracked.image_encoder.embedding(x)), [h, w]);
+            let logits = upsample(tracked.decode(pass.x), [h, w]);
             let loss = loss(logits, target, options);
             return self.finish(&tracked, loss, into);
         }
         // Without a graph, keeping what goes into each block; dropout works in a graph only, which is let go at once.
         let encoder = if lora::drops(&self.sam) { &tracked.image_encoder } else { &self.sam.image_encoder };
-        let mut inputs = vec![encoder.embed(images.clone()).inner()];
-        for (i, block) in encoder.blocks.iter().enumerate() {
-            self.seed_part(i);
-            inputs.extend(inputs.last().map(|x| block.forward(x.clone()).inner()));
+        let mut pass = encoder.start(images.clone());
+        let mut inputs = Vec::new();
+        while pass.done < depth {
+            pass.x = pass.x.inner();
+            inputs.push(pass.x.clone());
+            self.seed_part(pass.done);
+            pass = pass.advance();
         }
-        let Some(last) = inputs.pop() else { return Ok(LossValues::default()) };
-        let last = last.autodiff().require_grad();
+        let last = pass.x.inner().autodiff().require_grad();
         self.seed_part(depth);
-        let embedding = tracked.image_encoder.embedding(last.clone());
+        let embedding = tracked.image_encoder.resume(depth, last.clone()).advance().x;
         let loss = loss(upsample(tracked.decode(embedding), [h, w]), target, options);
         let graph = loss.total.is_tracked().then(|| loss.total.backward());
         let values = read_loss(loss)?;
@@ -191,11 +192,12 @@ impl Learner {
         self.collect(&tracked, &graph, into);
         let mut gradient = last.grad(&graph);
         // Each block again, with a graph, from the last to the first.
-        for (i, (block, input)) in tracked.image_encoder.blocks.iter().zip(inputs).enumerate().rev() {
+        for (i, input) in inputs.into_iter().enumerate().rev() {
             let Some(output_gradient) = gradient else { break };
             self.seed_part(i);
             let input = input.autodiff().require_grad();
-            let graph = (block.forward(input.clone()) * output_gradient).sum().backward();
+            let output = tracked.image_encoder.resume(i, input.clone()).advance().x;
+            let graph = (output * output_gradient).sum().backward();
             self.collect(&tracked, &graph, into);
             gradient = input.grad(&graph);
         }
@@ -324,7 +326,7 @@ fn read_loss(loss: Loss) -> Result<LossValues> {
     Ok(LossValues { cross_entropy: value(0), dice: value(1), total: value(2) })
 }
 
-/// A parameter's numbers in the order of memory: matrices of linear layers lie turned ([`crate::model::common::Linear`]).
+/// A parameter's numbers in the order of memory: matrices of linear layers are column-major ([`crate::kernels::Weight`]).
 fn flat<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     let count = x.dims().iter().product::<usize>();
     let x = if D == 2 { x.swap_dims(0, 1) } else { x };

@@ -9,13 +9,13 @@ use crate::config::{Backbone, Class, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::{self, LoraConfig};
 use crate::model::{Parameters, Sam};
+use crate::names::{self, ModelPart, Parameter, TensorRole};
 use crate::random::SplitMix;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::folder::Folder;
-use crate::weights::layout::{self, POSITIONAL_MATRIX};
 use crate::weights::manifest::Kind;
 use crate::weights::package;
-use crate::weights::safetensors::SafetensorsFile;
+use crate::weights::shards::SafetensorsFile;
 use crate::weights::source::FileReader;
 
 /// Weights to start from.
@@ -126,9 +126,6 @@ impl Base {
     }
 }
 
-/// Parts of the decoder that tell classes apart: fresh where the classes are new, as in SamLoRA.
-const HEADS: [&str; 3] = ["mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head"];
-
 /// The model to train: `base` with heads for `classes` and a patch embedding for `bands`, and `lora`'s adapters beside it.
 /// Gives it with its architecture.
 ///
@@ -148,17 +145,21 @@ pub fn model(
     config.in_chans = bands;
     let keep_heads = base.has_heads_of(classes);
     let mut parameters = Parameters::new(device);
-    for (name, shape) in layout::tensors(&config) {
-        let fresh = !keep_heads && HEADS.iter().any(|head| name.contains(head));
-        let stored = if fresh { None } else { base.read(&name)? };
+    for parameter in names::parameters(&config) {
+        // What tells classes apart is fresh where the classes are new, as in SamLoRA.
+        let fresh = !keep_heads && matches!(parameter.part, ModelPart::Classes | ModelPart::IouHead);
+        let stored = if fresh { None } else { base.read(&parameter.name)? };
         let values = match stored {
-            Some(values) if name == "image_encoder.patch_embed.proj.weight" && bands != old_bands => {
+            Some(values)
+                if (parameter.part, parameter.role) == (ModelPart::Patches, TensorRole::Matrix)
+                    && bands != old_bands =>
+            {
                 bands_of(&values, [config.embed_dim, old_bands, config.patch_size.pow(2)], bands)
             }
             Some(values) => values,
-            None => initial(&name, &shape, seed),
+            None => initial(&parameter, seed),
         };
-        parameters.insert(&name, &shape, values)?;
+        parameters.insert(&parameter.name, &parameter.shape, values)?;
     }
     let mut sam = Sam::load(&config, parameters)?;
     if let Some(lora) = lora {
@@ -188,35 +189,26 @@ fn bands_of(values: &[f32], [dim, old, plane]: [usize; 3], bands: usize) -> Vec<
 /// Initial weights of a layer, the same for the same name and seed: linear layers and convolutions as PyTorch's defaults (uniform in
 /// `+-1/sqrt(inputs)`), embeddings normal, the encoder's linear layers normal with deviation 0.02 as vision transformers have
 /// them, norms one and zero, positions small.
-fn initial(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
+fn initial(parameter: &Parameter, seed: u64) -> Vec<f32> {
+    let Parameter { name, shape, role, part, .. } = parameter;
     let count: usize = shape.iter().product();
     let key = name.bytes().fold(seed ^ 0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
     let mut random = SplitMix(key);
-    let norm = ["norm", "neck.1.", "neck.3.", "output_upscaling.1.", "mask_downscaling.1.", "mask_downscaling.4."];
     let mut normal = |deviation: f32| (0..count).map(|_| gauss(&mut random) * deviation).collect();
-    if norm.iter().any(|n| name.contains(n)) {
-        return vec![if name.ends_with("weight") { 1.0 } else { 0.0 }; count];
-    }
-    if name.contains("rel_pos") {
-        return vec![0.0; count];
-    }
-    if name == POSITIONAL_MATRIX || ["token.weight", "tokens.weight", "_embed.weight"].iter().any(|e| name.ends_with(e))
-    {
-        return normal(1.0);
-    }
-    if name.contains("pos_embed") || name.contains("image_encoder.blocks") && shape.len() == 2 {
-        return normal(0.02);
-    }
-    if name.contains("image_encoder.blocks") {
-        return vec![0.0; count];
-    }
-    if name.contains("point_embeddings") {
-        return normal(1.0);
+    match (role, part) {
+        (TensorRole::NormScale, _) => return vec![1.0; count],
+        (TensorRole::NormBias | TensorRole::RelativePositions, _) | (TensorRole::Bias, ModelPart::Blocks) => {
+            return vec![0.0; count];
+        }
+        (TensorRole::Frequencies | TensorRole::Embedding | TensorRole::MaskTokens, _) => return normal(1.0),
+        (TensorRole::Positions, _) | (TensorRole::Matrix, ModelPart::Blocks) => return normal(0.02),
+        (TensorRole::Matrix | TensorRole::Bias, _) => {}
     }
     // A bias has its layer's bound; 256 inputs are what nearly all of the decoder's layers have.
-    let inputs = match shape {
+    let inputs = match shape.as_slice() {
         [_] => 256,
-        [inputs, outputs, 2, 2] if name.contains("output_upscaling") => inputs.min(outputs) * 4,
+        // The mask decoder's upscaling, whose convolutions are transposed.
+        [inputs, outputs, 2, 2] if *part == ModelPart::Masks => inputs.min(outputs) * 4,
         [outputs, ..] => count / outputs.max(&1),
         [] => 1,
     };

@@ -238,16 +238,17 @@ pub fn tell_software(#[wasm_bindgen(js_name = isSoftware)] is_software: bool) {
 #[cfg(feature = "gpu")]
 #[wasm_bindgen(js_name = checkKernels, unchecked_return_type = "any")]
 pub async fn check_kernels(device: String, seed: u32, rounds: usize) -> Result<JsValue, JsValue> {
+    use crate::kernels::check::{BOUNDS, check};
     use crate::kernels::gpu::{self, Profile};
     let run = async {
         let choice: engine::DeviceChoice = device.parse()?;
-        let bound = gpu::BOUNDS[usize::from(choice == engine::DeviceChoice::HalfGpu)];
+        let bound = BOUNDS[usize::from(choice == engine::DeviceChoice::HalfGpu)];
         let device = engine::open_device(choice).await?;
         let before = gpu::profile();
         let mut found = Vec::new();
         for profile in [Profile::Hardware, Profile::Software] {
             gpu::set_profile(Some(profile));
-            let checks = gpu::check(&device, u64::from(seed), rounds).await;
+            let checks = check(&device, u64::from(seed), rounds).await;
             gpu::set_profile(before);
             found.extend(checks?.into_iter().map(|check| KernelCheck { check, bound }));
         }
@@ -261,7 +262,7 @@ pub async fn check_kernels(device: String, seed: u32, rounds: usize) -> Result<J
 #[derive(serde::Serialize)]
 struct KernelCheck {
     #[serde(flatten)]
-    check: crate::kernels::gpu::Check,
+    check: crate::kernels::check::Check,
     bound: f32,
 }
 

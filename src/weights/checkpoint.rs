@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use super::keys::{LoraKeys, Side, canonical, samed_name};
+use super::foreign;
+use super::keys::{Keys, LoraKeys, Side, canonical, samed_name};
 use super::layout;
-use super::source::{TensorSource, open};
+use super::source::open;
+use super::tensor::{PassedOver, TensorSource};
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::{Factor, Target};
 use crate::model::{Parameters, Sam};
+use crate::names;
+use crate::names::TensorRole;
 
 /// A whole SAM checkpoint on disk; only its table of contents is in memory.
 pub struct Checkpoint {
@@ -19,6 +23,7 @@ pub struct Checkpoint {
     source: Box<dyn TensorSource>,
     names: BTreeMap<String, String>,
     config: SamConfig,
+    passed_over: Vec<PassedOver>,
 }
 
 impl Checkpoint {
@@ -42,7 +47,8 @@ impl Checkpoint {
         let shapes = keys.tensors.iter().map(|(name, stored)| (name.clone(), shape(stored))).collect();
         let config = layout::recognize(&shapes)?;
         layout::check(&config, &shapes)?;
-        Ok(Self { path: path.to_owned(), source, names: keys.tensors, config })
+        let passed_over = passed_over(source.as_ref(), &keys);
+        Ok(Self { path: path.to_owned(), source, names: keys.tensors, config, passed_over })
     }
 
     /// Sets the decoder's heads, which a checkpoint's shapes do not tell and [`layout::recognize`] can only guess for a
@@ -59,6 +65,11 @@ impl Checkpoint {
     /// Every number of the architecture.
     pub fn config(&self) -> &SamConfig {
         &self.config
+    }
+
+    /// What the file holds beside the model.
+    pub fn passed_over(&self) -> &[PassedOver] {
+        &self.passed_over
     }
 
     /// The values of the tensor with the canonical name `name`, row-major.
@@ -78,10 +89,16 @@ impl Checkpoint {
     }
 }
 
+/// What a file holds beside the tensors of `keys`.
+pub fn passed_over(source: &dyn TensorSource, keys: &Keys) -> Vec<PassedOver> {
+    let beside = keys.beside.iter().map(|name| PassedOver { name: name.clone(), what: "a tensor".into() });
+    source.passed_over().iter().cloned().chain(beside).collect()
+}
+
 /// A tensor on the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostTensor {
-    /// Its sides, outermost first.
+    /// Its shape, outermost axis first.
     pub shape: Vec<usize>,
     /// Row-major.
     pub values: Vec<f32>,
@@ -102,7 +119,8 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// Reads SAMed's (`w_a_000`) or this crate's LoRA file, `.pth` or safetensors; `alpha / rank` is `scale`, 1 for SAMed.
+    /// Reads SAMed's (`w_a_000`) or this crate's LoRA file, `.pth` or safetensors; `alpha / rank` is `scale`, 1 for
+    /// SAMed.
     ///
     /// # Errors
     /// Those of [`open`] and [`LoraKeys::find`]; [`ErrorKind::Format`] if the file holds no adapter or holds tensors of
@@ -115,7 +133,11 @@ impl Adapter {
 
     fn read(source: &dyn TensorSource, scale: f64) -> Result<Self> {
         let keys = LoraKeys::find(source.tensors())?.ok_or_else(|| {
-            Error::new(ErrorKind::Format, "holds no LoRA tensors").remedy("give a checkpoint with w_a_000 and the like")
+            let names: Vec<&str> = source.tensors().iter().map(|t| t.name.as_str()).collect();
+            foreign::identify(&names).unwrap_or_else(|| {
+                Error::new(ErrorKind::Format, "holds no LoRA tensors")
+                    .remedy("give a checkpoint with w_a_000 and the like")
+            })
         })?;
         let numbered = keys.pairs.iter().any(|pair| pair.a.contains("w_a_"));
         let mut adapter = Self { sha256: source.hash()?, numbered, ..Self::default() };
@@ -124,7 +146,7 @@ impl Adapter {
             adapter.factors.push(Factor { block: pair.block, target: pair.target, rank: pair.rank, scale, a, b });
         }
         for (name, stored) in &keys.rest.tensors {
-            if name.starts_with("image_encoder.") {
+            if names::named(name).is_some_and(|found| found.part.in_encoder()) {
                 let message = "is part of the frozen base, not of an adapter";
                 return Err(Error::new(ErrorKind::Format, message).at(format!("tensor {name}")));
             }
@@ -140,7 +162,8 @@ impl Adapter {
     /// [`ErrorKind::Format`] if the factors or tensors do not fit `base`, naming them.
     pub fn config(&self, base: &SamConfig) -> Result<SamConfig> {
         let mut config = base.clone();
-        if let Some(tokens) = self.tensors.get("mask_decoder.mask_tokens.weight") {
+        let is_tokens = |name: &str| names::named(name).is_some_and(|found| found.role == TensorRole::MaskTokens);
+        if let Some((_, tokens)) = self.tensors.iter().find(|(name, _)| is_tokens(name)) {
             config.mask_tokens = tokens.shape.first().copied().unwrap_or(0);
         }
         config.check()?;

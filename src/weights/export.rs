@@ -20,7 +20,7 @@ use super::manifest::{
 use super::package::SCALE_SUFFIX;
 use super::quantize::{Scheme, matrix};
 use super::safetensors::encode_header;
-use super::source::{Dtype, TensorInfo, hex};
+use super::tensor::{Dtype, TensorInfo, hex};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Room for a shard's own header.
@@ -45,8 +45,7 @@ pub fn export(
     match (manifest.kind, adapter) {
         (Kind::Adapter, Some(adapter)) => {
             // Heads are loaded as a whole: those that the adapter lacks are the base's.
-            let mut tensors = layout::tensors(&config);
-            tensors.retain(|(name, _)| !adapter.tensors.is_empty() && !name.starts_with("image_encoder."));
+            let mut tensors = if adapter.tensors.is_empty() { Vec::new() } else { layout::heads(&config) };
             let mut factors = BTreeMap::new();
             for factor in &adapter.factors {
                 let (inputs, outputs, _) = factor.target.extent(&config);
@@ -85,7 +84,7 @@ pub fn write(
 ) -> Result<Manifest> {
     manifest.check_settings()?;
     let place = |e: Error| e.at(out.display());
-    let target = Target::new(out)?;
+    let target = Destination::new(out)?;
     let mut shards = ShardWriter::new(target.folder.path(), &manifest.name);
     manifest.tensors.clear();
     let count = tensors.len();
@@ -199,12 +198,12 @@ impl ShardWriter {
 }
 
 /// Where a package goes, and the folder beside it that it grows in.
-struct Target {
+struct Destination {
     out: PathBuf,
     folder: tempfile::TempDir,
 }
 
-impl Target {
+impl Destination {
     fn new(out: &Path) -> Result<Self> {
         if let Some(why) = occupied(out)? {
             return Err(Error::new(ErrorKind::Invalid, format!("{why}; it is not overwritten"))

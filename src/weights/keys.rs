@@ -1,15 +1,17 @@
-//! Tensor names: one table from other projects' names to SAM's own, and the naming of LoRA tensors.
+//! A checkpoint's tensors by SAM's names, whichever project wrote it, and the naming of LoRA tensors.
 //!
 //! Canonical are the names of `facebookresearch/segment-anything`'s state dict, for example
-//! `image_encoder.blocks.0.attn.qkv.weight`. Read as well, with or without wrappers' prefixes (`module.`, `sam.`,
-//! `model.`):
+//! `image_encoder.blocks.0.attn.qkv.weight`. Read as well are the other namings of the table
+//! ([`names`](crate::names)), all of them with whatever a wrapper puts before every name (`module.`, `sam.`,
+//! `model.`, `module.sam.`):
 //!
 //! | naming | example | where |
 //! |---|---|---|
 //! | Hugging Face | `vision_encoder.layers.0.attn.qkv.weight` | `transformers`, `SamModel` |
 //! | wrapped | `sam.image_encoder.blocks.0.attn.qkv.qkv.weight` | SAMed's module saved whole, ArcGIS SamLoRA |
 //!
-//! A LoRA tensor A is `[rank, inputs]` and B is `[outputs, rank]`; the adapted matrix is `W + scale * B A`. Their names:
+//! A LoRA tensor A is `[rank, inputs]` and B is `[outputs, rank]`; the adapted matrix is `W + scale * B A`. Their
+//! names:
 //!
 //! | naming | A of q in block 3 | where |
 //! |---|---|---|
@@ -19,22 +21,13 @@
 
 use std::collections::BTreeMap;
 
-use super::layout::POSITIONAL_MATRIX;
-use super::source::TensorInfo;
+use super::foreign::{self, listed};
+use super::tensor::TensorInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::Target;
+use crate::names::{self, NameMatch, number};
 
-/// Whose names a checkpoint uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Naming {
-    /// SAM's own, which are this crate's.
-    Sam,
-    /// `transformers`' `SamModel`.
-    HuggingFace,
-    /// SAM's, with the fused qkv inside a LoRA module (`attn.qkv.qkv.weight`).
-    Wrapped,
-}
+pub use crate::names::Naming;
 
 /// The tensors of a checkpoint by their canonical names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +40,8 @@ pub struct Keys {
     pub lora: Vec<String>,
     /// Names in the file that carry nothing of their own: a tied copy of another tensor, the pixel statistics.
     pub redundant: Vec<String>,
+    /// Names in the file outside of the model's prefix: another model, a loss, a metric.
+    pub beside: Vec<String>,
 }
 
 /// One of the two factors of an adapter.
@@ -107,48 +102,79 @@ pub fn samed_name(block: usize, target: Target, factor: Side) -> Option<String> 
 /// Finds the canonical name of every tensor.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if no naming fits, [`ErrorKind::Format`] naming tensors that SAM does not have, or two
-/// tensors that would get the same name.
+/// [`ErrorKind::Unsupported`] if no naming fits, with the model's name if it is a known other one;
+/// [`ErrorKind::Format`] naming tensors that SAM does not have, or two tensors that would get the same name.
 pub fn canonical<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Keys> {
     let names: Vec<&str> = names.into_iter().collect();
-    let short = unwrap_prefixes(&names);
-    let mut keys = Keys { naming: Naming::Sam, tensors: BTreeMap::new(), lora: Vec::new(), redundant: Vec::new() };
-
+    let model = unwrapped(&names);
+    let mut keys = Keys {
+        naming: Naming::Sam,
+        tensors: BTreeMap::new(),
+        lora: Vec::new(),
+        redundant: Vec::new(),
+        beside: names.iter().filter(|name| !name.starts_with(model.prefix)).map(|&name| name.to_owned()).collect(),
+    };
     let mut rest = Vec::new(); // name, name without prefix
-    for (&name, short) in names.iter().zip(short) {
+    for &(name, short) in &model.names {
         if lora_slot(short).is_some() {
             keys.lora.push(name.to_owned());
-        } else if matches!(short, "pixel_mean" | "pixel_std") {
+        } else if STATISTICS.contains(&short) {
             keys.redundant.push(name.to_owned());
         } else {
             rest.push((name, short));
         }
     }
-    let fits = |rename: Rename| rest.iter().filter(|(_, short)| rename(short, &rest).is_some()).count();
-    let (sam, face) = (fits(sam_name), fits(hugging_face_name));
-    let rename = if sam >= face { sam_name } else { hugging_face_name };
-    if sam < face {
-        keys.naming = Naming::HuggingFace;
-    } else if rest.iter().any(|(_, short)| short.contains(".attn.qkv.qkv.")) {
-        keys.naming = Naming::Wrapped;
-    }
-    if sam.max(face) == 0 && keys.lora.is_empty() {
+    if model.fits == 0 {
         return Err(unknown_naming(&names));
     }
+    let all: Vec<&str> = rest.iter().map(|(_, short)| *short).collect();
+    let find = |naming| rest.iter().map(|(_, short)| names::find(naming, short, &all)).collect::<Vec<_>>();
+    let fits = |found: &[Option<NameMatch>]| found.iter().flatten().count();
+    let (sam, face) = (find(Naming::Sam), find(Naming::HuggingFace));
+    let found = if fits(&sam) >= fits(&face) {
+        if sam.iter().flatten().any(|found| found.wrapped) {
+            keys.naming = Naming::Wrapped;
+        }
+        sam
+    } else {
+        keys.naming = Naming::HuggingFace;
+        face
+    };
 
     let mut unknown = Vec::new();
-    for &(name, short) in &rest {
-        match rename(short, &rest) {
+    let mut copies = Vec::new();
+    for (&(name, _), found) in rest.iter().zip(found) {
+        match found {
             None => unknown.push(name),
-            Some(_) if short == TIED && rest.iter().any(|(_, s)| *s == TIED_TO) => keys.redundant.push(name.to_owned()),
-            Some(own) => {
-                if let Some(other) = keys.tensors.insert(own.clone(), name.to_owned()) {
-                    return Err(Error::new(ErrorKind::Format, format!("{other} and {name} are both {own}")));
-                }
-            }
+            Some(found) if found.copy => copies.push((name, found)),
+            Some(found) => keys.insert(name, found)?,
         }
     }
-    if unknown.is_empty() { Ok(keys) } else { Err(unknown_tensors(&unknown)) }
+    for (name, found) in copies {
+        if keys.tensors.contains_key(&found.name) {
+            keys.redundant.push(name.to_owned());
+        } else {
+            keys.insert(name, found)?;
+        }
+    }
+    if unknown.is_empty() { Ok(keys) } else { Err(unknown_tensors(&unknown, &names)) }
+}
+
+/// How many of `names` are those of a SAM model or of an adapter for one, whichever naming and prefix they have: what
+/// tells a state dict from other dicts of tensors.
+pub fn fits(names: &[&str]) -> usize {
+    unwrapped(names).fits
+}
+
+impl Keys {
+    fn insert(&mut self, name: &str, found: NameMatch) -> Result<()> {
+        let message = |other: &str| format!("{other} and {name} are both {}", found.name);
+        if let Some(other) = self.tensors.get(&found.name) {
+            return Err(Error::new(ErrorKind::Format, message(other)));
+        }
+        self.tensors.insert(found.name, name.to_owned());
+        Ok(())
+    }
 }
 
 impl LoraKeys {
@@ -159,12 +185,13 @@ impl LoraKeys {
     /// [`canonical`] for the other tensors; [`ErrorKind::Unsupported`] for adapters of the decoder (SAMed_s).
     pub fn find(tensors: &[TensorInfo]) -> Result<Option<Self>> {
         let names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
-        let short = unwrap_prefixes(&names);
+        let model = unwrapped(&names);
         let error =
             |name: &str, message: String| Err(Error::new(ErrorKind::Format, message).at(format!("tensor {name}")));
         let mut found: BTreeMap<(usize, Target), [Option<&TensorInfo>; 2]> = BTreeMap::new();
-        for (tensor, short) in tensors.iter().zip(short) {
-            if let Some((block, target, factor)) = lora_slot(short) {
+        for tensor in tensors {
+            let slot = tensor.name.strip_prefix(model.prefix).and_then(lora_slot);
+            if let Some((block, target, factor)) = slot {
                 let slot = &mut found.entry((block, target)).or_default()[usize::from(factor == Side::B)];
                 if let Some(other) = slot.replace(tensor) {
                     return error(&tensor.name, format!("adapts {target} of block {block}, as {} does", other.name));
@@ -224,7 +251,8 @@ fn lora_slot(name: &str) -> Option<(usize, Target, Side)> {
     };
     if let Some((letter, index)) = name.strip_prefix("w_").and_then(|rest| rest.split_once('_')) {
         // Three digits, or more above 999.
-        let index = (index.len() >= 3).then(|| index.trim_start_matches('0')).filter(|_| digits(index))?;
+        let digits = index.len() >= 3 && index.bytes().all(|b| b.is_ascii_digit());
+        let index = digits.then(|| index.trim_start_matches('0'))?;
         let index: usize = if index.is_empty() { 0 } else { number(index)? };
         return Some((index / 2, if index.is_multiple_of(2) { Target::Query } else { Target::Value }, factor(letter)?));
     }
@@ -241,163 +269,58 @@ fn lora_slot(name: &str) -> Option<(usize, Target, Side)> {
     (lora_name(block, target, factor) == name).then_some((block, target, factor))
 }
 
-/// SAM's name of a tensor, given its name and all names (each whole, and without wrappers' prefixes).
-type Rename = fn(&str, &[(&str, &str)]) -> Option<String>;
+/// Normalisation of pixels, which this crate keeps beside the weights.
+const STATISTICS: [&str; 2] = ["pixel_mean", "pixel_std"];
 
-/// SAM's name of one tensor that carries it already, or carries it behind a wrapped qkv.
-fn sam_name(name: &str, _all: &[(&str, &str)]) -> Option<String> {
-    let name = name.replacen(".attn.qkv.qkv.", ".attn.qkv.", 1);
-    TABLE.iter().any(|(sam, _)| captures(sam, &name).is_some()).then_some(name)
+/// A file's names without what a wrapper puts before every one of the model's.
+struct Unwrapped<'a> {
+    /// With the dot at its end; empty where names are plain.
+    prefix: &'a str,
+    /// How many names are a model's or an adapter's.
+    fits: usize,
+    /// All names with this prefix: whole, and without it.
+    names: Vec<(&'a str, &'a str)>,
 }
 
-/// SAM's name of one of `SamModel`'s tensors.
-fn hugging_face_name(name: &str, all: &[(&str, &str)]) -> Option<String> {
-    let (sam, found) = TABLE.iter().find_map(|(sam, face)| Some((sam, captures(face, name)?)))?;
-    let mut found = found.into_iter();
-    let mut segments = Vec::new();
-    for segment in sam.split('.') {
-        segments.push(match segment {
-            "{n}" | "{attn}" | "{proj}" | "*" => found.next()?.to_owned(),
-            "{n+1}" => (number(found.next()?)? + 1).to_string(),
-            "{last}" => {
-                // `proj_in` is layer 0, `layers.N` are 1 and up, `proj_out` comes after them.
-                let inner = format!("{}layers.", name.split_once("proj_out")?.0);
-                let inner = all.iter().filter(|(_, s)| s.starts_with(&inner) && s.ends_with(".weight")).count();
-                (inner + 1).to_string()
-            }
-            literal => literal.to_owned(),
-        });
-    }
-    Some(segments.join("."))
-}
-
-/// What the placeholders of `pattern` (see [`TABLE`]) stand for in `name`; `None` if it does not match.
-fn captures<'a>(pattern: &str, name: &'a str) -> Option<Vec<&'a str>> {
-    let (mut found, mut segments) = (Vec::new(), name.split('.'));
-    for expected in pattern.split('.') {
-        let segment = segments.next()?;
-        match expected {
-            "*" if matches!(segment, "weight" | "bias") => found.push(segment),
-            "{proj}" if matches!(segment, "q_proj" | "k_proj" | "v_proj" | "out_proj") => found.push(segment),
-            "{attn}" if ATTENTIONS.contains(&segment) => found.push(segment),
-            "{n}" | "{n+1}" | "{last}" if number(segment).is_some() => found.push(segment),
-            _ if expected == segment => {}
-            _ => return None,
+/// Finds the prefix under which most names are known. Of equally many the first one by name counts, but a moving average
+/// (`ema.`, `teacher.`) after the model itself.
+fn unwrapped<'a>(names: &[&'a str]) -> Unwrapped<'a> {
+    let known = |short: &str, all: &[&str]| {
+        let found = |naming| names::find(naming, short, all).is_some();
+        lora_slot(short).is_some() || found(Naming::Sam) || found(Naming::HuggingFace)
+    };
+    let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
+    for &name in names {
+        let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
+        if let Some(start) = starts.into_iter().find(|&start| known(&name[start..], names)) {
+            *votes.entry(&name[..start]).or_default() += 1;
         }
     }
-    segments.next().is_none().then_some(found)
-}
-
-fn digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// A decimal number of at most four digits without leading zeros.
-fn number(text: &str) -> Option<usize> {
-    let plain = digits(text) && text.len() <= 4 && (text == "0" || !text.starts_with('0'));
-    plain.then(|| text.parse().ok()).flatten()
-}
-
-/// The names without the prefixes that wrappers put before every one of them.
-fn unwrap_prefixes<'a>(names: &[&'a str]) -> Vec<&'a str> {
-    const PREFIXES: [&str; 5] = ["module.", "sam.", "model.", "_orig_mod.", "net."];
-    let mut short = names.to_vec();
-    while !short.is_empty() {
-        let shared = PREFIXES.into_iter().find(|p| short.iter().all(|name| name.starts_with(p)));
-        let Some(prefix) = shared else { break };
-        short.iter_mut().for_each(|name| *name = name.strip_prefix(prefix).unwrap_or(name));
-    }
-    short
-}
-
-fn listed(names: &[&str]) -> String {
-    let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
-    format!("{}{more}", names.iter().take(3).copied().collect::<Vec<_>>().join(", "))
+    let rank = |&(prefix, fits): &(&str, usize)| (fits, !prefix.contains("ema") && !prefix.contains("teacher"));
+    let best = votes.into_iter().reduce(|best, other| if rank(&other) > rank(&best) { other } else { best });
+    let (prefix, fits) = best.unwrap_or_default();
+    let names = names.iter().filter_map(|&name| Some((name, name.strip_prefix(prefix)?))).collect();
+    Unwrapped { prefix, fits, names }
 }
 
 fn unknown_naming(names: &[&str]) -> Error {
-    let error = |what: &str| Error::new(ErrorKind::Unsupported, format!("{what}: {}", listed(names)));
     if names.is_empty() {
         return Error::new(ErrorKind::Format, "the checkpoint holds no tensors");
     }
-    if names.iter().any(|n| n.contains("image_encoder.trunk.") || n.contains("vision_encoder.backbone.")) {
-        return error("these are the tensors of SAM 2").remedy("use a checkpoint of the first Segment Anything");
-    }
-    error("these names are no known naming of SAM's tensors")
-        .remedy("known are segment-anything, Hugging Face's SamModel and SAMed")
+    foreign::identify(names).unwrap_or_else(|| {
+        let message = format!("these names are no known naming of SAM's tensors: {}", listed(names));
+        Error::new(ErrorKind::Unsupported, message)
+            .remedy("known are segment-anything, Hugging Face's SamModel and SAMed")
+    })
 }
 
-fn unknown_tensors(unknown: &[&str]) -> Error {
+fn unknown_tensors(unknown: &[&str], names: &[&str]) -> Error {
     if unknown.iter().any(|n| ["sa_a_", "cti_", "cit_", "fati_"].iter().any(|p| n.starts_with(p))) {
         return Error::new(ErrorKind::Unsupported, format!("LoRA of the mask decoder (SAMed_s): {}", listed(unknown)))
             .remedy("use an adapter of the image encoder");
     }
-    Error::new(ErrorKind::Format, format!("tensors that SAM does not have: {}", listed(unknown)))
-        .remedy("remove them, or check that this is a checkpoint of the first Segment Anything")
+    foreign::identify(names).unwrap_or_else(|| {
+        Error::new(ErrorKind::Format, format!("tensors that SAM does not have: {}", listed(unknown)))
+            .remedy("remove them, or check that this is a checkpoint of the first Segment Anything")
+    })
 }
-
-/// `SamModel` saves the prompt encoder's positional matrix twice.
-const TIED: &str = "prompt_encoder.shared_embedding.positional_embedding";
-const TIED_TO: &str = "shared_image_embedding.positional_embedding";
-
-/// The attentions of a decoder layer.
-const ATTENTIONS: [&str; 3] = ["self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"];
-
-/// SAM's names beside `transformers`' (`modeling_sam.py`, `convert_sam_to_hf.py`), top-down. `{n}` stands for a number,
-/// `*` for `weight` or `bias`, `{attn}` for one of [`ATTENTIONS`], `{proj}` for a projection of it; `{n+1}` and
-/// `{last}` number a feed-forward's layers as SAM does.
-const TABLE: &[(&str, &str)] = &[
-    ("image_encoder.pos_embed", "vision_encoder.pos_embed"),
-    ("image_encoder.patch_embed.proj.*", "vision_encoder.patch_embed.projection.*"),
-    ("image_encoder.blocks.{n}.norm1.*", "vision_encoder.layers.{n}.layer_norm1.*"),
-    ("image_encoder.blocks.{n}.attn.rel_pos_h", "vision_encoder.layers.{n}.attn.rel_pos_h"),
-    ("image_encoder.blocks.{n}.attn.rel_pos_w", "vision_encoder.layers.{n}.attn.rel_pos_w"),
-    ("image_encoder.blocks.{n}.attn.qkv.*", "vision_encoder.layers.{n}.attn.qkv.*"),
-    ("image_encoder.blocks.{n}.attn.proj.*", "vision_encoder.layers.{n}.attn.proj.*"),
-    ("image_encoder.blocks.{n}.norm2.*", "vision_encoder.layers.{n}.layer_norm2.*"),
-    ("image_encoder.blocks.{n}.mlp.lin1.*", "vision_encoder.layers.{n}.mlp.lin1.*"),
-    ("image_encoder.blocks.{n}.mlp.lin2.*", "vision_encoder.layers.{n}.mlp.lin2.*"),
-    ("image_encoder.neck.0.weight", "vision_encoder.neck.conv1.weight"),
-    ("image_encoder.neck.1.*", "vision_encoder.neck.layer_norm1.*"),
-    ("image_encoder.neck.2.weight", "vision_encoder.neck.conv2.weight"),
-    ("image_encoder.neck.3.*", "vision_encoder.neck.layer_norm2.*"),
-    (POSITIONAL_MATRIX, TIED_TO),
-    (POSITIONAL_MATRIX, TIED),
-    ("prompt_encoder.point_embeddings.{n}.weight", "prompt_encoder.point_embed.{n}.weight"),
-    ("prompt_encoder.not_a_point_embed.weight", "prompt_encoder.not_a_point_embed.weight"),
-    ("prompt_encoder.no_mask_embed.weight", "prompt_encoder.no_mask_embed.weight"),
-    ("prompt_encoder.mask_downscaling.0.*", "prompt_encoder.mask_embed.conv1.*"),
-    ("prompt_encoder.mask_downscaling.1.*", "prompt_encoder.mask_embed.layer_norm1.*"),
-    ("prompt_encoder.mask_downscaling.3.*", "prompt_encoder.mask_embed.conv2.*"),
-    ("prompt_encoder.mask_downscaling.4.*", "prompt_encoder.mask_embed.layer_norm2.*"),
-    ("prompt_encoder.mask_downscaling.6.*", "prompt_encoder.mask_embed.conv3.*"),
-    ("mask_decoder.iou_token.weight", "mask_decoder.iou_token.weight"),
-    ("mask_decoder.mask_tokens.weight", "mask_decoder.mask_tokens.weight"),
-    ("mask_decoder.transformer.layers.{n}.{attn}.{proj}.*", "mask_decoder.transformer.layers.{n}.{attn}.{proj}.*"),
-    ("mask_decoder.transformer.layers.{n}.norm1.*", "mask_decoder.transformer.layers.{n}.layer_norm1.*"),
-    ("mask_decoder.transformer.layers.{n}.norm2.*", "mask_decoder.transformer.layers.{n}.layer_norm2.*"),
-    ("mask_decoder.transformer.layers.{n}.norm3.*", "mask_decoder.transformer.layers.{n}.layer_norm3.*"),
-    ("mask_decoder.transformer.layers.{n}.norm4.*", "mask_decoder.transformer.layers.{n}.layer_norm4.*"),
-    ("mask_decoder.transformer.layers.{n}.mlp.lin1.*", "mask_decoder.transformer.layers.{n}.mlp.lin1.*"),
-    ("mask_decoder.transformer.layers.{n}.mlp.lin2.*", "mask_decoder.transformer.layers.{n}.mlp.lin2.*"),
-    (
-        "mask_decoder.transformer.final_attn_token_to_image.{proj}.*",
-        "mask_decoder.transformer.final_attn_token_to_image.{proj}.*",
-    ),
-    ("mask_decoder.transformer.norm_final_attn.*", "mask_decoder.transformer.layer_norm_final_attn.*"),
-    ("mask_decoder.output_upscaling.0.*", "mask_decoder.upscale_conv1.*"),
-    ("mask_decoder.output_upscaling.1.*", "mask_decoder.upscale_layer_norm.*"),
-    ("mask_decoder.output_upscaling.3.*", "mask_decoder.upscale_conv2.*"),
-    ("mask_decoder.output_hypernetworks_mlps.{n}.layers.0.*", "mask_decoder.output_hypernetworks_mlps.{n}.proj_in.*"),
-    (
-        "mask_decoder.output_hypernetworks_mlps.{n}.layers.{n+1}.*",
-        "mask_decoder.output_hypernetworks_mlps.{n}.layers.{n}.*",
-    ),
-    (
-        "mask_decoder.output_hypernetworks_mlps.{n}.layers.{last}.*",
-        "mask_decoder.output_hypernetworks_mlps.{n}.proj_out.*",
-    ),
-    ("mask_decoder.iou_prediction_head.layers.0.*", "mask_decoder.iou_prediction_head.proj_in.*"),
-    ("mask_decoder.iou_prediction_head.layers.{n+1}.*", "mask_decoder.iou_prediction_head.layers.{n}.*"),
-    ("mask_decoder.iou_prediction_head.layers.{last}.*", "mask_decoder.iou_prediction_head.proj_out.*"),
-];

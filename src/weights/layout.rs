@@ -1,133 +1,32 @@
-//! Which tensors a SAM checkpoint has, and what their shapes tell of the architecture.
+//! Which tensors a SAM checkpoint has, and what their shapes tell of the architecture: what the table of names
+//! ([`names`]) says, for a whole model at once.
 
 use std::collections::BTreeMap;
 
 use crate::config::{BACKBONES, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::names::{self, Number, SAM, Size, TensorRole};
 use crate::random::SplitMix;
-
-/// The one tensor that is a buffer, not a parameter, in the reference (and is not counted as one).
-pub const POSITIONAL_MATRIX: &str = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix";
 
 /// Every tensor of a model of `config`, in SAM's names and shapes and in the reference's order.
 pub fn tensors(config: &SamConfig) -> Vec<(String, Vec<usize>)> {
-    let mut all = Layout(Vec::new());
-    image_encoder(&mut all, config);
-    prompt_encoder(&mut all, config);
-    mask_decoder(&mut all, config);
-    all.0
+    names::parameters(config).into_iter().map(|parameter| (parameter.name, parameter.shape)).collect()
+}
+
+/// [`tensors`] of prompt encoder and mask decoder, which are trained together with an adapter.
+pub fn heads(config: &SamConfig) -> Vec<(String, Vec<usize>)> {
+    let heads = names::parameters(config).into_iter().filter(|parameter| !parameter.part.in_encoder());
+    heads.map(|parameter| (parameter.name, parameter.shape)).collect()
 }
 
 /// Parameters of a model of `config`, counted as the reference counts them (93,735,472 for SAM's ViT-B).
 pub fn parameter_count(config: &SamConfig) -> u64 {
-    let count = |(name, shape): (String, Vec<usize>)| match name.as_str() {
-        POSITIONAL_MATRIX => 0,
-        _ => shape.iter().map(|&n| n as u64).product(),
-    };
-    tensors(config).into_iter().map(count).sum()
+    let counted = names::parameters(config).into_iter().filter(|parameter| parameter.role != TensorRole::Frequencies);
+    counted.map(|parameter| parameter.shape.iter().map(|&n| n as u64).product::<u64>()).sum()
 }
 
-struct Layout(Vec<(String, Vec<usize>)>);
-
-impl Layout {
-    fn add(&mut self, name: String, shape: impl Into<Vec<usize>>) {
-        self.0.push((name, shape.into()));
-    }
-
-    fn linear(&mut self, name: &str, inputs: usize, outputs: usize) {
-        self.add(format!("{name}.weight"), [outputs, inputs]);
-        self.add(format!("{name}.bias"), [outputs]);
-    }
-
-    fn norm(&mut self, name: &str, channels: usize) {
-        self.add(format!("{name}.weight"), [channels]);
-        self.add(format!("{name}.bias"), [channels]);
-    }
-
-    fn mlp(&mut self, name: &str, [input, hidden, output]: [usize; 3], depth: usize) {
-        for i in 0..depth {
-            let inputs = if i == 0 { input } else { hidden };
-            let outputs = if i + 1 == depth { output } else { hidden };
-            self.linear(&format!("{name}.layers.{i}"), inputs, outputs);
-        }
-    }
-}
-
-fn image_encoder(all: &mut Layout, c: &SamConfig) {
-    let (dim, out, grid, patch) = (c.embed_dim, c.out_chans, c.pretrained_grid(), c.patch_size);
-    all.add("image_encoder.pos_embed".into(), [1, grid, grid, dim]);
-    all.add("image_encoder.patch_embed.proj.weight".into(), [dim, c.in_chans, patch, patch]);
-    all.add("image_encoder.patch_embed.proj.bias".into(), [dim]);
-    for i in 0..c.depth {
-        let name = format!("image_encoder.blocks.{i}");
-        let side = if c.global_attn_indexes.contains(&i) { grid } else { c.window_size };
-        all.norm(&format!("{name}.norm1"), dim);
-        all.add(format!("{name}.attn.rel_pos_h"), [2 * side - 1, c.head_dim()]);
-        all.add(format!("{name}.attn.rel_pos_w"), [2 * side - 1, c.head_dim()]);
-        all.linear(&format!("{name}.attn.qkv"), dim, 3 * dim);
-        all.linear(&format!("{name}.attn.proj"), dim, dim);
-        all.norm(&format!("{name}.norm2"), dim);
-        all.linear(&format!("{name}.mlp.lin1"), dim, c.mlp_dim);
-        all.linear(&format!("{name}.mlp.lin2"), c.mlp_dim, dim);
-    }
-    all.add("image_encoder.neck.0.weight".into(), [out, dim, 1, 1]);
-    all.norm("image_encoder.neck.1", out);
-    all.add("image_encoder.neck.2.weight".into(), [out, out, 3, 3]);
-    all.norm("image_encoder.neck.3", out);
-}
-
-fn prompt_encoder(all: &mut Layout, c: &SamConfig) {
-    let (out, mid) = (c.out_chans, c.mask_in_chans);
-    all.add(POSITIONAL_MATRIX.into(), [2, out / 2]);
-    for i in 0..4 {
-        all.add(format!("prompt_encoder.point_embeddings.{i}.weight"), [1, out]);
-    }
-    all.add("prompt_encoder.not_a_point_embed.weight".into(), [1, out]);
-    for (i, shape) in [(0, [mid / 4, 1, 2, 2]), (3, [mid, mid / 4, 2, 2]), (6, [out, mid, 1, 1])] {
-        all.add(format!("prompt_encoder.mask_downscaling.{i}.weight"), shape);
-        all.add(format!("prompt_encoder.mask_downscaling.{i}.bias"), [shape[0]]);
-    }
-    all.norm("prompt_encoder.mask_downscaling.1", mid / 4);
-    all.norm("prompt_encoder.mask_downscaling.4", mid);
-    all.add("prompt_encoder.no_mask_embed.weight".into(), [1, out]);
-}
-
-fn mask_decoder(all: &mut Layout, c: &SamConfig) {
-    let out = c.out_chans;
-    let transformer = "mask_decoder.transformer";
-    let attention = |all: &mut Layout, name: String, inner: usize| {
-        for part in ["q_proj", "k_proj", "v_proj"] {
-            all.linear(&format!("{name}.{part}"), out, inner);
-        }
-        all.linear(&format!("{name}.out_proj"), inner, out);
-    };
-    for i in 0..c.decoder_depth {
-        let name = format!("{transformer}.layers.{i}");
-        attention(all, format!("{name}.self_attn"), out);
-        attention(all, format!("{name}.cross_attn_token_to_image"), out / c.attention_downsample);
-        attention(all, format!("{name}.cross_attn_image_to_token"), out / c.attention_downsample);
-        all.linear(&format!("{name}.mlp.lin1"), out, c.decoder_mlp);
-        all.linear(&format!("{name}.mlp.lin2"), c.decoder_mlp, out);
-        for norm in 1..=4 {
-            all.norm(&format!("{name}.norm{norm}"), out);
-        }
-    }
-    attention(all, format!("{transformer}.final_attn_token_to_image"), out / c.attention_downsample);
-    all.norm(&format!("{transformer}.norm_final_attn"), out);
-    all.add("mask_decoder.iou_token.weight".into(), [1, out]);
-    all.add("mask_decoder.mask_tokens.weight".into(), [c.mask_tokens, out]);
-    all.add("mask_decoder.output_upscaling.0.weight".into(), [out, out / 4, 2, 2]);
-    all.add("mask_decoder.output_upscaling.0.bias".into(), [out / 4]);
-    all.norm("mask_decoder.output_upscaling.1", out / 4);
-    all.add("mask_decoder.output_upscaling.3.weight".into(), [out / 4, out / 8, 2, 2]);
-    all.add("mask_decoder.output_upscaling.3.bias".into(), [out / 8]);
-    for i in 0..c.mask_tokens {
-        all.mlp(&format!("mask_decoder.output_hypernetworks_mlps.{i}"), [out, out, out / 8], 3);
-    }
-    all.mlp("mask_decoder.iou_prediction_head", [out, c.iou_hidden, c.mask_tokens], c.iou_depth);
-}
-
-/// The architecture that the shapes of a checkpoint (SAM's names) belong to.
+/// The architecture that the shapes of a checkpoint (SAM's names) belong to: each number is read from the first tensor
+/// of the table that has it as a side, or from how often a part is repeated.
 ///
 /// Two numbers do not show in shapes: the decoder's heads, and which blocks attend globally where window and image have
 /// the same side. Both are taken from the known backbone of the same size; without one, 8 heads and all blocks.
@@ -135,33 +34,14 @@ fn mask_decoder(all: &mut Layout, c: &SamConfig) {
 /// # Errors
 /// [`ErrorKind::NotFound`] naming the first tensor that is missing, [`ErrorKind::Format`] for shapes that cannot be.
 pub fn recognize(shapes: &BTreeMap<String, Vec<usize>>) -> Result<SamConfig> {
-    let axis = |name: &str, rank: usize, axis: usize| match shapes.get(name) {
-        // No side of a real model comes near this, and the arithmetic below cannot overflow.
-        Some(shape) if shape.iter().any(|&side| side > 1 << 20) => {
-            Err(Error::new(ErrorKind::Format, format!("has the absurd shape {shape:?}")).at(format!("tensor {name}")))
-        }
-        Some(shape) if shape.len() == rank => Ok(shape[axis]),
-        Some(shape) => Err(Error::new(ErrorKind::Format, format!("has shape {shape:?}, expected {rank} axes"))
-            .at(format!("tensor {name}"))),
-        None => Err(Error::new(ErrorKind::NotFound, "is missing from the checkpoint")
-            .at(format!("tensor {name}"))
-            .remedy("a whole SAM checkpoint is needed: image encoder, prompt encoder and mask decoder")),
-    };
-    let count =
-        |before: &str, after: &str| (0..).take_while(|i| shapes.contains_key(&format!("{before}.{i}.{after}"))).count();
-    let patch = "image_encoder.patch_embed.proj.weight";
-    let (embed_dim, in_chans, patch_size) = (axis(patch, 4, 0)?, axis(patch, 4, 1)?, axis(patch, 4, 2)?);
-    let grid = axis("image_encoder.pos_embed", 4, 1)?;
-    let depth = count("image_encoder.blocks", "norm1.weight");
-    let rel_pos = |i: usize, a: usize| axis(&format!("image_encoder.blocks.{i}.attn.rel_pos_h"), 2, a);
-    let head_dim = rel_pos(0, 1)?;
-    let lengths = (0..depth).map(|i| rel_pos(i, 0)).collect::<Result<Vec<_>>>()?;
-    let shortest = lengths.iter().min().copied().unwrap_or(1);
-    let out_chans = axis("image_encoder.neck.0.weight", 4, 0)?;
-    let transformer = "mask_decoder.transformer";
-    let inner = axis(&format!("{transformer}.final_attn_token_to_image.q_proj.weight"), 2, 0)?;
-    let decoder_mlp = axis(&format!("{transformer}.layers.0.mlp.lin1.weight"), 2, 0)?;
-    let mask_tokens = axis("mask_decoder.mask_tokens.weight", 2, 0)?;
+    let told = Told::read(shapes)?;
+    let number = |number| told.number(number);
+    let (embed_dim, depth, head_dim) = (number(Number::EmbedDim)?, number(Number::Depth)?, number(Number::HeadDim)?);
+    let (patch_size, grid) = (number(Number::PatchSize)?, number(Number::Grid)?);
+    let (out_chans, inner) = (number(Number::OutChans)?, number(Number::CrossAttention)?);
+    let (decoder_mlp, mask_tokens) = (number(Number::DecoderMlp)?, number(Number::MaskTokens)?);
+    let positions = (0..depth).map(|block| told.positions(block)).collect::<Result<Vec<_>>>()?;
+    let shortest = positions.iter().min().copied().unwrap_or(1);
     if head_dim == 0 || inner == 0 || patch_size == 0 || grid == 0 {
         return Err(Error::new(ErrorKind::Format, "a tensor of the checkpoint has an empty axis"));
     }
@@ -172,31 +52,101 @@ pub fn recognize(shapes: &BTreeMap<String, Vec<usize>>) -> Result<SamConfig> {
     });
     let same_decoder = known.clone().find(|k| (k.out_chans, k.decoder_mlp) == (out_chans, decoder_mlp));
     let global_attn_indexes = match same_encoder {
-        Some(known) if lengths.iter().all(|&l| l == shortest) => known.global_attn_indexes,
-        _ => (0..depth).filter(|&i| lengths[i] == 2 * grid - 1).collect(),
+        Some(known) if positions.iter().all(|&length| length == shortest) => known.global_attn_indexes,
+        _ => (0..depth).filter(|&i| positions[i] == 2 * grid - 1).collect(),
     };
     let config = SamConfig {
         embed_dim,
         depth,
         num_heads: embed_dim / head_dim,
-        mlp_dim: axis("image_encoder.blocks.0.mlp.lin1.weight", 2, 0)?,
+        mlp_dim: number(Number::MlpDim)?,
         global_attn_indexes,
         window_size: shortest.div_ceil(2),
         patch_size,
-        in_chans,
+        in_chans: number(Number::InChans)?,
         out_chans,
         pretrained_size: grid * patch_size,
-        decoder_depth: count(&format!("{transformer}.layers"), "norm1.weight"),
+        decoder_depth: number(Number::DecoderDepth)?,
         decoder_heads: same_decoder.map_or(8, |k| k.decoder_heads),
         decoder_mlp,
         attention_downsample: out_chans / inner,
-        iou_depth: count("mask_decoder.iou_prediction_head.layers", "weight"),
-        iou_hidden: axis("mask_decoder.iou_prediction_head.layers.0.weight", 2, 0)?,
-        mask_in_chans: axis("prompt_encoder.mask_downscaling.3.weight", 4, 0)?,
+        iou_depth: number(Number::IouDepth)?,
+        // A head of one layer has no hidden channels.
+        iou_hidden: told.numbers.get(&Number::IouHidden).copied().unwrap_or(mask_tokens),
+        mask_in_chans: number(Number::MaskInChans)?,
         mask_tokens,
     };
     config.check()?;
     Ok(config)
+}
+
+/// What the shapes of a checkpoint tell.
+struct Told {
+    numbers: BTreeMap<Number, usize>,
+    /// Lengths of relative positions, by encoder block.
+    positions: BTreeMap<usize, usize>,
+    /// The table, with the repetitions of the checkpoint.
+    entries: Vec<names::TableEntry>,
+}
+
+impl Told {
+    fn read(shapes: &BTreeMap<String, Vec<usize>>) -> Result<Self> {
+        let (mut numbers, mut repeats) = (BTreeMap::new(), Vec::new());
+        let mut count = |name: &str, size: Size| {
+            let held = |i: &usize| {
+                let scope = format!("{name}.{i}.");
+                shapes.range(scope.clone()..).next().is_some_and(|(name, _)| name.starts_with(&scope))
+            };
+            // One at least, so that what is missing has a name.
+            let count = (0..names::MAX_REPEATS).take_while(held).count().max(1);
+            if let Size::Of(number) = size {
+                repeats.push((number, count));
+            }
+            count
+        };
+        let entries = names::entries(SAM, &mut count);
+        let mut positions = BTreeMap::new();
+        for entry in &entries {
+            let Some(shape) = shapes.get(&entry.name) else { continue };
+            let error =
+                |message: String| Err(Error::new(ErrorKind::Format, message).at(format!("tensor {}", entry.name)));
+            // No side of a real model comes near this, and the arithmetic with them cannot overflow.
+            if shape.iter().any(|&side| side > 1 << 20) {
+                return error(format!("has the absurd shape {shape:?}"));
+            }
+            if shape.len() != entry.shape.len() {
+                return error(format!("has shape {shape:?}, expected {} axes", entry.shape.len()));
+            }
+            for (size, &length) in entry.shape.iter().zip(shape) {
+                match size {
+                    Size::Of(number) => drop(numbers.entry(*number).or_insert(length)),
+                    Size::RelativePositions => drop(positions.entry(entry.index).or_insert(length)),
+                    Size::Is(_) | Size::Times(..) | Size::Over(..) => {}
+                }
+            }
+        }
+        for (number, count) in repeats {
+            numbers.entry(number).or_insert(count);
+        }
+        Ok(Self { numbers, positions, entries })
+    }
+
+    fn number(&self, number: Number) -> Result<usize> {
+        let tells = |entry: &&names::TableEntry| entry.shape.contains(&Size::Of(number));
+        self.numbers.get(&number).copied().ok_or_else(|| self.missing(tells))
+    }
+
+    fn positions(&self, block: usize) -> Result<usize> {
+        let tells = |entry: &&names::TableEntry| entry.index == block && entry.shape.contains(&Size::RelativePositions);
+        self.positions.get(&block).copied().ok_or_else(|| self.missing(tells))
+    }
+
+    fn missing(&self, tells: impl Fn(&&names::TableEntry) -> bool) -> Error {
+        let name = self.entries.iter().find(tells).map_or("", |entry| entry.name.as_str());
+        Error::new(ErrorKind::NotFound, "is missing from the checkpoint")
+            .at(format!("tensor {name}"))
+            .remedy("a whole SAM checkpoint is needed: image encoder, prompt encoder and mask decoder")
+    }
 }
 
 /// Checks that a checkpoint has exactly the tensors of `config`.
@@ -230,20 +180,14 @@ pub fn random(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     let key = name.bytes().fold(seed ^ 0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
     let mut random = SplitMix(key);
     let count: usize = shape.iter().product();
-    let norm = name.contains("norm")
-        || name.contains("neck.1.")
-        || name.contains("neck.3.")
-        || name.contains("output_upscaling.1.")
-        || name.contains("downscaling.1.")
-        || name.contains("downscaling.4.");
-    let (centre, spread) = match shape {
-        _ if norm && name.ends_with("weight") => (1.0, 0.1),
-        [_] => (0.0, 0.02),
-        _ if name == POSITIONAL_MATRIX => (0.0, 1.7),
-        _ if name.contains("pos") || name.contains("token.") || name.contains("embed") && shape.len() == 2 => {
-            (0.0, 0.2)
+    let (centre, spread) = match names::named(name).map(|found| found.role) {
+        Some(TensorRole::NormScale) => (1.0, 0.1),
+        Some(TensorRole::Bias | TensorRole::NormBias) => (0.0, 0.02),
+        Some(TensorRole::Frequencies) => (0.0, 1.7),
+        Some(TensorRole::Positions | TensorRole::RelativePositions | TensorRole::Embedding) => (0.0, 0.2),
+        Some(TensorRole::Matrix | TensorRole::MaskTokens) | None => {
+            (0.0, (3.0f32 / (count / shape[0]).max(1) as f32).sqrt())
         }
-        _ => (0.0, (3.0f32 / (count / shape[0]).max(1) as f32).sqrt()),
     };
     (0..count).map(|_| centre + spread * random.uniform()).collect()
 }
@@ -273,5 +217,19 @@ mod tests {
                 assert!(removed.is_some() && check(&config, &shapes).is_err());
             }
         }
+    }
+
+    #[test]
+    fn a_number_that_no_tensor_tells_names_one_that_would() {
+        let config = Backbone::named("tiny").expect("known").config(4);
+        for name in ["image_encoder.neck.0.weight", "image_encoder.blocks.2.attn.rel_pos_w"] {
+            let scope = name.rsplit_once('.').map_or(name, |(scope, _)| scope);
+            let mut shapes: BTreeMap<_, _> = tensors(&config).into_iter().collect();
+            shapes.retain(|other, _| !other.starts_with(scope));
+            let error = recognize(&shapes).and_then(|config| check(&config, &shapes)).expect_err("incomplete");
+            assert!(error.to_string().contains(scope) && error.kind() == ErrorKind::NotFound, "{error}");
+        }
+        let error = recognize(&BTreeMap::new()).expect_err("empty").to_string();
+        assert!(error.contains("is missing from the checkpoint"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::layout;
 use super::quantize::{Scheme, matrix};
-use super::source::hex;
+use super::tensor::hex;
 use crate::config::{BACKBONES, Class, Normalization, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::LoraConfig;
@@ -21,8 +21,8 @@ pub const FORMAT_VERSION: u32 = match u32::from_str_radix(env!("SAMLORA_FORMAT_V
 };
 /// The largest shard that is written: any static host can carry it.
 pub const SHARD_BYTES: usize = 16 << 20;
-/// Patches along a side of the largest input: scores of a global block grow with its fourth power, and no map window needs
-/// more.
+/// Patches along a side of the largest input: scores of a global block grow with its fourth power, and no map window
+/// needs more.
 const MAX_GRID: usize = 256;
 /// The largest manifest that is read.
 pub const MANIFEST_BYTES: usize = 4 << 20;
@@ -140,8 +140,8 @@ pub struct Origin {
 }
 
 impl Manifest {
-    /// A manifest of a merged model of `architecture`, f32, without weights: input and tile are the backbone's (448 and 256
-    /// px where it is none of the known), normalisation is SAM's.
+    /// A manifest of a merged model of `architecture`, f32, without weights: input and tile are the backbone's (448 and
+    /// 256 px where it is none of the known), normalisation is SAM's.
     pub fn new(architecture: &SamConfig, classes: Vec<Class>) -> Self {
         let backbone = architecture.backbone_name().unwrap_or("custom");
         let known = BACKBONES.iter().find(|b| b.name == backbone);
@@ -349,8 +349,7 @@ impl Manifest {
         if heads && shapes.is_empty() {
             return Ok(());
         }
-        let mut expected = layout::tensors(&self.architecture);
-        expected.retain(|(name, _)| !heads || !name.starts_with("image_encoder."));
+        let expected = if heads { layout::heads(&self.architecture) } else { layout::tensors(&self.architecture) };
         layout::compare(expected, &shapes)
     }
 }

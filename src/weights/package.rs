@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::manifest::{Kind, LORA_MARK, MANIFEST_BYTES, MANIFEST_FILE, Manifest, Shard};
 use super::quantize::{Scheme, matrix};
 use super::safetensors::parse_header;
-use super::source::{Dtype, hex};
+use super::tensor::{Dtype, hex};
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -20,8 +20,8 @@ pub trait PackageSource {
     /// What errors call it: a path or a URL.
     fn name(&self) -> String;
 
-    /// The whole file called `file`. It is at most `limit` bytes long; a source that can see more is there gives an error
-    /// instead of fetching it. The caller adds package and file to errors.
+    /// The whole file called `file`. It is at most `limit` bytes long; a source that can see more is there gives an
+    /// error instead of fetching it. The caller adds package and file to errors.
     fn read(&self, file: &str, limit: usize) -> impl Future<Output = Result<Vec<u8>>>;
 }
 
@@ -76,7 +76,8 @@ impl Stored {
     }
 }
 
-/// Reads every tensor of a package, one shard in memory at a time, and hands each to `tensor` as name, shape and values.
+/// Reads every tensor of a package, one shard in memory at a time, and hands each to `tensor` as name, shape and
+/// values.
 ///
 /// # Errors
 /// Those of [`read_stored`]; [`ErrorKind::Format`] naming a tensor with numbers that are not finite.

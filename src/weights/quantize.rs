@@ -1,16 +1,16 @@
 //! Weight schemes of a package: f32, f16, and symmetric block-wise int8 and int4.
 //!
-//! A tensor is seen as a matrix `[rows, columns]`: rows are its first axis that is not 1, columns all that follow. Integer
-//! schemes cut each row into blocks of [`BLOCK`] columns (the last may be shorter) with one f16 scale a block:
+//! A tensor is seen as a matrix `[rows, columns]`: rows are its first axis that is not 1, columns all that follow.
+//! Integer schemes cut each row into blocks of [`BLOCK`] columns (the last may be shorter) with one f16 scale a block:
 //! `value = scale * integer`, int8 in -127 to 127, int4 in -7 to 7. int4 values are stored plus 8, two to a byte, the
 //! even column in the low half.
 
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use super::layout::POSITIONAL_MATRIX;
-use super::source::Dtype;
+use super::tensor::Dtype;
 use crate::error::{Error, ErrorKind, Result};
+use crate::names::{self, ModelPart, TensorRole};
 
 /// Columns that share a scale.
 pub const BLOCK: usize = 32;
@@ -43,17 +43,22 @@ impl Scheme {
         }
     }
 
-    /// The scheme of one tensor in a package of this scheme. Vectors, norms, tokens and relative positions stay f16, the
-    /// positional encoding's matrix f32; in `q4` the decoder, the prompt encoder and the neck stay q8. The absolute
+    /// The scheme of one tensor in a package of this scheme. Vectors, norms, tokens and relative positions stay f16,
+    /// the positional encoding's matrix f32; in `q4` the decoder, the prompt encoder and the neck stay q8. The absolute
     /// positions (6 MB as f16 in ViT-B) are quantised to 8 bits in both.
     pub fn of_tensor(self, name: &str, shape: &[usize]) -> Self {
+        if matches!(self, Self::F32 | Self::F16) {
+            return self;
+        }
         let (rows, columns) = matrix(shape);
-        match self {
-            Self::F32 | Self::F16 => self,
+        let (role, part) =
+            names::named(name).map_or((TensorRole::Matrix, ModelPart::Masks), |found| (found.role, found.part));
+        match role {
             // 256 numbers that angles of many turns are multiplied from
-            _ if name == POSITIONAL_MATRIX => Self::F32,
-            _ if rows < 8 || columns < BLOCK || name.contains("rel_pos") || name.contains("tokens") => Self::F16,
-            Self::Q4 if name.contains(".blocks.") || name.contains("patch_embed") => Self::Q4,
+            TensorRole::Frequencies => Self::F32,
+            TensorRole::RelativePositions | TensorRole::MaskTokens => Self::F16,
+            _ if rows < 8 || columns < BLOCK => Self::F16,
+            TensorRole::Matrix if matches!(part, ModelPart::Patches | ModelPart::Blocks) => self,
             _ => Self::Q8,
         }
     }
@@ -238,7 +243,8 @@ mod tests {
     #[test]
     fn small_and_sensitive_tensors_keep_floats() {
         for scheme in [Scheme::Q8, Scheme::Q4] {
-            assert_eq!(scheme.of_tensor(POSITIONAL_MATRIX, &[2, 128]), Scheme::F32);
+            let frequencies = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix";
+            assert_eq!(scheme.of_tensor(frequencies, &[2, 128]), Scheme::F32);
             assert_eq!(scheme.of_tensor("image_encoder.blocks.0.norm1.weight", &[768]), Scheme::F16);
             assert_eq!(scheme.of_tensor("image_encoder.pos_embed", &[1, 64, 64, 768]), Scheme::Q8);
             assert_eq!(scheme.of_tensor("image_encoder.blocks.0.attn.qkv.weight", &[2304, 768]), scheme);

@@ -3,11 +3,12 @@
 use super::package::Stored;
 use super::quantize::Scheme;
 use crate::error::{Error, Result};
-use crate::kernels::{self, packed::Packed};
+use crate::kernels::quantized::Quantized;
+use crate::kernels::{Weight, multiplies_quantized};
 use crate::model::Parameters;
 
-/// Gives a stored tensor of `shape` to `parameters`: a block-quantised matrix of a linear layer as it is where the device
-/// multiplies by such, all else as floats.
+/// Gives a stored tensor of `shape` to `parameters`: a block-quantised matrix of a linear layer as it is where the
+/// device multiplies by such, all else as floats.
 ///
 /// # Errors
 /// Those of [`Stored::decode`] and [`Parameters::insert`].
@@ -19,11 +20,12 @@ pub fn insert(parameters: &mut Parameters, name: &str, shape: &[usize], stored: 
     };
     // Only linear layers have quantised tensors of two axes; convolutions and positions have four.
     if let (Some(bits), &[outputs, inputs]) = (bits, shape)
-        && kernels::has_packed(parameters.device())
-        && Packed::fits(inputs, outputs)
+        && multiplies_quantized(parameters.device())
+        && Quantized::fits(inputs, outputs)
     {
-        let packed = Packed::upload(bits, &stored.values, &stored.scales, [outputs, inputs], parameters.device());
-        return parameters.insert_packed(name, [outputs, inputs], packed);
+        let device = parameters.device();
+        let weight = Weight::quantized(bits, &stored.values, &stored.scales, [outputs, inputs], device);
+        return parameters.insert_weight(name, weight);
     }
     let values = stored.decode().map_err(|e: Error| e.at(format!("tensor {name}")))?;
     parameters.insert(name, shape, values)

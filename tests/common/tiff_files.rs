@@ -68,3 +68,42 @@ pub fn write_tiff(folder: &Path, name: &str, data: &[u8], tags: &[(u16, u16, Vec
     tags.sort_by_key(|t| t.0);
     tiff(folder, name, data, &tags)
 }
+
+/// A page of a TIFF: its samples, and its tags, of which StripOffsets or TileOffsets count from the samples' start.
+pub type Page<'a> = (&'a [u8], Vec<(u16, u16, Vec<u32>)>);
+
+/// Writes a TIFF of several pages, by joining files of one.
+pub fn write_pages(folder: &Path, name: &str, pages: &[Page<'_>]) -> PathBuf {
+    let mut out: Vec<u8> = Vec::new();
+    let mut link = 4;
+    for (data, tags) in pages {
+        // A file of its own begins with 8 bytes; all of its offsets move by what stands before.
+        let base = out.len().next_multiple_of(2);
+        let mut tags = tags.clone();
+        for (_, _, offsets) in tags.iter_mut().filter(|t| t.0 == 273 || t.0 == 324) {
+            offsets.iter_mut().for_each(|o| *o += base as u32 + 8);
+        }
+        let one = fs::read(write_tiff(folder, name, data, &tags)).expect("read");
+        let number = |at: usize| u32::from_le_bytes([one[at], one[at + 1], one[at + 2], one[at + 3]]);
+        let directory = number(4) as usize;
+        let count = usize::from(u16::from_le_bytes([one[directory], one[directory + 1]]));
+        let mut moved = one.clone();
+        for entry in (0..count).map(|i| directory + 2 + 12 * i) {
+            let size = match u16::from_le_bytes([one[entry + 2], one[entry + 3]]) {
+                1 | 2 => 1,
+                3 => 2,
+                _ => 4,
+            };
+            if size * number(entry + 4) > 4 {
+                moved[entry + 8..entry + 12].copy_from_slice(&(number(entry + 8) + base as u32).to_le_bytes());
+            }
+        }
+        out.resize(base, 0);
+        out.extend(moved);
+        out[link..link + 4].copy_from_slice(&((base + directory) as u32).to_le_bytes());
+        link = base + directory + 2 + 12 * count;
+    }
+    let path = folder.join(name);
+    fs::write(&path, out).expect("written");
+    path
+}

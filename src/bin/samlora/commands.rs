@@ -20,6 +20,7 @@ use std::io::Write;
 
 use samlora::engine::{Device, DeviceChoice};
 use samlora::error::{Error, ErrorKind, Result};
+use samlora::weights::source::PassedOver;
 
 /// Prints one JSON value on a line of stdout.
 pub fn print_json(value: &serde_json::Value) -> Result<()> {
@@ -31,6 +32,17 @@ pub fn say(line: std::fmt::Arguments) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_fmt(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
     written.map_err(|e| Error::from(e).at("standard output"))
+}
+
+/// What a checkpoint holds beside its weights, in a line; `None` if nothing.
+pub fn beside_the_weights(values: &[PassedOver]) -> Option<String> {
+    let named: Vec<String> = values.iter().take(5).map(ToString::to_string).collect();
+    let (count, more) = match values.len() {
+        0 => return None,
+        1 => ("1 value beside the weights is".to_owned(), String::new()),
+        n => (format!("{n} values beside the weights are"), if n > 5 { ", ..".to_owned() } else { String::new() }),
+    };
+    Some(format!("{count} passed over: {}{more}", named.join(", ")))
 }
 
 /// This process's largest resident memory so far in bytes, where the system tells (Linux).

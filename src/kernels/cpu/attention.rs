@@ -2,19 +2,19 @@
 
 use burn_flex::FlexTensor;
 
-use super::super::math;
-use super::linear::{Panels, Shared, threads};
+use positions::Positions;
+
+use super::math;
+use super::parallel::{Shared, for_tasks, threads};
+use super::product::Panels;
+use super::tensor::primitive;
 use super::vector::widest;
-use super::{for_tasks, primitive};
 
 #[cfg(feature = "train")]
-mod gradients;
-mod positions;
-#[cfg(feature = "train")]
-pub use gradients::window_attention_gradients;
-pub use positions::Positions;
+pub mod gradients;
+pub mod positions;
 
-/// Sizes of a [`super::super::WindowAttention`] and of its input.
+/// Sizes of a [`crate::kernels::WindowAttention`] and of its input.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionShape {
     /// Batch, height, width and channels of the result, `[b, h, w, c]`; the products given have 3 c.
@@ -27,7 +27,7 @@ pub struct AttentionShape {
     pub heads: usize,
 }
 
-/// See [`super::super::WindowAttention::forward`]: `qkv` `[b, h, w, 3 c]`, `bias` `[3 c]`.
+/// See [`crate::kernels::WindowAttention::forward`]: `qkv` `[b, h, w, 3 c]`, `bias` `[3 c]`.
 pub fn window_attention(
     shape: AttentionShape,
     qkv: &FlexTensor,

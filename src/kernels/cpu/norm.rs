@@ -1,12 +1,45 @@
-//! Layer norm over the last axis, with its gradients.
+//! Layer norm over the last axis in one pass, with its gradients.
 
-use super::vector::widest;
 use burn_flex::FlexTensor;
 
-use super::sums::{sum, sum_product};
-use super::{ROWS, for_chunks, primitive};
+use super::activation::apply;
+use super::parallel::{ROWS, for_chunks};
+use super::reduce::sum;
+#[cfg(feature = "train")]
+use super::reduce::{add_up, sum_product};
+use super::tensor::primitive;
+use super::vector::widest;
+use crate::kernels::activation::Activation;
+
+/// Layer norm over the last axis, without what its gradient needs; `then` of each value.
+pub fn layer_norm(x: &FlexTensor, [weight, bias]: [&FlexTensor; 2], epsilon: f64, then: Activation) -> FlexTensor {
+    let (weight, bias): (&[f32], &[f32]) = (weight.storage(), bias.storage());
+    let width = weight.len();
+    let shape = x.layout().shape().to_vec();
+    let x = &x.storage::<f32>()[..x.layout().num_elements()];
+    let mut output = vec![0.0f32; x.len()];
+    for_chunks(&mut output, ROWS * width, |i, out| {
+        let x = &x[i * ROWS * width..][..out.len()];
+        widest(
+            #[inline(always)]
+            || {
+                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let mean = sum(x, |x| x) / width as f32;
+                    let variance = sum(x, |x| (x - mean) * (x - mean)) / width as f32;
+                    let scale = 1.0 / (variance + epsilon as f32).sqrt();
+                    for (((out, x), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+                        *out = (x - mean) * scale * w + b;
+                    }
+                    apply(then, out);
+                }
+            },
+        );
+    });
+    primitive(output, &shape)
+}
 
 /// A layer norm's result and what its gradient needs again.
+#[cfg(feature = "train")]
 pub struct Normalized {
     /// `(x - mean) / sqrt(variance + epsilon) * weight + bias`, of x's shape.
     pub output: FlexTensor,
@@ -14,8 +47,9 @@ pub struct Normalized {
     pub moments: Vec<f32>,
 }
 
-/// See [`super::super::layer_norm`].
-pub fn layer_norm(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor, epsilon: f64) -> Normalized {
+/// [`layer_norm`] without an activation, and with what its gradient needs.
+#[cfg(feature = "train")]
+pub fn layer_norm_with_moments(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor, epsilon: f64) -> Normalized {
     let (weight, bias): (&[f32], &[f32]) = (weight.storage(), bias.storage());
     let width = weight.len();
     let shape = x.layout().shape().to_vec();
@@ -59,6 +93,7 @@ pub fn layer_norm(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor, epsilo
 ///
 /// With `n = (x - mean) * scale` and `h = gradient * weight`: `dx = scale * (h - mean(h) - n * mean(h n))`,
 /// `dweight = sum(gradient * n)`, `dbias = sum(gradient)`.
+#[cfg(feature = "train")]
 pub fn layer_norm_gradients(
     x: &FlexTensor,
     weight: &FlexTensor,
@@ -115,7 +150,7 @@ pub fn layer_norm_gradients(
                 },
             );
         });
-        let total = super::add_up(&parts, 2 * width);
+        let total = add_up(&parts, 2 * width);
         [primitive(total[..width].to_vec(), &[width]), primitive(total[width..].to_vec(), &[width])]
     });
     (primitive(dx, &shape), parameters)

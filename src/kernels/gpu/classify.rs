@@ -3,7 +3,8 @@
 use burn::tensor::{DType, Shape};
 use burn_wgpu::CubeTensor;
 
-use super::{Launch, dims, plane};
+use super::launch::{Launch, plane, wgsl};
+use super::tensor::dims;
 
 /// Logits `[1, classes, h, w]`, resampled to `side` x `side` pixels, of which the part at `[top, left]` of `[rows, columns]` is
 /// wanted: words of four classes, then words of four confidences (0 to 255), the first in the low bits, each row's filled up:
@@ -14,9 +15,9 @@ pub fn classify(logits: CubeTensor, side: usize, [top, left]: [usize; 2], [rows,
     let handle = logits.client.empty(8 * words);
     let shape = Shape::from(vec![2, words]);
     let y = CubeTensor::new_contiguous(logits.client.clone(), logits.device.clone(), shape, handle, DType::I32);
-    Launch::new("classify", include_str!("classify.wgsl"), &logits)
-        .bind("x", "T", &logits)
-        .bind("y", "u32", &y)
+    Launch::new("classify", wgsl!("classify"), &logits)
+        .bind(&logits)
+        .bind(&y)
         .sizes(&[classes, h, w, side, top, left, rows, columns])
         .run(plane(words.div_ceil(64)));
     y

@@ -1,3 +1,10 @@
+// Class and confidence of each pixel of a part of an image, from logits x that are resampled to it.
+
+// [CLASSES, H, W]
+@group(0) @binding(#) var<storage, read_write> x: array<T>;
+@group(0) @binding(#) var<storage, read_write> y: array<u32>;
+@group(0) @binding(#) var<storage, read> p: array<u32>;
+
 // Classes, rows and columns of the logits; the side that they are resampled to; the part of it that is wanted: first row and
 // column, rows and columns.
 const CLASSES = 0u;
@@ -9,7 +16,7 @@ const LEFT = 5u;
 const ROWS = 6u;
 const COLUMNS = 7u;
 
-// Neighbours on a line of `length` samples of place `at` of `to`, and the weight of the second.
+// Neighbours on a line of `length` samples of position `at` of `to`, and the weight of the second.
 fn taps(at: u32, length: u32, to: u32) -> vec3<f32> {
   let line = max((f32(at) + 0.5) * f32(length) / f32(to) - 0.5, 0.0);
   let low = min(floor(line), f32(length - 1u));

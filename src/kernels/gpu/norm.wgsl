@@ -1,3 +1,11 @@
+// Layer norm of each row of x [M, 4 N4], and an activation.
+
+@group(0) @binding(#) var<storage, read_write> x: array<vec4<T>>;
+@group(0) @binding(#) var<storage, read_write> weight: array<vec4<T>>;
+@group(0) @binding(#) var<storage, read_write> bias: array<vec4<T>>;
+@group(0) @binding(#) var<storage, read_write> y: array<vec4<T>>;
+@group(0) @binding(#) var<storage, read> p: array<u32>;
+
 // Rows, and their length in fours.
 const M = 0u;
 const N4 = 1u;
@@ -5,7 +13,7 @@ const N4 = 1u;
 const LANES = {{lanes}}u;
 const ROWS = {{rows}}u;
 
-var<workgroup> parts: array<f32, {{parts}}>;
+var<workgroup> parts: array<f32, LANES * ROWS>;
 
 // The sum of the values that the threads of a row have.
 fn sum_of_row(lane: u32, row: u32, value: f32) -> f32 {
@@ -41,7 +49,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   if (row < p[M]) {
     for (var i = local.x; i < p[N4]; i += LANES) {
       var v = (vec4<f32>(x[start + i]) - mean) * scale * vec4<f32>(weight[i]) + vec4<f32>(bias[i]);
-{{activation}}
+#if relu
+      v = max(v, vec4<f32>(0.0));
+#end
+#if gelu
+      v = gelu(v);
+#end
       y[start + i] = vec4<T>(v);
     }
   }

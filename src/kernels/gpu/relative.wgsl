@@ -1,3 +1,14 @@
+// Products of each query with the relative positions of a window's rows, then of its columns.
+
+// Queries, keys and values of an image: [tokens, 3, HEADS, D4].
+@group(0) @binding(#) var<storage, read_write> qkv: array<vec4<T>>;
+// [2 ROWS - 1, D4] and [2 COLUMNS - 1, D4]
+@group(0) @binding(#) var<storage, read_write> by_row: array<vec4<T>>;
+@group(0) @binding(#) var<storage, read_write> by_column: array<vec4<T>>;
+// [tokens, HEADS, ROWS + COLUMNS]
+@group(0) @binding(#) var<storage, read_write> y: array<f32>;
+@group(0) @binding(#) var<storage, read> p: array<u32>;
+
 // Numbers of y, rows and columns of the image, heads.
 const COUNT = 0u;
 const H = 1u;
@@ -7,7 +18,6 @@ const D4 = {{d4}}u;
 const ROWS = {{rows}}u;
 const COLUMNS = {{columns}}u;
 
-// Products of each query with the relative positions of a window's rows, then of its columns: [tokens, heads, ROWS + COLUMNS].
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let at = (group.y * 65535u + group.x) * 64u + local;

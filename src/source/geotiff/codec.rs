@@ -12,6 +12,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::directory::MAX_CHUNK_BYTES;
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::jpeg;
 
 /// How a file's blocks are compressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl Codec {
     /// The picture of a block that is one; `samples` is how many the file has for a pixel.
     pub(super) fn picture(&self, compressed: Vec<u8>, samples: usize) -> Result<Picture> {
         match self {
-            Self::Jpeg(tables) => jpeg(&compressed, tables),
+            Self::Jpeg(tables) => jpeg_picture(&compressed, tables),
             Self::WebP => webp(compressed, samples),
             _ => Err(damaged("samples where a picture is expected")),
         }
@@ -185,8 +186,8 @@ fn fax4(compressed: &[u8], want: usize, width: usize) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn jpeg(compressed: &[u8], tables: &[u8]) -> Result<Picture> {
-    if !jpeg_is_complete(compressed) {
+fn jpeg_picture(compressed: &[u8], tables: &[u8]) -> Result<Picture> {
+    if !jpeg::is_complete(compressed) {
         // The decoder would fill what is missing with grey.
         return Err(damaged("the JPEG has no end"));
     }
@@ -207,26 +208,6 @@ fn jpeg(compressed: &[u8], tables: &[u8]) -> Result<Picture> {
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     let samples = bytes.len() / (width * height).max(1);
     Ok(Picture { width, height, samples, bytes })
-}
-
-/// Whether a JPEG reaches its end marker.
-pub(in crate::source) fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2; // behind the start marker
-    loop {
-        // The next marker: 0xff and a byte that is neither stuffing nor a restart. Compressed data holds no other.
-        let marker = loop {
-            match bytes.get(at..at + 2) {
-                Some([0xff, 0 | 0xff | 0xd0..=0xd7]) | Some([0..=0xfe, _]) => at += 1,
-                Some([_, marker]) => break *marker,
-                _ => return false,
-            }
-        };
-        if marker == 0xd9 {
-            return true;
-        }
-        let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return false };
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
-    }
 }
 
 /// A block without alpha in a file of four bands is opaque: GDAL writes it so.

@@ -6,7 +6,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use tiff::decoder::{Decoder, IfdDecoder, Limits};
-use tiff::tags::Tag;
+use tiff::tags::{Tag, Type, ValueBuffer};
 use tiff::{Directory, TiffError};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +30,8 @@ pub(super) struct Tiff {
 pub(super) struct Page {
     pub(super) directory: Directory,
     pub(super) size: (usize, usize),
+    /// Samples of a pixel.
+    samples: u64,
     /// A reduced copy of another page: an overview or a thumbnail.
     pub(super) reduced: bool,
     /// A mask of another page: which of its pixels hold data.
@@ -65,7 +67,8 @@ impl Tiff {
         let kind = tags.first(Tag::NewSubfileType, 0)?;
         let reduced = kind & 1 != 0 || tags.first(OLD_SUBFILE_TYPE, 0)? == 2;
         let mask = kind & 4 != 0 || tags.first(Tag::PhotometricInterpretation, 0)? == TRANSPARENCY_MASK;
-        Ok(Page { directory, size, reduced, mask })
+        let samples = tags.first(Tag::SamplesPerPixel, 1)?;
+        Ok(Page { directory, size, samples, reduced, mask })
     }
 
     /// The tags of a directory.
@@ -124,11 +127,13 @@ pub(super) fn mask_of(pages: &[Page], page: usize) -> Option<&Page> {
     later.min_by_key(|(i, _)| (*i < page, *i)).map(|(_, p)| p)
 }
 
-/// The sizes of the reduced copies of a page, largest first.
+/// The sizes of the reduced copies of a page that have all of its samples, largest first. Thumbnails have fewer.
 pub(super) fn overviews(pages: &[Page], page: usize) -> Vec<(usize, usize)> {
     let Some(of) = pages.get(page) else { return Vec::new() };
-    let smaller =
-        |p: &&Page| p.reduced && !p.mask && p.size.0 <= of.size.0 && p.size.1 <= of.size.1 && p.size != of.size;
+    let smaller = |p: &&Page| {
+        let within = p.size.0 <= of.size.0 && p.size.1 <= of.size.1 && p.size != of.size;
+        p.reduced && !p.mask && p.samples == of.samples && within
+    };
     let mut sizes: Vec<_> = pages.iter().filter(smaller).map(|p| p.size).collect();
     sizes.sort_unstable_by(|a, b| b.cmp(a));
     sizes
@@ -173,6 +178,20 @@ impl Tags<'_> {
     /// All whole numbers of 16 bits of a tag; none if it is not there.
     pub(super) fn shorts(&mut self, tag: Tag) -> Result<Option<Vec<u16>>> {
         self.0.find_tag_unsigned_vec::<u16>(tag).map_err(explained)
+    }
+
+    /// A tag's text up to its first zero; empty if it is not there. Names of places hold umlauts and accents of any encoding:
+    /// each such byte becomes one `?`, so that positions in the text still hold.
+    pub(super) fn ascii(&mut self, tag: Tag) -> Result<String> {
+        let mut buffer = ValueBuffer::empty(Type::ASCII);
+        match self.0.find_tag_buf(tag, &mut buffer) {
+            Ok(Some(_)) => {}
+            Err(e @ TiffError::IoError(_)) => return Err(explained(e)),
+            // Not worth a refusal: what counts stands in other tags.
+            Ok(None) | Err(_) => return Ok(String::new()),
+        }
+        let text = buffer.as_bytes().split(|&byte| byte == 0).next().unwrap_or_default();
+        Ok(text.iter().map(|&byte| if byte.is_ascii() { char::from(byte) } else { '?' }).collect())
     }
 
     /// A tag's text; none if it is not there or no text.

@@ -1,7 +1,5 @@
 //! One page of a TIFF, read window by window.
 
-use std::path::Path;
-
 use super::directory::{Page, Tiff};
 use super::layout::Layout;
 use super::meaning::Meaning;
@@ -23,9 +21,8 @@ pub(super) struct PageReader {
 }
 
 impl PageReader {
-    /// Opens a page; with `stored` its samples are no picture but numbers that mean something themselves.
-    pub(super) fn open(path: &Path, page: &Page, stored: bool, budget: usize) -> Result<Self> {
-        let mut file = Tiff::open(path)?;
+    /// Opens a page of a file; with `stored` its samples are no picture but numbers that mean something themselves.
+    pub(super) fn new(mut file: Tiff, page: &Page, stored: bool, budget: usize) -> Result<Self> {
         let big_endian = file.big_endian();
         let mut tags = file.tags(&page.directory);
         let layout = Layout::new(&mut tags, big_endian)?;

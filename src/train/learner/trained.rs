@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::weights::layout::POSITIONAL_MATRIX;
+use crate::names::{self, ModelPart, TensorRole};
 
 /// How the mask decoder learns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,27 +47,23 @@ impl Trained {
         if name.ends_with(".lora_a") || name.ends_with(".lora_b") {
             return Some(1.0);
         }
-        if let Some(rest) = name.strip_prefix("image_encoder.") {
-            let block = rest.strip_prefix("blocks.").and_then(|r| r.split('.').next()?.parse::<usize>().ok());
-            let below = match block {
-                Some(block) => depth - block.min(depth),
-                None if rest.starts_with("neck.") => 0,
-                None => depth + 1,
-            };
-            let learns = self.encoder || self.patch_embed && rest.starts_with("patch_embed.");
-            let decay = if self.encoder { self.layer_decay.powi(below as i32) } else { 1.0 };
-            return learns.then_some(decay);
-        }
-        if name.starts_with("prompt_encoder.") {
-            return (self.prompts && name != POSITIONAL_MATRIX).then_some(1.0);
-        }
-        let learns = match self.decoder {
-            DecoderTraining::Full => true,
-            DecoderTraining::Lora => !name.starts_with("mask_decoder.transformer."),
-            DecoderTraining::Heads => name.contains("mask_tokens") || name.contains("output_hypernetworks"),
-            DecoderTraining::Frozen => false,
+        let found = names::named(name)?;
+        let encoder = |layers_below: usize, patch_embed: bool| {
+            let decay = if self.encoder { self.layer_decay.powi(layers_below as i32) } else { 1.0 };
+            (self.encoder || patch_embed).then_some(decay)
         };
-        learns.then_some(1.0)
+        let decoder = |learns: bool| learns.then_some(1.0);
+        match found.part {
+            ModelPart::Patches => encoder(depth + 1, self.patch_embed && found.role != TensorRole::Positions),
+            ModelPart::Blocks => encoder(depth - found.index.min(depth), false),
+            ModelPart::Neck => encoder(0, false),
+            ModelPart::Prompts => decoder(self.prompts && found.role != TensorRole::Frequencies),
+            ModelPart::Transformer => decoder(self.decoder == DecoderTraining::Full),
+            ModelPart::Classes => decoder(self.decoder != DecoderTraining::Frozen),
+            ModelPart::Masks | ModelPart::IouHead => {
+                decoder(matches!(self.decoder, DecoderTraining::Full | DecoderTraining::Lora))
+            }
+        }
     }
 }
 

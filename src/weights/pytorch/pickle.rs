@@ -1,129 +1,158 @@
 //! A pickle machine that can build state dicts and nothing else.
 //!
-//! A pickle is a program: what it may call is what makes it dangerous. This machine knows the handful of classes that
-//! tensors need and refuses every other by its name; nothing is ever imported or run. Values live in flat lists and
-//! refer to each other by index, so that hostile nesting costs neither recursion nor more memory than the pickle's own
-//! size times a small factor.
+//! A pickle is a program: what it may call is what makes it dangerous. This machine builds the handful of classes that
+//! tensors need; of any other object it keeps the class's name and forgets the rest, and nothing is ever imported or
+//! run ([`classes`](super::classes)). Values live in flat lists and refer to each other by index, so that hostile
+//! nesting costs neither recursion nor more memory than the pickle's own size times a small factor.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
+use super::classes::{Known, damaged, foreign, look_up};
+use super::program::Program;
+use super::view::{Storage, StorageView};
 use crate::error::{Error, ErrorKind, Result};
-use crate::weights::source::Dtype;
 
 /// The longest pickle that is read, in bytes; ViT-H's is about 100 kB.
 pub const MAX_PICKLE: u64 = 1 << 22;
-/// The most tensors and the most sides of one; PyTorch's own checkpoints have hundreds, and four.
+/// The most tensors and the most axes of one; PyTorch's own checkpoints have hundreds, and four.
 const MAX_TENSORS: usize = 1 << 16;
-const MAX_SIDES: usize = 8;
-/// Entries under which training scripts put the state dict.
-const WRAPPERS: [&str; 3] = ["model", "state_dict", "model_state_dict"];
+const MAX_AXES: usize = 8;
 
-/// A storage: the zip entry `data/<key>`, one flat array.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Storage {
-    pub key: String,
-    pub dtype: Dtype,
-    /// Number of elements.
-    pub len: u64,
+/// A class or function that the pickle names.
+#[derive(Debug, Clone, Copy)]
+pub struct Global {
+    known: Known,
+    /// Index into the machine's classes.
+    class: usize,
 }
 
-/// A view of a storage. Offset and strides count elements.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
-    pub storage: usize,
-    pub offset: u64,
-    pub shape: Vec<usize>,
-    pub strides: Vec<u64>,
-}
-
-/// A state dict: the storages, and the views of them by name.
-#[derive(Debug, Default)]
-pub struct StateDict {
-    pub storages: Vec<Storage>,
-    pub tensors: BTreeMap<String, View>,
-}
-
-/// Runs `pickle` and takes its state dict: the outermost dict if it holds tensors, else the one under `model`,
-/// `state_dict` or `model_state_dict`. Entries of it that are no tensors are left out.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`] naming `module.class` of anything but tensors, [`ErrorKind::Format`] for a damaged pickle.
-pub fn state_dict(pickle: &[u8]) -> Result<StateDict> {
-    let mut machine = Machine { bytes: pickle, ..Machine::default() };
-    let top = machine.run().map_err(|e| e.at(format!("pickle, byte {}", machine.at)))?;
-    let is_tensor = |entry: &(Value, Value)| matches!(entry.1, Value::Tensor(_));
-    let none = Vec::new();
-    let mut entries = machine.entries(top).unwrap_or(&none);
-    if !entries.iter().any(is_tensor) {
-        // Like Python, the last of equal keys counts.
-        let wrapped = |key| entries.iter().rev().find(|e| matches!(e.0, Value::Text(k) if k == key)).map(|e| e.1);
-        let inner = WRAPPERS.into_iter().find_map(|key| machine.entries(wrapped(key)?));
-        entries = inner.filter(|entries| entries.iter().any(is_tensor)).ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "the file holds no state dict")
-                .remedy("save one alone: torch.save(model.state_dict(), file)")
-        })?;
-    }
-    let mut tensors = BTreeMap::new();
-    for (key, value) in entries {
-        match (key, value) {
-            (Value::Text(name), Value::Tensor(i)) => {
-                let view = machine.tensors.get(*i).ok_or_else(|| damaged("a tensor that does not exist"))?;
-                tensors.insert((*name).to_owned(), view.clone());
-            }
-            (_, Value::Tensor(_)) => return Err(damaged("a tensor without a name")),
-            _ => {}
-        }
-    }
-    Ok(StateDict { storages: machine.storages, tensors })
-}
-
-/// What a pickle may name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Storage(Dtype),
+/// An instance of a class that the machine does not know.
+#[derive(Debug, Clone, Copy)]
+struct Object {
+    class: usize,
+    /// The items that were put into it, if it is a kind of dict.
+    dict: usize,
 }
 
 /// A value; what is large lives in the machine's lists.
 #[derive(Debug, Clone, Copy)]
-enum Value<'a> {
+pub enum Value<'a> {
     None,
     Int(i64),
-    /// Booleans, floats and byte strings occur beside tensors; their content does not matter here.
-    Other,
+    /// Something whose content does not matter here, in words.
+    Other(&'static str),
     Text(&'a str),
     Global(Global),
     Sequence(usize),
     Dict(usize),
     Storage(usize),
     Tensor(usize),
+    Object(usize),
 }
 
+const FLAG: Value<'static> = Value::Other("a flag");
+const NUMBER: Value<'static> = Value::Other("a number");
+const BYTES: Value<'static> = Value::Other("bytes");
+
+/// Keys and values of a dict, in the order in which they were set.
+pub type DictEntries<'a> = Vec<(Value<'a>, Value<'a>)>;
+
+/// A pickle that was run, or is being.
 #[derive(Default)]
-struct Machine<'a> {
-    bytes: &'a [u8],
-    at: usize,
+pub struct Machine<'a> {
+    program: Program<'a>,
     stack: Vec<Value<'a>>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value<'a>>,
     /// Tuples and lists.
     sequences: Vec<Vec<Value<'a>>>,
-    dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
+    dicts: Vec<DictEntries<'a>>,
+    objects: Vec<Object>,
+    /// `module.name` of every class and function that the pickle names.
+    classes: Vec<String>,
     storages: Vec<Storage>,
-    tensors: Vec<View>,
+    tensors: Vec<StorageView>,
 }
 
 impl<'a> Machine<'a> {
+    /// Runs `pickle`; gives the machine with all that it built, and the outermost value.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] naming a function that no checkpoint needs, [`ErrorKind::Format`] for a damaged
+    /// pickle.
+    pub fn execute(pickle: &'a [u8]) -> Result<(Self, Value<'a>)> {
+        let mut machine = Machine { program: Program::new(pickle), ..Machine::default() };
+        match machine.run() {
+            Ok(top) => Ok((machine, top)),
+            Err(e) => Err(e.at(format!("pickle, byte {}", machine.program.at()))),
+        }
+    }
+
+    /// The storages that tensors are views of.
+    pub fn storages(&self) -> &[Storage] {
+        &self.storages
+    }
+
+    /// Every class and function that the pickle names.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// A tensor.
+    pub fn view(&self, tensor: usize) -> Option<&StorageView> {
+        self.tensors.get(tensor)
+    }
+
+    /// Where the machine keeps the entries of a dict, or of an object that is a kind of dict.
+    pub fn dict_of(&self, value: Value<'a>) -> Option<usize> {
+        match value {
+            Value::Dict(dict) => Some(dict),
+            Value::Object(object) => self.objects.get(object).map(|object| object.dict),
+            _ => None,
+        }
+    }
+
+    /// Keys and values of a dict.
+    pub fn entries(&self, dict: usize) -> &[(Value<'a>, Value<'a>)] {
+        self.dicts.get(dict).map_or(&[], Vec::as_slice)
+    }
+
+    /// What a value is, in words.
+    pub fn describe(&self, value: Value<'a>) -> String {
+        let class = |class: usize| self.classes.get(class).map_or("?", String::as_str);
+        let number = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+        match value {
+            Value::None => "nothing".into(),
+            Value::Int(_) => "a number".into(),
+            Value::Other(what) => what.into(),
+            Value::Text(_) => "text".into(),
+            Value::Global(global) => class(global.class).to_owned(),
+            Value::Sequence(i) => {
+                format!("a list of {}", number(self.sequences.get(i).map_or(0, Vec::len), "value", "values"))
+            }
+            Value::Dict(i) => {
+                let entries = self.entries(i);
+                match entries.iter().filter(|(_, value)| matches!(value, Value::Tensor(_))).count() {
+                    0 => format!("a dict of {}", number(entries.len(), "value", "values")),
+                    tensors => format!("a dict of {}", number(tensors, "tensor", "tensors")),
+                }
+            }
+            Value::Storage(_) => "a storage".into(),
+            Value::Tensor(_) => "a tensor".into(),
+            Value::Object(i) => {
+                format!("an object of {}", self.objects.get(i).map_or("?", |object| class(object.class)))
+            }
+        }
+    }
+
     /// Executes up to the STOP opcode and returns what is on top of the stack. Opcodes: CPython's `pickletools.py`.
     fn run(&mut self) -> Result<Value<'a>> {
         loop {
-            let opcode = self.byte()?;
+            let opcode = self.program.byte()?;
             match opcode {
                 b'.' => return self.pop(),
                 0x80 => self.protocol()?,
-                0x95 => drop(self.take(8)?), // FRAME
+                0x95 => drop(self.program.take(8)?), // FRAME
                 b'(' => self.marks.push(self.stack.len()),
                 b'0' => drop(self.pop()?),
                 b'1' => drop(self.above_mark()?),
@@ -132,41 +161,41 @@ impl<'a> Machine<'a> {
                     self.stack.extend([top, top]);
                 }
                 b'N' => self.stack.push(Value::None),
-                0x88 | 0x89 => self.stack.push(Value::Other), // true, false
+                0x88 | 0x89 => self.stack.push(FLAG),
                 b'K' => self.int::<1>(false)?,
                 b'M' => self.int::<2>(false)?,
                 b'J' => self.int::<4>(true)?,
                 b'I' | b'L' => self.int_line()?,
                 0x8a => {
-                    let len = self.byte()?.into();
+                    let len = self.program.byte()?.into();
                     self.long(len)?;
                 }
                 0x8b => {
-                    let len = self.length::<4>()?;
+                    let len = self.program.length::<4>()?;
                     self.long(len)?;
                 }
-                b'G' => self.skip(8)?,
+                b'G' => self.skip(8, NUMBER)?,
                 b'F' => {
-                    self.line()?;
-                    self.stack.push(Value::Other);
+                    self.program.line()?;
+                    self.stack.push(NUMBER);
                 }
                 0x8c => self.text::<1>()?,
                 b'X' => self.text::<4>()?,
                 0x8d => self.text::<8>()?,
                 b'U' | b'C' => {
-                    let len = self.byte()?.into();
-                    self.skip(len)?;
+                    let len = self.program.byte()?.into();
+                    self.skip(len, BYTES)?;
                 }
                 b'T' | b'B' => {
-                    let len = self.length::<4>()?;
-                    self.skip(len)?;
+                    let len = self.program.length::<4>()?;
+                    self.skip(len, BYTES)?;
                 }
-                0x8e => {
-                    let len = self.length::<8>()?;
-                    self.skip(len)?;
+                0x8e | 0x96 => {
+                    let len = self.program.length::<8>()?;
+                    self.skip(len, BYTES)?;
                 }
-                b']' | b')' => self.sequence(Vec::new()),
-                b'l' | b't' => {
+                b']' | b')' | 0x8f => self.sequence(Vec::new()),
+                b'l' | b't' | 0x91 => {
                     let items = self.above_mark()?;
                     self.sequence(items);
                 }
@@ -177,11 +206,11 @@ impl<'a> Machine<'a> {
                 }
                 b'a' => {
                     let item = self.pop()?;
-                    self.top_list()?.push(item);
+                    self.append(&[item])?;
                 }
-                b'e' => {
+                b'e' | 0x90 => {
                     let items = self.above_mark()?;
-                    self.top_list()?.extend(items);
+                    self.append(&items)?;
                 }
                 b'}' => self.dict(),
                 b'd' => {
@@ -207,20 +236,24 @@ impl<'a> Machine<'a> {
                     self.recall(index)?;
                 }
                 b'c' => {
-                    let (module, name) = (self.line()?, self.line()?);
-                    self.stack.push(Value::Global(global(module, name)?));
+                    let (module, name) = (self.program.line()?, self.program.line()?);
+                    self.global(module, name)?;
                 }
                 0x93 => match (self.pop()?, self.pop()?) {
-                    (Value::Text(name), Value::Text(module)) => self.stack.push(Value::Global(global(module, name)?)),
+                    (Value::Text(name), Value::Text(module)) => self.global(module, name)?,
                     _ => return Err(damaged("a class without a name")),
                 },
                 b'Q' => self.persistent_id()?,
                 b'R' | 0x81 => self.call()?,
+                0x92 => {
+                    self.pop()?; // arguments by keyword
+                    self.call()?;
+                }
                 b'b' => {
                     // State dicts carry attributes (`_metadata`: versions of modules); tensors do not depend on them.
                     self.pop()?;
-                    if !matches!(self.stack.last(), Some(Value::Dict(_))) {
-                        return Err(foreign("the state of an object that is no state dict"));
+                    if !matches!(self.stack.last(), Some(Value::Dict(_) | Value::Object(_))) {
+                        return Err(foreign("the state of something that is no object"));
                     }
                 }
                 other => return Err(foreign(&format!("pickle opcode 0x{other:02x}"))),
@@ -229,64 +262,34 @@ impl<'a> Machine<'a> {
     }
 
     fn protocol(&mut self) -> Result<()> {
-        match self.byte()? {
+        match self.program.byte()? {
             2..=5 => Ok(()),
             other => Err(foreign(&format!("pickle protocol {other}"))),
         }
     }
 
-    // Bytes of the program.
-
-    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let bytes: &'a [u8] = self.bytes;
-        let end = self.at.checked_add(len);
-        let taken = end.and_then(|end| bytes.get(self.at..end)).ok_or_else(|| damaged("the pickle ends too early"))?;
-        self.at += len;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        self.take(N)?.try_into().map_err(|_| damaged("the pickle ends too early"))
-    }
-
-    fn byte(&mut self) -> Result<u8> {
-        self.array::<1>().map(|[b]| b)
-    }
-
-    /// An unsigned number of `N` bytes, 8 at most.
-    fn length<const N: usize>(&mut self) -> Result<usize> {
-        let value = self.array::<N>()?.iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
-        usize::try_from(value).map_err(|_| damaged("a length beyond memory"))
-    }
-
-    /// The text up to the next line feed.
-    fn line(&mut self) -> Result<&'a str> {
-        let rest: &'a [u8] = self.bytes.get(self.at..).unwrap_or_default();
-        let len = rest.iter().position(|&b| b == b'\n').ok_or_else(|| damaged("a line that does not end"))?;
-        let line = self.take(len + 1)?;
-        std::str::from_utf8(line.get(..len).unwrap_or_default()).map_err(|_| damaged("text that is not UTF-8"))
-    }
+    // Operands of the opcodes.
 
     /// A place in the memo, written as the opcode has it: a byte, four bytes, or a line.
     fn memo_index(&mut self, opcode: u8) -> Result<u32> {
         match opcode {
-            b'q' | b'h' => self.byte().map(u32::from),
-            b'r' | b'j' => self.array().map(u32::from_le_bytes),
-            _ => self.line()?.parse().map_err(|_| damaged("a memo index that is no number")),
+            b'q' | b'h' => self.program.byte().map(u32::from),
+            b'r' | b'j' => self.program.array().map(u32::from_le_bytes),
+            _ => self.program.line()?.parse().map_err(|_| damaged("a memo index that is no number")),
         }
     }
 
     // Values onto the stack.
 
     fn int<const N: usize>(&mut self, signed: bool) -> Result<()> {
-        let value = self.length::<N>()? as i64; // N is 4 at most
+        let value = self.program.length::<N>()? as i64; // N is 4 at most
         self.stack.push(Value::Int(if signed { i64::from(value as u32 as i32) } else { value }));
         Ok(())
     }
 
     fn int_line(&mut self) -> Result<()> {
-        let value = match self.line()? {
-            "00" | "01" => Value::Other, // false, true
+        let value = match self.program.line()? {
+            "00" | "01" => FLAG,
             text => Value::Int(text.trim_end_matches('L').parse().map_err(|_| damaged("not a 64-bit number"))?),
         };
         self.stack.push(value);
@@ -295,9 +298,10 @@ impl<'a> Machine<'a> {
 
     /// A two's complement number of `len` bytes.
     fn long(&mut self, len: usize) -> Result<()> {
-        let bytes = self.take(len)?;
+        let bytes = self.program.take(len)?;
         if len > 8 {
-            return Err(damaged("a number of more than 64 bits"));
+            self.stack.push(NUMBER); // no size of a tensor
+            return Ok(());
         }
         let fill = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
         let mut wide = [fill; 8];
@@ -307,15 +311,15 @@ impl<'a> Machine<'a> {
     }
 
     fn text<const N: usize>(&mut self) -> Result<()> {
-        let len = self.length::<N>()?;
-        let text = std::str::from_utf8(self.take(len)?).map_err(|_| damaged("text that is not UTF-8"))?;
+        let len = self.program.length::<N>()?;
+        let text = std::str::from_utf8(self.program.take(len)?).map_err(|_| damaged("text that is not UTF-8"))?;
         self.stack.push(Value::Text(text));
         Ok(())
     }
 
-    fn skip(&mut self, len: usize) -> Result<()> {
-        self.take(len)?;
-        self.stack.push(Value::Other);
+    fn skip(&mut self, len: usize, value: Value<'a>) -> Result<()> {
+        self.program.take(len)?;
+        self.stack.push(value);
         Ok(())
     }
 
@@ -363,34 +367,27 @@ impl<'a> Machine<'a> {
 
     // Containers and calls.
 
-    fn top_list(&mut self) -> Result<&mut Vec<Value<'a>>> {
-        match self.stack.last() {
+    /// Appends to the list on top of the stack.
+    fn append(&mut self, items: &[Value<'a>]) -> Result<()> {
+        let list = match self.stack.last() {
             Some(&Value::Sequence(i)) => self.sequences.get_mut(i),
+            Some(Value::Object(_)) => return Ok(()),
             _ => None,
-        }
-        .ok_or_else(|| damaged("items without a list"))
+        };
+        list.ok_or_else(|| damaged("items without a list"))?.extend(items);
+        Ok(())
     }
 
     /// Puts keys and values, alternating, into the dict on top of the stack.
     fn set_items(&mut self, items: &[Value<'a>]) -> Result<()> {
-        let dict = match self.stack.last() {
-            Some(&Value::Dict(i)) => self.dicts.get_mut(i),
-            _ => None,
-        };
-        let dict = dict.ok_or_else(|| damaged("items without a dict"))?;
+        let dict = self.stack.last().and_then(|&top| self.dict_of(top));
+        let dict = dict.and_then(|dict| self.dicts.get_mut(dict)).ok_or_else(|| damaged("items without a dict"))?;
         let (pairs, rest) = items.as_chunks::<2>();
         if !rest.is_empty() {
             return Err(damaged("a key without a value"));
         }
         dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
         Ok(())
-    }
-
-    fn entries(&self, value: Value<'a>) -> Option<&Vec<(Value<'a>, Value<'a>)>> {
-        match value {
-            Value::Dict(i) => self.dicts.get(i),
-            _ => None,
-        }
     }
 
     fn items(&self, value: Value<'a>) -> Result<&[Value<'a>]> {
@@ -404,8 +401,8 @@ impl<'a> Machine<'a> {
     /// Tuple of sizes or strides.
     fn numbers(&self, value: Value<'a>) -> Result<Vec<u64>> {
         let items = self.items(value)?;
-        if items.len() > MAX_SIDES {
-            return Err(Error::new(ErrorKind::Limit, format!("a tensor of more than {MAX_SIDES} sides")));
+        if items.len() > MAX_AXES {
+            return Err(Error::new(ErrorKind::Limit, format!("a tensor of more than {MAX_AXES} axes")));
         }
         items.iter().map(|&item| unsigned(item)).collect()
     }
@@ -414,8 +411,15 @@ impl<'a> Machine<'a> {
     fn persistent_id(&mut self) -> Result<()> {
         let id = self.pop()?;
         let storage = match self.items(id)? {
-            [Value::Text("storage"), Value::Global(Global::Storage(dtype)), Value::Text(key), Value::Text(_), len] => {
-                Storage { key: (*key).to_owned(), dtype: *dtype, len: unsigned(*len)? }
+            [Value::Text("storage"), Value::Global(global), Value::Text(key), Value::Text(_), len] => {
+                match global.known {
+                    Known::Storage(dtype) => Storage { key: (*key).to_owned(), dtype, len: unsigned(*len)? },
+                    _ => {
+                        let class = global.class;
+                        self.object(class);
+                        return Ok(());
+                    }
+                }
             }
             _ => return Err(foreign("a persistent object that is no storage")),
         };
@@ -427,14 +431,39 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    fn global(&mut self, module: &str, name: &str) -> Result<()> {
+        let known = look_up(module, name)?;
+        self.stack.push(Value::Global(Global { known, class: self.classes.len() }));
+        self.classes.push(format!("{}.{}", module.escape_default(), name.escape_default()));
+        Ok(())
+    }
+
+    fn object(&mut self, class: usize) {
+        self.stack.push(Value::Object(self.objects.len()));
+        self.objects.push(Object { class, dict: self.dicts.len() });
+        self.dicts.push(Vec::new());
+    }
+
     /// Calls one of the known functions with the tuple on top of the stack.
     fn call(&mut self) -> Result<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
-        let Value::Global(function) = function else { return Err(damaged("a call of something that is no class")) };
-        match (function, self.items(arguments)?) {
-            (Global::OrderedDict, []) => self.dict(),
-            (Global::RebuildParameter, &[tensor @ Value::Tensor(_), _, _]) => self.stack.push(tensor),
-            (Global::RebuildTensor, &[Value::Storage(storage), offset, shape, strides, _, _, ref metadata @ ..]) => {
+        let Value::Global(Global { known, class }) = function else {
+            return Err(damaged("a call of something that is no class"));
+        };
+        match (known, self.items(arguments)?) {
+            (Known::Mapping, _) => self.dict(),
+            // What is rebuilt as something else says so with its first argument.
+            (Known::Object, &[Value::Global(Global { known: Known::Object, class }), ..]) => self.object(class),
+            (Known::Object, _) => self.object(class),
+            (Known::Function, _) => {
+                let name = self.classes.get(class).map_or("?", String::as_str);
+                return Err(foreign(&format!("an object of {name}")));
+            }
+            (Known::RebuildParameter | Known::RebuildTensor, &[object @ Value::Object(_), ..]) => {
+                self.stack.push(object)
+            }
+            (Known::RebuildParameter, &[tensor @ Value::Tensor(_), _, _, ..]) => self.stack.push(tensor),
+            (Known::RebuildTensor, &[Value::Storage(storage), offset, shape, strides, _, _, ref metadata @ ..]) => {
                 // Metadata marks conjugate and negated views, whose elements are not what is stored.
                 match metadata {
                     [] | [Value::None] => {}
@@ -451,7 +480,7 @@ impl<'a> Machine<'a> {
                     return Err(Error::new(ErrorKind::Limit, format!("more than {MAX_TENSORS} tensors")));
                 }
                 self.stack.push(Value::Tensor(self.tensors.len()));
-                self.tensors.push(View { storage, offset, shape, strides });
+                self.tensors.push(StorageView { storage, offset, shape, strides });
             }
             _ => return Err(damaged("a call with unknown arguments")),
         }
@@ -459,37 +488,9 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// The class or function `module.name`, if tensors need it.
-fn global(module: &str, name: &str) -> Result<Global> {
-    Ok(match (module, name) {
-        ("collections", "OrderedDict") => Global::OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
-        ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
-        ("torch", "FloatStorage") => Global::Storage(Dtype::F32),
-        ("torch", "HalfStorage") => Global::Storage(Dtype::F16),
-        ("torch", "BFloat16Storage") => Global::Storage(Dtype::BF16),
-        ("torch", "DoubleStorage") => Global::Storage(Dtype::F64),
-        ("torch", "LongStorage") => Global::Storage(Dtype::I64),
-        ("torch", "IntStorage") => Global::Storage(Dtype::I32),
-        ("torch", "ByteStorage") => Global::Storage(Dtype::U8),
-        ("torch", "CharStorage") => Global::Storage(Dtype::I8),
-        ("torch", "BoolStorage") => Global::Storage(Dtype::Bool),
-        _ => return Err(foreign(&format!("an object of {}.{}", module.escape_default(), name.escape_default()))),
-    })
-}
-
 fn unsigned(value: Value<'_>) -> Result<u64> {
     match value {
         Value::Int(n) => u64::try_from(n).map_err(|_| damaged("a negative size, offset or stride")),
         _ => Err(damaged("a number was expected")),
     }
-}
-
-fn damaged(what: &str) -> Error {
-    Error::new(ErrorKind::Format, what).remedy("the checkpoint is damaged; fetch it again")
-}
-
-fn foreign(what: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("the file holds {what}; only tensors are read, nothing is executed"))
-        .remedy("save the tensors alone: torch.save(model.state_dict(), file)")
 }

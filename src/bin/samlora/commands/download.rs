@@ -98,7 +98,7 @@ pub fn run(args: &DownloadArgs) -> Result<()> {
     };
     let here = [Some(folder.clone()), std::env::var_os(FOLDER_VARIABLE).map(PathBuf::from)];
     let here = here.into_iter().flatten().map(|f| f.join(published.file)).find(|path| path.is_file());
-    let progress = Progress::new(published.file, expected.bytes);
+    let progress = DownloadProgress::new(published.file, expected.bytes);
     let (path, sha256, downloaded) = match here {
         Some(path) => {
             let sha256 = verify(&path, expected, &progress)?;
@@ -143,13 +143,13 @@ fn cache_folder() -> Result<PathBuf> {
 
 /// CRC-32 and SHA-256 of the bytes so far.
 #[derive(Clone, Default)]
-struct Sums {
+struct Checksums {
     bytes: u64,
     crc32: crc32fast::Hasher,
     sha256: Sha256,
 }
 
-impl Sums {
+impl Checksums {
     fn update(&mut self, block: &[u8]) {
         self.bytes += block.len() as u64;
         self.crc32.update(block);
@@ -157,7 +157,7 @@ impl Sums {
     }
 
     /// Takes in what `file` holds from its start, up to `limit` bytes.
-    fn read(&mut self, file: &mut File, limit: u64, progress: &Progress) -> std::io::Result<()> {
+    fn read(&mut self, file: &mut File, limit: u64, progress: &DownloadProgress) -> std::io::Result<()> {
         file.seek(SeekFrom::Start(0))?;
         let (mut block, mut file) = (vec![0; 1 << 20], file.take(limit));
         loop {
@@ -183,12 +183,12 @@ impl Sums {
 }
 
 /// Checks a complete file, records its SHA-256 or compares it with the recorded one, and returns it.
-fn verify(path: &Path, expected: Expected, progress: &Progress) -> Result<String> {
-    let mut sums = Sums::default();
+fn verify(path: &Path, expected: Expected, progress: &DownloadProgress) -> Result<String> {
+    let mut checksums = Checksums::default();
     let mut file = File::open(path).map_err(|e| io_error(e, path))?;
-    sums.read(&mut file, u64::MAX, progress).map_err(|e| io_error(e, path))?;
+    checksums.read(&mut file, u64::MAX, progress).map_err(|e| io_error(e, path))?;
     let damaged = |e: Error| e.at(path.display()).remedy("delete this file and run the command again");
-    let sha256 = sums.check(expected).map_err(damaged)?;
+    let sha256 = checksums.check(expected).map_err(damaged)?;
     match fs::read_to_string(sidecar(path, "sha256")) {
         Ok(line) if line.split_whitespace().next() == Some(&sha256) => {}
         Ok(_) => {
@@ -217,7 +217,7 @@ fn sidecar(path: &Path, extension: &str) -> PathBuf {
 /// Fetches `url` into `path` by way of `<path>.part`, which a later call continues, and returns the SHA-256.
 ///
 /// `<path>.part.tag` keeps the server's validator, sent as `If-Range`, so that a file that changed meanwhile starts anew.
-fn fetch(url: &str, path: &Path, expected: Expected, progress: &Progress) -> Result<String> {
+fn fetch(url: &str, path: &Path, expected: Expected, progress: &DownloadProgress) -> Result<String> {
     let (part, tag) = (sidecar(path, "part"), sidecar(path, "part.tag"));
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|e| io_error(e, folder))?;
@@ -229,23 +229,23 @@ fn fetch(url: &str, path: &Path, expected: Expected, progress: &Progress) -> Res
         return Err(error.remedy("wait for it to end"));
     }
     let mut transfer =
-        Transfer { url, part: &part, tag: &tag, file: &mut file, expected, sums: Sums::default(), progress };
+        Transfer { url, part: &part, tag: &tag, file: &mut file, expected, checksums: Checksums::default(), progress };
     let len = transfer.file.metadata().map_err(|e| io_error(e, &part))?.len();
     if len > expected.bytes {
         transfer.restart()?;
     } else {
-        transfer.sums.read(transfer.file, len, progress).map_err(|e| io_error(e, &part))?;
+        transfer.checksums.read(transfer.file, len, progress).map_err(|e| io_error(e, &part))?;
     }
     let mut failures = 0;
-    while transfer.sums.bytes < expected.bytes {
-        let before = transfer.sums.bytes;
+    while transfer.checksums.bytes < expected.bytes {
+        let before = transfer.checksums.bytes;
         match transfer.attempt() {
             Ok(()) => {}
             Err(Failure::Final(e)) => return Err(e),
             Err(Failure::Broken(e)) => {
-                failures = if transfer.sums.bytes > before { 1 } else { failures + 1 };
+                failures = if transfer.checksums.bytes > before { 1 } else { failures + 1 };
                 if failures >= ATTEMPTS {
-                    let kept = format!("run the command again; it goes on from {} bytes", transfer.sums.bytes);
+                    let kept = format!("run the command again; it goes on from {} bytes", transfer.checksums.bytes);
                     return Err(e.remedy(kept));
                 }
                 progress.note(&format!("{e}; trying again"));
@@ -255,7 +255,7 @@ fn fetch(url: &str, path: &Path, expected: Expected, progress: &Progress) -> Res
     }
     let file_error = |e| io_error(e, &part);
     transfer.file.sync_all().map_err(file_error)?;
-    let checked = transfer.sums.check(expected);
+    let checked = transfer.checksums.check(expected);
     let _ = fs::remove_file(&tag);
     let sha256 = checked.map_err(|e| {
         let _ = fs::remove_file(&part);
@@ -287,14 +287,14 @@ struct Transfer<'a> {
     file: &'a mut File,
     expected: Expected,
     /// Of what `file` holds.
-    sums: Sums,
-    progress: &'a Progress,
+    checksums: Checksums,
+    progress: &'a DownloadProgress,
 }
 
 impl Transfer<'_> {
     /// Throws away what has arrived.
     fn restart(&mut self) -> Result<()> {
-        self.sums = Sums::default();
+        self.checksums = Checksums::default();
         self.progress.at(0);
         let _ = fs::remove_file(self.tag);
         self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(|e| io_error(e, self.part))
@@ -302,7 +302,7 @@ impl Transfer<'_> {
 
     /// One request for what is still missing.
     fn attempt(&mut self) -> Result<(), Failure> {
-        let start = self.sums.bytes;
+        let start = self.checksums.bytes;
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(30)))
@@ -357,7 +357,7 @@ impl Transfer<'_> {
         let mut block = vec![0; 1 << 17];
         loop {
             let n = match body.read(&mut block) {
-                Ok(0) if self.sums.bytes < self.expected.bytes => {
+                Ok(0) if self.checksums.bytes < self.expected.bytes => {
                     return Err(Failure::Broken(Error::new(ErrorKind::Io, "the connection broke").at(self.url)));
                 }
                 Ok(0) => return Ok(()),
@@ -368,13 +368,13 @@ impl Transfer<'_> {
                     return Err(Failure::Broken(error));
                 }
             };
-            if self.sums.bytes + n as u64 > self.expected.bytes {
+            if self.checksums.bytes + n as u64 > self.expected.bytes {
                 self.restart()?;
                 return Err(self.refused(&format!("more than the expected {} bytes", self.expected.bytes)).into());
             }
             self.file.write_all(&block[..n]).map_err(|e| io_error(e, self.part))?;
-            self.sums.update(&block[..n]);
-            self.progress.at(self.sums.bytes);
+            self.checksums.update(&block[..n]);
+            self.progress.at(self.checksums.bytes);
         }
     }
 
@@ -401,14 +401,14 @@ fn io_error(e: std::io::Error, path: &Path) -> Error {
 }
 
 /// A bar on a terminal, a line for every tenth elsewhere; both on standard error.
-struct Progress {
+struct DownloadProgress {
     bar: ProgressBar,
     lines: Option<std::cell::Cell<u64>>,
     name: &'static str,
     total: u64,
 }
 
-impl Progress {
+impl DownloadProgress {
     fn new(name: &'static str, total: u64) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };

@@ -1,79 +1,23 @@
 //! `samlora export`: a checkpoint, with or without an adapter, as a package.
 
+mod args;
+mod output;
 #[cfg(feature = "train")]
 mod trained;
 
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::Args;
 use samlora::config::{Class, SamConfig};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::lora::LoraConfig;
 use samlora::weights::checkpoint::{Adapter, Checkpoint};
 use samlora::weights::export;
-use samlora::weights::folder::Folder;
 use samlora::weights::manifest::{Kind, Manifest};
-use samlora::weights::package::read_manifest;
-use samlora::weights::quantize::Scheme;
-use serde_json::json;
 
-use super::{peak_memory, print_json, say, size};
+pub use args::ExportArgs;
+use output::{base_package, print};
+
 use crate::progress::bar;
-
-/// Writes a package folder, or a .samlora file if --out ends so
-#[derive(Debug, Args)]
-pub struct ExportArgs {
-    /// SAM's checkpoint: .pth, safetensors, or a Hugging Face folder
-    #[arg(long, value_name = "FILE", required_unless_present = "run")]
-    base: Option<PathBuf>,
-    /// A run of `samlora train`: its best weights, measured on its validation samples
-    #[cfg(feature = "train")]
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["base", "adapter", "classes", "alpha", "input_size", "tile_size", "ground_resolution"])]
-    run: Option<PathBuf>,
-    /// LoRA checkpoint to merge into it (SAMed's naming or this program's), with or without a decoder
-    #[arg(long, value_name = "FILE")]
-    adapter: Option<PathBuf>,
-    /// Write the adapter alone, for this base package
-    #[arg(long, value_name = "PACKAGE")]
-    base_package: Option<PathBuf>,
-    /// LoRA's alpha; the scale is alpha / rank, 1 without (SAMed)
-    #[arg(long, requires = "adapter")]
-    alpha: Option<f64>,
-    /// Heads of the decoder, for a model that is none of the known backbones: its tensors do not tell them
-    #[arg(long, value_name = "N")]
-    decoder_heads: Option<usize>,
-    /// Class names without background, in channel order; with colours as name=#rrggbb
-    #[arg(long, value_delimiter = ',', value_name = "A,B,..")]
-    classes: Vec<String>,
-    /// f32, f16, q8 or q4
-    #[arg(long, default_value = "q8")]
-    scheme: Scheme,
-    /// Side of the network's input in pixels [default: the backbone's]
-    #[arg(long)]
-    input_size: Option<usize>,
-    /// Side of the tile inside the input in pixels [default: the backbone's]
-    #[arg(long)]
-    tile_size: Option<usize>,
-    /// Metres per pixel that the model is for
-    #[arg(long)]
-    ground_resolution: Option<f64>,
-    /// A name for people [default: the output's]
-    #[arg(long)]
-    name: Option<String>,
-    /// Licence of the weights
-    #[arg(long, default_value = "")]
-    licence: String,
-    /// Whom to name for weights and data
-    #[arg(long, default_value = "")]
-    attribution: String,
-    /// Package folder or .samlora file to write
-    #[arg(long, value_name = "PACKAGE")]
-    out: PathBuf,
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
-}
 
 /// Runs the command.
 pub fn run(args: &ExportArgs) -> Result<()> {
@@ -89,6 +33,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     }
     let Some(file) = &args.base else { return Err(Error::new(ErrorKind::Invalid, "is missing").at("--base")) };
     let mut base = Checkpoint::open(file)?;
+    if let Some(text) = super::beside_the_weights(base.passed_over()) {
+        eprintln!("{}: {text}", file.display());
+    }
     if let Some(heads) = args.decoder_heads {
         base = base.with_decoder_heads(heads)?;
     }
@@ -101,32 +48,6 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     })?;
     progress.finish_and_clear();
     print(args, &written, watch)
-}
-
-fn print(args: &ExportArgs, written: &Manifest, watch: Instant) -> Result<()> {
-    let (bytes, seconds, memory) = (written.weight_bytes(), watch.elapsed().as_secs_f64(), peak_memory());
-    if args.json {
-        print_json(&json!({
-            "package": args.out, "kind": written.kind, "backbone": written.backbone, "scheme": written.scheme,
-            "parameters": written.parameters(), "weight_bytes": bytes, "shards": written.shards.len(),
-            "content_hash": written.content_hash(), "metrics": written.metrics, "seconds": seconds, "peak_memory_bytes": memory,
-        }))?;
-    } else {
-        say(format_args!(
-            "{}: {} {} as {}, {} in {} shards, {seconds:.1} s, peak memory {}",
-            args.out.display(),
-            written.backbone,
-            written.classes.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join("/"),
-            written.scheme.name(),
-            size(bytes),
-            written.shards.len(),
-            memory.map_or("unknown".into(), size)
-        ))?;
-        if let Some(iou) = written.metrics.as_ref().and_then(|m| m.get("mean_iou_foreground")) {
-            say(format_args!("  mean IoU without background on the validation samples: {:.2} %", 100.0 * iou))?;
-        }
-    }
-    Ok(())
 }
 
 fn adapter(args: &ExportArgs) -> Result<Option<Adapter>> {
@@ -185,21 +106,6 @@ fn plan(args: &ExportArgs, base: &Checkpoint, adapter: Option<&Adapter>) -> Resu
         manifest.lora = rank.map(|rank| LoraConfig { rank, alpha: args.alpha, dropout: 0.0, targets, blocks });
     }
     Ok(manifest)
-}
-
-/// The hash of the base package at `path`, which must have the architecture `base`.
-fn base_package(path: &Path, base: &SamConfig) -> Result<String> {
-    let manifest = pollster::block_on(read_manifest(&Folder::open(path)?))?;
-    let problem = if manifest.kind != Kind::Base {
-        "is not a base package"
-    } else if manifest.architecture != *base {
-        "has another architecture"
-    } else {
-        return Ok(manifest.content_hash());
-    };
-    Err(Error::new(ErrorKind::Invalid, problem)
-        .at(path.display())
-        .remedy("name the package that `samlora export` wrote of --base alone, without --classes"))
 }
 
 /// A manifest of `config` with numbered classes, without weights.

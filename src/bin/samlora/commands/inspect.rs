@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use samlora::error::{Error, Result};
-use samlora::weights::checkpoint::Checkpoint;
+use samlora::weights::checkpoint::{Checkpoint, passed_over};
 use samlora::weights::folder::Folder;
 use samlora::weights::keys::LoraKeys;
 use samlora::weights::layout;
 use samlora::weights::manifest::{MANIFEST_FILE, Manifest};
 use samlora::weights::package::{read_manifest, read_tensors};
-use samlora::weights::source;
+use samlora::weights::source::{self, PassedOver};
 use serde_json::json;
 
 use super::{print_json, say, size};
@@ -54,11 +54,13 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let tensors = source::open(path)?;
     if let Some(keys) = LoraKeys::find(tensors.tensors()).map_err(place)? {
         let targets: Vec<_> = keys.targets().iter().map(|t| t.name()).collect();
+        let passed_over = passed_over(tensors.as_ref(), &keys.rest);
         let numbers: usize = keys.pairs.iter().map(|p| p.rank * (p.inputs + p.outputs)).sum();
         if args.json {
             print_json(&json!({
                 "kind": "adapter", "rank": keys.rank(), "blocks": keys.blocks(), "targets": targets,
                 "lora_parameters": numbers, "other_tensors": keys.rest.tensors.len(),
+                "passed_over": passed_over_json(&passed_over),
             }))?;
         } else {
             let rank = keys.rank().map_or("mixed".into(), |r| r.to_string());
@@ -67,6 +69,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
                 "{numbers} LoRA parameters, {} other tensors (prompt encoder, decoder)",
                 keys.rest.tensors.len()
             ))?;
+            say_passed_over(&passed_over)?;
         }
         return Ok(());
     }
@@ -76,6 +79,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     if args.json {
         print_json(&json!({
             "kind": "checkpoint", "backbone": config.backbone_name(), "architecture": config, "parameters": parameters,
+            "passed_over": passed_over_json(checkpoint.passed_over()),
         }))?;
     } else {
         say(format_args!("SAM checkpoint: {}, {parameters} parameters", config.backbone_name().unwrap_or("custom")))?;
@@ -89,8 +93,21 @@ pub fn run(args: &InspectArgs) -> Result<()> {
             config.mask_tokens,
             config.pretrained_size
         ))?;
+        say_passed_over(checkpoint.passed_over())?;
     }
     Ok(())
+}
+
+fn passed_over_json(values: &[PassedOver]) -> serde_json::Value {
+    values.iter().map(|value| json!({ "name": value.name, "what": value.what })).collect()
+}
+
+/// Says what a file holds beside its weights.
+fn say_passed_over(values: &[PassedOver]) -> Result<()> {
+    match super::beside_the_weights(values) {
+        Some(text) => say(format_args!("{text}")),
+        None => Ok(()),
+    }
 }
 
 fn package(path: &Path, as_json: bool) -> Result<()> {

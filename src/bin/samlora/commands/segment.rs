@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use samlora::config::Normalization;
 use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
+use samlora::geojson::Placement;
 use samlora::source::{self, Colours, ModelInput, Raster, xyz};
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
@@ -53,6 +54,9 @@ pub struct SegmentArgs {
     /// Zoom level of a folder of tiles [default: its largest]
     #[arg(long)]
     zoom: Option<u8>,
+    /// Rows of tiles are counted from the south (known without it where the folder has a tilemapresource.xml)
+    #[arg(long)]
+    tms: bool,
     /// Regions of fewer pixels are removed
     #[arg(long, default_value_t = 0, value_name = "PIXELS")]
     min_area: u64,
@@ -193,7 +197,7 @@ fn open(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<Model
 }
 
 fn tiles(args: &SegmentArgs, folder: &Path) -> Result<Box<dyn Raster>> {
-    let mut levels = xyz::mosaics(folder)?;
+    let mut levels = xyz::mosaics(folder, args.tms.then_some(true))?;
     let known: Vec<String> = levels.iter().map(|m| m.zoom().to_string()).collect();
     let chosen = match args.zoom {
         Some(zoom) => levels.into_iter().find(|m| m.zoom() == zoom),
@@ -213,7 +217,10 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     if !args.json {
         eprintln!("{}", raster.describe());
     }
-    let warnings = warnings(segmenter, &raster);
+    let placement = Placement::new(raster.georef(), width, height);
+    let coordinates = args.format.contains(&Format::Geojson).then(|| placement.coordinates());
+    let mut warnings = Vec::from_iter(resolution_warning(segmenter, &raster));
+    warnings.extend(coordinates.and_then(|_| placement.warning()));
     for warning in &warnings {
         eprintln!("warning: {}: {warning}", input.display());
     }
@@ -232,7 +239,8 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     if args.json {
         return print_json(&json!({
             "input": input, "width": width, "height": height, "timings_ms": timings, "classes": classes,
-            "pixels_without_data": without_data, "warnings": warnings, "files": files,
+            "pixels_without_data": without_data, "decoded_blocks": raster.decoded_blocks(), "coordinates": coordinates,
+            "warnings": warnings, "files": files,
         }));
     }
     let (windows, total) = (timings.windows, timings.total);
@@ -252,20 +260,17 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What may make the result worse than the model, or unusable where it is going.
-fn warnings(segmenter: &Segmenter, raster: &ModelInput) -> Vec<String> {
+/// Says so if the raster's pixels are much larger or smaller than those that the model was trained on.
+fn resolution_warning(segmenter: &Segmenter, raster: &ModelInput) -> Option<String> {
     let (width, height) = raster.size();
-    let mut warnings = Vec::new();
-    let pixel = raster.georef().and_then(|georef| georef.ground_resolution(width, height));
-    if let (Some(pixel), Some(trained)) = (pixel, segmenter.manifest().ground_resolution) {
-        let factor = (pixel / trained).max(trained / pixel);
-        if factor > RESOLUTION_FACTOR {
-            let than = if pixel > trained { "coarser" } else { "finer" };
-            warnings.push(format!(
-                "its pixels are {pixel:.3} m wide, {factor:.1} times {than} than the {trained:.3} m that the model was trained on: \
-                 expect poor masks (resample the image, for example with gdalwarp -tr)"
-            ));
-        }
-    }
-    warnings
+    let pixel = raster.georef()?.ground_resolution(width, height)?;
+    let trained = segmenter.manifest().ground_resolution?;
+    let factor = (pixel / trained).max(trained / pixel);
+    let than = if pixel > trained { "coarser" } else { "finer" };
+    (factor > RESOLUTION_FACTOR).then(|| {
+        format!(
+            "its pixels are {pixel:.3} m wide, {factor:.1} times {than} than the {trained:.3} m that the model was trained \
+             on: expect poor masks (resample the image, for example with gdalwarp -tr)"
+        )
+    })
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clap::Args;
@@ -80,7 +80,10 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     }
     std::io::stdout().flush()?;
 
-    let router = router(page.as_deref(), packages, layers, args.isolated)?;
+    let mut router = router(page.as_deref(), packages, layers, args.isolated)?;
+    if args.host.is_loopback() {
+        router = router.layer(from_fn(only_local_names));
+    }
     runtime.spawn(async move { axum::serve(listener, router).await });
     runtime.block_on(stopped);
     // Open connections are cut: nothing here is written, so nothing can be left half done.
@@ -170,10 +173,10 @@ fn router(
 ) -> Result<Router> {
     let mut router = Router::new();
     for layer in &layers {
-        router = router.nest(&format!("/tiles/{}", layer.name), folder_router(&layer.folder));
+        router = router.nest(&format!("/tiles/{}", layer.name), folder_router(&layer.folder, Some(TILE_FILES)));
     }
     for (name, folder) in &packages {
-        router = router.nest(&format!("/models/{name}"), folder_router(folder));
+        router = router.nest(&format!("/models/{name}"), folder_router(folder, Some(PACKAGE_FILES)));
     }
     let json = HeaderValue::from_static("application/json");
     let known = tiles::index(&layers).to_string();
@@ -182,7 +185,7 @@ fn router(
     let index = move || std::future::ready(([(header::CONTENT_TYPE, json)], index(&packages).to_string()));
     router = router.route("/models/index.json", get(index));
     if let Some(folder) = page {
-        router = router.fallback_service(folder_router(folder));
+        router = router.fallback_service(folder_router(folder, None));
     }
     let mut headers = vec![
         // Ask again each time (cheap: the file's date): a package that is exported anew must not be mixed with the old.
@@ -200,21 +203,53 @@ fn router(
     Ok(router)
 }
 
-/// The files under `root`: content types by extension, byte ranges, `index.html` for folders.
-fn folder_router(root: &Path) -> Router {
-    let root: Arc<Path> = root.into();
-    Router::new().fallback_service(ServeDir::new(&root)).layer(from_fn_with_state(root, stay_inside))
+/// What a package's folder is served of, and a folder of tiles: a stranger's package must not bring pages and scripts that run
+/// with the rights of this server's own.
+const PACKAGE_FILES: &[&str] = &["json", "safetensors", "md", "txt"];
+const TILE_FILES: &[&str] = &["png", "jpg", "jpeg", "webp"];
+
+/// A folder that is served, and the extensions of the files in it that are; none for all.
+#[derive(Clone)]
+struct Served {
+    root: Arc<Path>,
+    extensions: Option<&'static [&'static str]>,
 }
 
-/// Refuses paths that leave `root`, by dots or through a symbolic link (`ServeDir` follows links).
-async fn stay_inside(State(root): State<Arc<Path>>, request: Request, next: Next) -> Response {
+/// The files under `root`: content types by extension, byte ranges, `index.html` for folders.
+fn folder_router(root: &Path, extensions: Option<&'static [&'static str]>) -> Router {
+    let served = Served { root: root.into(), extensions };
+    Router::new().fallback_service(ServeDir::new(root)).layer(from_fn_with_state(served, stay_inside))
+}
+
+/// Refuses paths that leave the folder, by dots or through a symbolic link (`ServeDir` follows links), and files that it is not
+/// served of.
+async fn stay_inside(State(served): State<Served>, request: Request, next: Next) -> Response {
     let inside = decoded(request.uri().path()).is_some_and(|path| {
         let relative = Path::new(path.trim_start_matches('/'));
         let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        let extension = relative.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let wanted = served.extensions.is_none_or(|known| known.contains(&extension.as_str()));
         // What does not exist cannot leave; `ServeDir` answers that it is not there.
-        plain && root.join(relative).canonicalize().map_or(true, |real| real.starts_with(&root))
+        plain && wanted && served.root.join(relative).canonicalize().map_or(true, |real| real.starts_with(&served.root))
     });
     if inside { next.run(request).await } else { StatusCode::NOT_FOUND.into_response() }
+}
+
+/// Refuses requests under another name than this machine's own: a page on the internet whose name was made to point here
+/// (DNS rebinding) would otherwise read what is served.
+async fn only_local_names(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let name =
+        host.map(|host| host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(n, _)| n));
+    let is_local = |name: &str| {
+        name.eq_ignore_ascii_case("localhost")
+            || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    if name.is_none_or(is_local) {
+        return next.run(request).await;
+    }
+    let message = "this server answers under the names localhost and 127.0.0.1; start it with --host to serve others\n";
+    (StatusCode::MISDIRECTED_REQUEST, message).into_response()
 }
 
 /// `path` with its percent escapes resolved; `None` if that is no text or holds a null byte or a backslash.

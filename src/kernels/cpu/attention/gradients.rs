@@ -3,9 +3,10 @@
 
 use burn_flex::FlexTensor;
 
-use super::super::product::product;
+use super::super::gemm::product;
+use super::super::parallel::for_chunks;
+use super::super::tensor::primitive;
 use super::super::vector::widest;
-use super::super::{for_chunks, primitive};
 use super::{AttentionShape, QUERIES, Task, softmax};
 
 /// Gradients of `qkv` `[b, h, w, 3 c]` and `bias` `[3 c]`, and if `positions` of `rel_h` and `rel_w`, from that of the result,
@@ -209,8 +210,8 @@ impl<'a> Gradients<'a> {
             let positions = &self.rel_w[col * columns * dim..][..columns * dim];
             let sums = &dby_column[col * columns..];
             let line = &mut dq[col * dim..];
-            let left = (sums, step * columns, 1);
-            product([inside_rows, dim, columns], line, step * dim, left, (positions, dim, 1), [1.0, 1.0]);
+            let lhs = (sums, step * columns, 1);
+            product([inside_rows, dim, columns], line, step * dim, lhs, (positions, dim, 1), [1.0, 1.0]);
             if sizes.rel_w > 0 {
                 let out = &mut drel_w[col * columns * dim..][..columns * dim];
                 let queries = (&q[col * dim..], step * dim, 1);

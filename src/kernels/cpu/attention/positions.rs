@@ -2,7 +2,7 @@
 
 use burn_flex::FlexTensor;
 
-use super::super::linear::Panels;
+use super::super::product::Panels;
 
 /// Relative positions along height and width, `[2 rows - 1, dim]` and `[2 columns - 1, dim]`, each backwards: a query's
 /// products with them are then in the order of its keys.

@@ -3,8 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use samlora::config::{Backbone, SamConfig};
 use samlora::error::Result;
-use samlora::kernels::packed::Packed;
-use samlora::kernels::{self, Activation, Ends, Matrix, WindowAttention, convolution};
+use samlora::kernels::{self, Activation, Epilogue, Matrix, WindowAttention, convolution};
 use samlora::random::SplitMix;
 use samlora::weights::package::Stored;
 use samlora::weights::quantize::Scheme;
@@ -44,15 +43,15 @@ impl Maker<'_> {
             Scheme::Q4 => 4,
             Scheme::F32 | Scheme::F16 => 0,
         };
-        if bits == 0 || !kernels::has_packed(self.device) {
+        if bits == 0 || !kernels::multiplies_quantized(self.device) {
             return (Matrix::Dense(self.random([inputs, outputs])), 4.0 * (inputs * outputs) as f64);
         }
         let mut random = SplitMix(1);
         let values: Vec<f32> = (0..inputs * outputs).map(|_| random.uniform() * 0.1).collect();
         let stored = Stored::new(self.scheme, &values, &[outputs, inputs]);
-        let packed = Packed::upload(bits, &stored.values, &stored.scales, [outputs, inputs], self.device);
-        let bytes = packed.bytes() as f64;
-        (Matrix::Packed(packed), bytes)
+        let matrix: Matrix = Matrix::quantized(bits, &stored.values, &stored.scales, [outputs, inputs], self.device);
+        let bytes = matrix.bytes() as f64;
+        (matrix, bytes)
     }
 
     fn linear(&self, name: &'static str, count: usize, [m, k, n]: [usize; 3], activation: Activation) -> Layer {
@@ -61,8 +60,9 @@ impl Maker<'_> {
         let bias = self.random([n]);
         let residual = (activation == Activation::None && name != "qkv").then(|| self.random([m, n]));
         let run = move || {
-            let ends = Ends { bias: Some(bias.clone()), residual: residual.clone(), activation, ..Ends::default() };
-            kernels::linear(x.clone(), matrix.clone(), ends).reshape([m * n])
+            let epilogue =
+                Epilogue { bias: Some(bias.clone()), residual: residual.clone(), activation, ..Epilogue::default() };
+            kernels::linear(x.clone(), matrix.clone(), epilogue).reshape([m * n])
         };
         let bytes = 4.0 * (m * k + m * n) as f64 + weights;
         let operations = 2.0 * (m * k * n) as f64;
@@ -72,7 +72,7 @@ impl Maker<'_> {
     fn attention(&self, name: &'static str, count: usize, config: &SamConfig, side: usize, window: usize) -> Layer {
         let (c, heads) = (config.embed_dim, config.num_heads);
         let dim = c / heads;
-        let qkv = self.random([1, side, side, 3 * c]);
+        let (x, qkv) = (self.random([1, side, side, c]), self.random([1, side, side, 3 * c]));
         let bias = self.random([3 * c]);
         let positions = self.random([2 * window - 1, dim]);
         let attention = WindowAttention {
@@ -83,13 +83,8 @@ impl Maker<'_> {
             rel_pos_w: positions,
         };
         let run = move || {
-            let (qkv, bias) = (qkv.clone(), bias.clone());
-            let y = if attention.takes_bias(&qkv) {
-                attention.forward_with_bias(qkv, bias)
-            } else {
-                attention.forward(qkv, bias)
-            };
-            y.reshape([side * side * c])
+            // The projection is measured by itself.
+            attention.forward(x.clone(), bias.clone(), |_, _| qkv.clone()).reshape([side * side * c])
         };
         let (tokens, keys) = ((side * side) as f64, (window * window) as f64);
         Layer {
@@ -178,7 +173,7 @@ pub fn run(args: &BenchArgs, device: &Device) -> Result<()> {
 fn peak_product(make: &Maker) -> Layer {
     let n = 1024;
     let (x, w) = (make.random([n, n]), make.random([n, n]));
-    let run = move || kernels::linear(x.clone(), Matrix::Dense(w.clone()), Ends::default()).reshape([n * n]);
+    let run = move || kernels::linear(x.clone(), Matrix::Dense(w.clone()), Epilogue::default()).reshape([n * n]);
     Layer {
         name: "peak product",
         shape: format!("{n} x {n} x {n}"),
@@ -233,7 +228,7 @@ fn norm(make: &Maker, count: usize, [m, n]: [usize; 2]) -> Layer {
 
 fn neck(make: &Maker, side: usize, c: usize) -> Layer {
     let (x, weight) = (make.random([1, side, side, c]), make.random([c, c, 3, 3]));
-    let weight = convolution::turned_kernel(weight);
+    let weight = convolution::column_major_kernel(weight);
     let run = move || convolution::conv3x3(x.clone(), weight.clone()).reshape([side * side * c]);
     Layer {
         name: "neck, 3x3",

@@ -11,7 +11,8 @@ use samlora::train::start::Base;
 use samlora::weights::folder::Folder;
 use samlora::weights::package::read_manifest;
 
-use super::{ExportArgs, base_package, print};
+use super::args::ExportArgs;
+use super::output::{base_package, print};
 use crate::progress::bar;
 
 /// Runs the command.

@@ -108,7 +108,12 @@ impl<'a> Outputs<'a> {
                     let polygons = polygon::trace_mask(mask, options)?;
                     let classes = &self.segmenter.manifest().classes;
                     let path = self.named("geojson");
-                    atomic(&path, |file| geojson::write(file, &polygons, classes, raster.georef()))?;
+                    let placement = geojson::Placement::new(raster.georef(), self.size.0, self.size.1);
+                    atomic(&path, |file| {
+                        let mut writer = geojson::Writer::with_placement(file, classes, placement)?;
+                        polygons.iter().try_for_each(|polygon| writer.polygon(polygon))?;
+                        writer.finish().map(|_| ())
+                    })?;
                     files.push(path);
                 }
                 Format::Raw => {

@@ -23,7 +23,7 @@ pub(super) struct Layer {
 /// The layers of `folders`, each checked.
 ///
 /// # Errors
-/// Those of [`xyz::mosaics`]; [`ErrorKind::Unsupported`] for tiles of several kinds, [`ErrorKind::Invalid`] for two folders of one name.
+/// Those of [`xyz::mosaics`]; [`ErrorKind::Unsupported`] for tiles of several kinds and TMS, [`ErrorKind::Invalid`] for two folders of one name.
 pub(super) fn layers(folders: &[PathBuf]) -> Result<Vec<Layer>> {
     let mut layers: Vec<Layer> = Vec::new();
     for folder in folders {
@@ -36,7 +36,15 @@ pub(super) fn layers(folders: &[PathBuf]) -> Result<Vec<Layer>> {
 
 fn layer(folder: &Path) -> Result<Layer> {
     let root = folder.canonicalize().map_err(|e| Error::from(e).at(folder.display()))?;
-    let levels = xyz::mosaics(&root)?;
+    let levels = xyz::mosaics(&root, None)?;
+    if levels.iter().any(xyz::Mosaic::is_tms) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "the tiles' rows are counted from the south (TMS), those of the map from the north",
+        )
+        .at(folder.display())
+        .remedy("tile it anew, for example with gdal2tiles.py --xyz"));
+    }
     let mixed = || {
         Error::new(ErrorKind::Unsupported, "the tiles differ in their names' form, in format or in size")
             .at(folder.display())

@@ -1,0 +1,192 @@
+//! The CPU's fused operations as nodes of burn's autodiff graph, with gradients of our own.
+
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+use burn::tensor::Tensor;
+use burn_autodiff::Autodiff;
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::NoCheckpointing;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_backend::BackendTypes;
+use burn_flex::{Flex, FlexTensor};
+
+use super::cpu::{self, AttentionShape};
+
+type AutodiffTensor = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
+
+/// An operation's gradients: what it keeps of the forward pass is its state.
+trait Gradient<const N: usize>: Clone + Debug + Send + 'static {
+    /// Gradients of the inputs that `wanted` marks, from that of the output.
+    fn gradients(&self, output: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
+}
+
+#[derive(Debug)]
+struct Node<G>(PhantomData<G>);
+
+impl<G: Gradient<N>, const N: usize> Backward<Flex, N> for Node<G> {
+    type State = G;
+
+    fn backward(self, ops: Ops<G, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let output = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        for (parent, gradient) in ops.parents.into_iter().zip(ops.state.gradients(output, wanted)) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+/// Puts `output`, computed from `inputs`, into the graph.
+fn record<G: Gradient<N>, const N: usize, const D: usize>(
+    inputs: [AutodiffTensor; N],
+    output: FlexTensor,
+    state: G,
+) -> Tensor<D> {
+    let nodes = inputs.each_ref().map(|input| input.node());
+    let prepared = Node::<G>(PhantomData).prepare::<NoCheckpointing>(nodes).compute_bound();
+    let output = match prepared.stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(state, output),
+        OpsKind::UnTracked(prepared) => prepared.finish(output),
+    };
+    Tensor::from_primitive::<Autodiff<Flex>>(output)
+}
+
+/// Whether `x` is a tensor of the CPU's autodiff device.
+pub fn is_autodiff<const D: usize>(x: &Tensor<D>) -> bool {
+    x.clone().try_into_primitive::<Autodiff<Flex>>().is_ok()
+}
+
+/// The tensor as a node, strided; a plain one is a constant.
+fn node<const D: usize>(x: Tensor<D>) -> AutodiffTensor {
+    match x.clone().try_into_primitive::<Autodiff<Flex>>() {
+        Ok(node) => node,
+        Err(_) => AutodiffTensor::new(cpu::view(&x).unwrap_or_else(|| cpu::values(&x))),
+    }
+}
+
+fn plain(x: &AutodiffTensor) -> FlexTensor {
+    x.primitive().to_contiguous()
+}
+
+#[derive(Clone, Debug)]
+struct Linear {
+    /// Only where the matrix's gradient is asked for.
+    x: Option<FlexTensor>,
+    matrix: FlexTensor,
+}
+
+impl Gradient<4> for Linear {
+    fn gradients(&self, output: FlexTensor, [x, matrix, bias, residual]: [bool; 4]) -> [Option<FlexTensor>; 4] {
+        let outputs = self.matrix.layout().shape()[1];
+        let transposed = || cpu::Matrix::dense(cpu::transposed(&self.matrix));
+        let dx = x.then(|| cpu::linear(&output, &transposed(), &cpu::Epilogue::default()));
+        let dmatrix = self.x.as_ref().filter(|_| matrix).map(|x| cpu::product_of_transposed(x, &output));
+        let dbias = bias.then(|| cpu::column_sums(&output, outputs));
+        [dx, dmatrix, dbias, residual.then_some(output)]
+    }
+}
+
+/// `x matrix + bias + residual`. See [`super::linear`].
+pub fn linear<const D: usize>(
+    x: Tensor<D>,
+    matrix: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+) -> Tensor<D> {
+    let absent = || AutodiffTensor::new(cpu::primitive(Vec::new(), &[0]));
+    let is_there = [bias.is_some(), residual.is_some()];
+    let inputs = [node(x), node(matrix), bias.map_or_else(absent, node), residual.map_or_else(absent, node)];
+    let flat = plain(&inputs[0]);
+    let matrix = inputs[1].primitive().clone();
+    let [bias, residual] = [0, 1].map(|i| is_there[i].then(|| plain(&inputs[2 + i])));
+    let epilogue = cpu::Epilogue { bias: bias.as_ref(), residual: residual.as_ref(), ..Default::default() };
+    let output = cpu::linear(&flat, &cpu::Matrix::dense(matrix.clone()), &epilogue);
+    let x = inputs[1].is_tracked().then_some(flat);
+    record(inputs, output, Linear { x, matrix })
+}
+
+#[derive(Clone, Debug)]
+struct BiasGelu {
+    x: FlexTensor,
+    bias: FlexTensor,
+}
+
+impl Gradient<2> for BiasGelu {
+    fn gradients(&self, output: FlexTensor, [x, bias]: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let sum = cpu::bias_gelu_gradient(&self.x, &self.bias, output);
+        let bias = bias.then(|| cpu::column_sums(&sum, self.bias.storage::<f32>().len()));
+        [x.then_some(sum), bias]
+    }
+}
+
+/// See [`super::bias_gelu`].
+pub fn bias_gelu<const D: usize>(x: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
+    let inputs = [node(x), node(bias)];
+    let state = BiasGelu { x: plain(&inputs[0]), bias: plain(&inputs[1]) };
+    let output = cpu::bias_gelu(state.x.clone(), &state.bias);
+    record(inputs, output, state)
+}
+
+#[derive(Clone, Debug)]
+struct LayerNorm {
+    x: FlexTensor,
+    weight: FlexTensor,
+    moments: Vec<f32>,
+}
+
+impl Gradient<3> for LayerNorm {
+    fn gradients(&self, output: FlexTensor, [x, weight, bias]: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let (dx, parameters) = cpu::layer_norm_gradients(&self.x, &self.weight, &self.moments, &output, weight || bias);
+        let [dweight, dbias] = match parameters {
+            Some([w, b]) => [weight.then_some(w), bias.then_some(b)],
+            None => [None, None],
+        };
+        [x.then_some(dx), dweight, dbias]
+    }
+}
+
+/// See [`super::layer_norm`].
+pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<D> {
+    let inputs = [node(x), node(weight), node(bias)];
+    let [x, weight, bias] = inputs.each_ref().map(plain);
+    let normalized = cpu::layer_norm_with_moments(&x, &weight, &bias, epsilon);
+    record(inputs, normalized.output, LayerNorm { x, weight, moments: normalized.moments })
+}
+
+#[derive(Clone, Debug)]
+struct WindowAttention {
+    shape: AttentionShape,
+    qkv: FlexTensor,
+    bias: FlexTensor,
+    rel_h: FlexTensor,
+    rel_w: FlexTensor,
+}
+
+impl Gradient<4> for WindowAttention {
+    fn gradients(&self, output: FlexTensor, [qkv, bias, rel_h, rel_w]: [bool; 4]) -> [Option<FlexTensor>; 4] {
+        let rel = [&self.rel_h, &self.rel_w];
+        let (dqkv, dbias, positions) =
+            cpu::window_attention_gradients(self.shape, &self.qkv, &self.bias, rel, &output, rel_h || rel_w);
+        let [drel_h, drel_w] = match positions {
+            Some([h, w]) => [rel_h.then_some(h), rel_w.then_some(w)],
+            None => [None, None],
+        };
+        [qkv.then_some(dqkv), bias.then_some(dbias), drel_h, drel_w]
+    }
+}
+
+/// See [`super::WindowAttention::forward`].
+pub fn window_attention(
+    shape: AttentionShape,
+    qkv: Tensor<4>,
+    bias: Tensor<1>,
+    [rel_h, rel_w]: [Tensor<3>; 2],
+) -> Tensor<4> {
+    let inputs = [node(qkv), node(bias), node(rel_h), node(rel_w)];
+    let [qkv, bias, rel_h, rel_w] = inputs.each_ref().map(plain);
+    let output = cpu::window_attention(shape, &qkv, &bias, &cpu::Positions::of_pairs([&rel_h, &rel_w]));
+    record(inputs, output, WindowAttention { shape, qkv, bias, rel_h, rel_w })
+}

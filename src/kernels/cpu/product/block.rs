@@ -1,0 +1,141 @@
+//! A product's operands and epilogue, and the part of the work that one thread does on one packed panel.
+
+use std::ops::Range;
+
+use super::super::activation::apply;
+use super::super::parallel::Shared;
+use super::rhs::Rhs;
+use crate::kernels::activation::Activation;
+
+/// `activation(lhs rhs + bias + residual)`.
+pub struct Product<'a, L> {
+    /// The left-hand side, `[m, k]`.
+    pub lhs: L,
+    /// The right-hand side, `[k, n]`.
+    pub rhs: Rhs<'a>,
+    /// `m`, `n` and `k`.
+    pub sides: [usize; 3],
+    /// `[n]`.
+    pub bias: Option<&'a [f32]>,
+    /// `[m, n]`, or the first rows of it, which are then taken again and again.
+    pub residual: Option<&'a [f32]>,
+    /// Last of all.
+    pub activation: Activation,
+}
+
+/// A left-hand side, whose rows need not be contiguous.
+pub trait Rows: Sync {
+    /// Inputs of a row that are contiguous.
+    fn run(&self) -> usize;
+    /// `length` inputs of `row`, from input `from`; they cross no multiple of [`Rows::run`].
+    fn part(&self, row: usize, from: usize, length: usize) -> &[f32];
+}
+
+/// A row-major left-hand side.
+pub struct Plane<'a> {
+    /// `[m, k]`.
+    pub values: &'a [f32],
+    /// `k`.
+    pub inputs: usize,
+}
+
+impl Rows for Plane<'_> {
+    fn run(&self) -> usize {
+        self.inputs
+    }
+
+    #[inline(always)]
+    fn part(&self, row: usize, from: usize, length: usize) -> &[f32] {
+        &self.values[row * self.inputs + from..][..length]
+    }
+}
+
+/// The work of one thread on one packed panel.
+pub struct Block<'a, L> {
+    pub(super) of: &'a Product<'a, L>,
+    pub(super) lhs: &'a L,
+    pub(super) rows: Range<usize>,
+    pub(super) columns: Range<usize>,
+    pub(super) inputs: Range<usize>,
+    pub(super) panel: &'a [f32],
+    /// Input and column where the panel that is likely to be packed next starts.
+    pub(super) next: [usize; 2],
+    pub(super) to: &'a Shared,
+}
+
+impl<L: Rows> Block<'_, L> {
+    /// Names cache lines of the next panel: their share before tile `i` of `tiles`. Packing would wait for each of them.
+    #[inline(always)]
+    pub(super) fn ahead(&self, i: usize, tiles: usize, fetch: impl Fn(*const f32)) {
+        let [input, first] = self.next;
+        if first >= self.of.sides[1] {
+            return;
+        }
+        let depth = self.inputs.len();
+        for line in i * depth / tiles..(i + 1) * depth / tiles {
+            self.of.rhs.lines(input + line, first..first + self.columns.len(), &fetch);
+        }
+    }
+
+    /// Whether the result is these sums alone.
+    pub(super) fn is_bare(&self) -> bool {
+        let of = self.of;
+        let is_whole = self.inputs == (0..of.sides[2]);
+        is_whole && of.bias.is_none() && of.residual.is_none() && of.activation == Activation::None
+    }
+
+    /// Where the result of `row` starts.
+    pub(super) fn place(&self, row: usize) -> *mut f32 {
+        self.to.at(row * self.of.sides[1] + self.columns.start)
+    }
+
+    /// Writes a row's sums: adds those of earlier inputs, and after the last ones applies the epilogue.
+    ///
+    /// # Safety
+    /// `row` is one of the block's, whose part of the result nobody else reads or writes.
+    #[inline(always)]
+    pub(super) unsafe fn finish(&self, row: usize, sums: &mut [f32]) {
+        let of = self.of;
+        let [_, n, k] = of.sides;
+        let at = row * n + self.columns.start;
+        let sums = &mut sums[..self.columns.len()];
+        let is_last = self.inputs.end == k;
+        let bias = of.bias.filter(|_| is_last).map(|bias| &bias[self.columns.clone()]);
+        let residual = of.residual.filter(|_| is_last).map(|residual| &residual[at % residual.len()..][..sums.len()]);
+        // Whole vectors by themselves: a loop over all would become a call for each of the few.
+        let (chunks, rest) = sums.as_chunks_mut::<16>();
+        let whole = 16 * chunks.len();
+        for (i, sums) in chunks.iter_mut().enumerate() {
+            // SAFETY: as the caller promises.
+            unsafe { self.finish_some(at + 16 * i, sums, bias.map(|b| &b[16 * i..]), residual.map(|r| &r[16 * i..])) };
+        }
+        if !rest.is_empty() {
+            // SAFETY: as the caller promises.
+            unsafe { self.finish_some(at + whole, rest, bias.map(|b| &b[whole..]), residual.map(|r| &r[whole..])) };
+        }
+    }
+
+    /// [`Block::finish`] of some columns, from `at` on in the result.
+    ///
+    /// # Safety
+    /// As [`Block::finish`].
+    #[inline(always)]
+    unsafe fn finish_some(&self, at: usize, sums: &mut [f32], bias: Option<&[f32]>, residual: Option<&[f32]>) {
+        if self.inputs.start > 0 {
+            // SAFETY: these columns are in the result, written for the inputs before, and the caller's alone.
+            let earlier = unsafe { std::slice::from_raw_parts(self.to.at(at), sums.len()) };
+            sums.iter_mut().zip(earlier).for_each(|(sum, x)| *sum += x);
+        }
+        if let Some(bias) = bias {
+            sums.iter_mut().zip(bias).for_each(|(sum, x)| *sum += x);
+        }
+        if let Some(residual) = residual {
+            sums.iter_mut().zip(residual).for_each(|(sum, x)| *sum += x);
+        }
+        if self.inputs.end == self.of.sides[2] {
+            apply(self.of.activation, sums);
+        }
+        // SAFETY: these columns are in the result's memory, and the caller's alone.
+        unsafe { self.to.write(at, sums) };
+    }
+}

@@ -70,7 +70,7 @@ impl ClassMask {
 
     /// Pixels, share and mean confidence of each class, in the order given.
     pub fn stats(&self, classes: &[Class]) -> Vec<ClassStats> {
-        let mut counts = Counts::default();
+        let mut counts = ClassCounts::default();
         counts.add(&self.classes, &self.confidence);
         counts.stats(classes)
     }
@@ -128,18 +128,18 @@ pub fn apply_thresholds(classes: &mut [u8], confidence: &mut [u8], table: &[Clas
 
 /// Pixels and confidence by class, added up part by part.
 #[derive(Debug, Clone)]
-pub struct Counts {
+pub struct ClassCounts {
     pixels: [u64; 256],
     confidence: [u64; 256],
 }
 
-impl Default for Counts {
+impl Default for ClassCounts {
     fn default() -> Self {
         Self { pixels: [0; 256], confidence: [0; 256] }
     }
 }
 
-impl Counts {
+impl ClassCounts {
     /// Adds the pixels of a part: class and confidence of each.
     pub fn add(&mut self, classes: &[u8], confidence: &[u8]) {
         for (&class, &confidence) in classes.iter().zip(confidence) {

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::RgbImage;
 #[cfg(feature = "gpu")]
 use crate::kernels;
-use crate::mask::{ClassMask, Counts, apply_thresholds};
+use crate::mask::{ClassCounts, ClassMask, apply_thresholds};
 use crate::mosaic::{Blend, Rows, Windows};
 use crate::source::{Memory, Patch, Raster, Window};
 use crate::weights::manifest::Kind;
@@ -191,7 +191,7 @@ struct Finish {
     classes: Vec<Class>,
     min_pixels: u64,
     size: (usize, usize),
-    counts: Counts,
+    counts: ClassCounts,
     /// Rows that wait for the last one, as removing small regions does.
     held: Rows,
 }
@@ -207,7 +207,7 @@ impl Finish {
             })?;
             class.threshold = Some(threshold);
         }
-        let counts = Counts::default();
+        let counts = ClassCounts::default();
         Ok(Self { classes: limits, min_pixels: options.min_pixels, size, counts, held: Rows::default() })
     }
 

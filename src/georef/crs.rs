@@ -2,7 +2,7 @@
 
 use super::codes::{WEB_MERCATOR, WEB_MERCATOR_ALIASES, WGS84, is_geographic};
 use super::keys::{GeoKeys, USER_DEFINED, key};
-use super::wkt::Node;
+use super::wkt::WktNode;
 
 /// A coordinate reference system, as far as the file names it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,7 +31,7 @@ impl Crs {
             Some(1 | USER_DEFINED) => code(key::PROJECTED_CRS),
             _ => code(key::PROJECTED_CRS).or_else(|| code(key::GEODETIC_CRS)),
         };
-        let text = || keys.well_known_text().and_then(Node::parse).and_then(|node| named(&node));
+        let text = || keys.well_known_text().and_then(WktNode::parse).and_then(|node| named(&node));
         let citation = || keys.ascii.contains("Pseudo-Mercator") || keys.ascii.contains("Mercator_Auxiliary_Sphere");
         let epsg = epsg.or_else(text).or_else(|| citation().then_some(WEB_MERCATOR));
         Self {
@@ -43,7 +43,7 @@ impl Crs {
     /// The system that the well-known text of a `.prj` file names, by its EPSG authority or as Esri's Web Mercator,
     /// WGS 84 or WGS 84 / UTM, or defines by its parameters. Text that is none leaves it unknown.
     pub fn from_wkt(wkt: &str) -> Self {
-        let Some(node) = Node::parse(wkt) else { return Self::default() };
+        let Some(node) = WktNode::parse(wkt) else { return Self::default() };
         match named(&node) {
             Some(epsg) => Self::from_epsg(epsg),
             None => Self { epsg: None, keys: GeoKeys::from_well_known_text(wkt) },
@@ -72,7 +72,7 @@ impl Crs {
         match (self.epsg, self.keys.as_ref()) {
             (Some(code), _) => format!("EPSG:{code}"),
             (None, Some(keys)) => {
-                let text = || keys.well_known_text().and_then(Node::parse).map(|node| node.name().to_owned());
+                let text = || keys.well_known_text().and_then(WktNode::parse).map(|node| node.name().to_owned());
                 let name = keys.name().map(str::to_owned).or_else(text).filter(|name| name.len() <= 100);
                 name.map_or_else(|| "a system of its own definition".into(), |name| format!("\"{name}\""))
             }
@@ -82,7 +82,7 @@ impl Crs {
 }
 
 /// The EPSG code that well-known text names for the whole system.
-fn named(node: &Node) -> Option<u32> {
+fn named(node: &WktNode) -> Option<u32> {
     if let Some(code) = node.epsg() {
         return Some(code);
     }

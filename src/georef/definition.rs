@@ -2,8 +2,8 @@
 
 use super::epsg;
 use super::keys::{GeoKeys, key};
-use super::methods::{Method, Parameters};
-use super::wkt::Node;
+use super::methods::{Method, ProjectionParameters};
+use super::wkt::WktNode;
 
 /// How far semi-axes may differ, metres, and still be one ellipsoid: their figures are rounded in files.
 const SAME_AXIS: f64 = 1e-3;
@@ -110,7 +110,7 @@ pub(super) fn check_code(keys: &GeoKeys, text: &str) -> Result<(), &'static str>
 /// Why they do not define it.
 pub(super) fn from_keys(keys: &GeoKeys) -> Result<String, Reason> {
     if let Some(text) = keys.well_known_text() {
-        return from_wkt(&Node::parse(text).ok_or("its well-known text cannot be read")?);
+        return from_wkt(&WktNode::parse(text).ok_or("its well-known text cannot be read")?);
     }
     let datum = keys_datum(keys)?;
     match keys.short(key::MODEL_TYPE) {
@@ -177,13 +177,13 @@ fn keys_unit(keys: &GeoKeys) -> Result<f64, Reason> {
 
 /// The parameters of a projection. Where a key is missing, software puts the value into its neighbours (as libgeotiff
 /// reads them).
-fn keys_parameters(method: Method, keys: &GeoKeys) -> Parameters {
+fn keys_parameters(method: Method, keys: &GeoKeys) -> ProjectionParameters {
     let first = |list: &[u16]| list.iter().find_map(|&key| keys.double(key));
     let longitude: &[u16] = match method {
         Method::PolarStereographic => &[3095, 3080, 3084, 3088],
         _ => &[3080, 3084, 3088],
     };
-    Parameters {
+    ProjectionParameters {
         longitude: first(longitude).unwrap_or(0.0),
         latitude: first(&[3081, 3085, 3089]).unwrap_or(0.0),
         parallels: [keys.double(3078), keys.double(3079)],
@@ -195,7 +195,7 @@ fn keys_parameters(method: Method, keys: &GeoKeys) -> Parameters {
     }
 }
 
-fn projected(method: Method, parameters: &Parameters, unit: f64) -> Result<String, Reason> {
+fn projected(method: Method, parameters: &ProjectionParameters, unit: f64) -> Result<String, Reason> {
     let projection = method.proj4(parameters).ok_or("its projection's parameters are not understood")?;
     let (x, y) = (parameters.easting * unit, parameters.northing * unit);
     Ok(format!("{projection} +x_0={x} +y_0={y}"))
@@ -205,7 +205,7 @@ fn projected(method: Method, parameters: &Parameters, unit: f64) -> Result<Strin
 ///
 /// # Errors
 /// Why it does not define it.
-pub(super) fn from_wkt(node: &Node) -> Result<String, Reason> {
+pub(super) fn from_wkt(node: &WktNode) -> Result<String, Reason> {
     let (projected_node, geographic) = match node.keyword.as_str() {
         "PROJCS" => (Some(node), node.child("GEOGCS")),
         "GEOGCS" => (None, Some(node)),
@@ -217,13 +217,13 @@ pub(super) fn from_wkt(node: &Node) -> Result<String, Reason> {
     let Some(node) = projected_node else {
         return Ok(format!("+proj=longlat {} +no_defs", datum.proj4()?));
     };
-    let name = node.child("PROJECTION").map_or("", Node::name);
+    let name = node.child("PROJECTION").map_or("", WktNode::name);
     let method =
         Method::from_name(name).ok_or_else(|| format!("its projection ({name}) is not one that this program has"))?;
     let unit = node.child("UNIT").and_then(|u| u.numbers.first().copied()).filter(|m| *m > 0.0);
     let unit = unit.ok_or("its unit of length is not known")?;
     let number = |names: &[&str]| node.parameter(names);
-    let parameters = Parameters {
+    let parameters = ProjectionParameters {
         longitude: number(&["central_meridian", "longitude_of_center", "longitude_of_origin"]).unwrap_or(0.0),
         latitude: number(&["latitude_of_origin", "latitude_of_center", "central_parallel"]).unwrap_or(0.0),
         parallels: [number(&["standard_parallel_1"]), number(&["standard_parallel_2"])],
@@ -235,7 +235,8 @@ pub(super) fn from_wkt(node: &Node) -> Result<String, Reason> {
     };
     if method == Method::WebMercator {
         // On the sphere of WGS 84's major semi-axis, its latitudes taken as they are.
-        let plain = parameters == Parameters { parallels: parameters.parallels, ..Parameters::default() };
+        let plain =
+            parameters == ProjectionParameters { parallels: parameters.parallels, ..ProjectionParameters::default() };
         let plain = plain && unit == 1.0 && datum.axes.is_some_and(|[a, _]| a == WGS84_AXES[0]);
         return if plain {
             Ok(WEB_MERCATOR_TEXT.into())
@@ -249,7 +250,7 @@ pub(super) fn from_wkt(node: &Node) -> Result<String, Reason> {
 /// Web Mercator as a PROJ.4 string: its latitudes are taken as they are.
 const WEB_MERCATOR_TEXT: &str = "+proj=merc +lon_0=0 +k=1 +x_0=0 +y_0=0 +a=6378137 +b=6378137 +to_meter=1 +no_defs";
 
-fn wkt_datum(geographic: &Node) -> Result<Datum, Reason> {
+fn wkt_datum(geographic: &WktNode) -> Result<Datum, Reason> {
     let unit = geographic.child("UNIT").and_then(|u| u.numbers.first().copied()).ok_or("its angles have no unit")?;
     // Files give 0.0174532925199433 and fewer digits.
     if (unit / DEGREE - 1.0).abs() > 1e-8 {

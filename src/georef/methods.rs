@@ -33,7 +33,7 @@ pub(super) enum Method {
 
 /// Its parameters: degrees, and eastings and northings in the system's own unit.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Parameters {
+pub(super) struct ProjectionParameters {
     pub longitude: f64,
     pub latitude: f64,
     /// Standard parallels.
@@ -110,9 +110,15 @@ impl Method {
 
     /// The projection as a PROJ.4 string without ellipsoid, false origin and unit; `None` if a parameter is missing or
     /// means something that this program does not know.
-    pub fn proj4(self, p: &Parameters) -> Option<String> {
-        let &Parameters {
-            longitude: lon, latitude: lat, parallels: [first, second], scale, azimuth, rectified, ..
+    pub fn proj4(self, p: &ProjectionParameters) -> Option<String> {
+        let &ProjectionParameters {
+            longitude: lon,
+            latitude: lat,
+            parallels: [first, second],
+            scale,
+            azimuth,
+            rectified,
+            ..
         } = p;
         let k = scale.unwrap_or(1.0);
         let plain = k == 1.0;

@@ -2,19 +2,19 @@
 
 /// A node: `KEYWORD["name", 1, CHILD[...]]`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Node {
+pub(super) struct WktNode {
     /// In capitals.
     pub keyword: String,
     /// Quoted texts and bare words, in their order.
     pub texts: Vec<String>,
     pub numbers: Vec<f64>,
-    pub children: Vec<Node>,
+    pub children: Vec<WktNode>,
 }
 
 /// How deep nodes may lie in each other; real text has 5.
 const MAX_DEPTH: usize = 32;
 
-impl Node {
+impl WktNode {
     /// Reads one node; `None` if the text is not well-known text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::from_start(&mut text.trim(), 0)
@@ -96,7 +96,7 @@ mod tests {
     fn nodes_within_nodes() {
         let text = r#"PROJCS["a, b]",GEOGCS["g",PRIMEM("Greenwich",0)], PARAMETER["False_Easting",-1.5e3],
             AXIS["X",EAST],AUTHORITY["EPSG","32643"]]"#;
-        let node = Node::parse(text).expect("well-known text");
+        let node = WktNode::parse(text).expect("well-known text");
         assert_eq!((node.keyword.as_str(), node.name(), node.epsg()), ("PROJCS", "a, b]", Some(32643)));
         assert_eq!(node.parameter(&["nothing", "false_easting"]), Some(-1500.0));
         let geographic = node.child("GEOGCS").expect("a child");
@@ -104,8 +104,8 @@ mod tests {
         assert_eq!(geographic.epsg(), None);
         assert_eq!(node.child("AXIS").map(|a| a.texts.clone()), Some(vec!["X".into(), "EAST".into()]));
         for text in ["", "x", "PROJCS[", "PROJCS[\"a]", "PROJCS[\"a\",GEOGCS[\"b\"]", "[1]"] {
-            assert_eq!(Node::parse(text), None, "{text}");
+            assert_eq!(WktNode::parse(text), None, "{text}");
         }
-        assert_eq!(Node::parse(&"A[".repeat(100_000)), None);
+        assert_eq!(WktNode::parse(&"A[".repeat(100_000)), None);
     }
 }

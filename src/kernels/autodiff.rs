@@ -23,9 +23,9 @@ trait Gradient<const N: usize>: Clone + Debug + Send + 'static {
 }
 
 #[derive(Debug)]
-struct Node<G>(PhantomData<G>);
+struct RecordedStep<G>(PhantomData<G>);
 
-impl<G: Gradient<N>, const N: usize> Backward<Flex, N> for Node<G> {
+impl<G: Gradient<N>, const N: usize> Backward<Flex, N> for RecordedStep<G> {
     type State = G;
 
     fn backward(self, ops: Ops<G, N>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -46,7 +46,7 @@ fn record<G: Gradient<N>, const N: usize, const D: usize>(
     state: G,
 ) -> Tensor<D> {
     let nodes = inputs.each_ref().map(|input| input.node());
-    let prepared = Node::<G>(PhantomData).prepare::<NoCheckpointing>(nodes).compute_bound();
+    let prepared = RecordedStep::<G>(PhantomData).prepare::<NoCheckpointing>(nodes).compute_bound();
     let output = match prepared.stateful() {
         OpsKind::Tracked(prepared) => prepared.finish(state, output),
         OpsKind::UnTracked(prepared) => prepared.finish(output),
@@ -72,17 +72,17 @@ fn plain(x: &AutodiffTensor) -> FlexTensor {
 }
 
 #[derive(Clone, Debug)]
-struct Linear {
+struct LinearBackward {
     /// Only where the matrix's gradient is asked for.
     x: Option<FlexTensor>,
     matrix: FlexTensor,
 }
 
-impl Gradient<4> for Linear {
+impl Gradient<4> for LinearBackward {
     fn gradients(&self, output: FlexTensor, [x, matrix, bias, residual]: [bool; 4]) -> [Option<FlexTensor>; 4] {
         let outputs = self.matrix.layout().shape()[1];
-        let transposed = || cpu::Matrix::dense(cpu::transposed(&self.matrix));
-        let dx = x.then(|| cpu::linear(&output, &transposed(), &cpu::Epilogue::default()));
+        let transposed = || cpu::CpuMatrix::dense(cpu::transposed(&self.matrix));
+        let dx = x.then(|| cpu::linear(&output, &transposed(), &cpu::CpuEpilogue::default()));
         let dmatrix = self.x.as_ref().filter(|_| matrix).map(|x| cpu::product_of_transposed(x, &output));
         let dbias = bias.then(|| cpu::column_sums(&output, outputs));
         [dx, dmatrix, dbias, residual.then_some(output)]
@@ -102,10 +102,10 @@ pub fn linear<const D: usize>(
     let flat = plain(&inputs[0]);
     let matrix = inputs[1].primitive().clone();
     let [bias, residual] = [0, 1].map(|i| is_there[i].then(|| plain(&inputs[2 + i])));
-    let epilogue = cpu::Epilogue { bias: bias.as_ref(), residual: residual.as_ref(), ..Default::default() };
-    let output = cpu::linear(&flat, &cpu::Matrix::dense(matrix.clone()), &epilogue);
+    let epilogue = cpu::CpuEpilogue { bias: bias.as_ref(), residual: residual.as_ref(), ..Default::default() };
+    let output = cpu::linear(&flat, &cpu::CpuMatrix::dense(matrix.clone()), &epilogue);
     let x = inputs[1].is_tracked().then_some(flat);
-    record(inputs, output, Linear { x, matrix })
+    record(inputs, output, LinearBackward { x, matrix })
 }
 
 #[derive(Clone, Debug)]
@@ -131,13 +131,13 @@ pub fn bias_gelu<const D: usize>(x: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
 }
 
 #[derive(Clone, Debug)]
-struct LayerNorm {
+struct LayerNormBackward {
     x: FlexTensor,
     weight: FlexTensor,
     moments: Vec<f32>,
 }
 
-impl Gradient<3> for LayerNorm {
+impl Gradient<3> for LayerNormBackward {
     fn gradients(&self, output: FlexTensor, [x, weight, bias]: [bool; 3]) -> [Option<FlexTensor>; 3] {
         let (dx, parameters) = cpu::layer_norm_gradients(&self.x, &self.weight, &self.moments, &output, weight || bias);
         let [dweight, dbias] = match parameters {
@@ -153,11 +153,11 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<
     let inputs = [node(x), node(weight), node(bias)];
     let [x, weight, bias] = inputs.each_ref().map(plain);
     let normalized = cpu::layer_norm_with_moments(&x, &weight, &bias, epsilon);
-    record(inputs, normalized.output, LayerNorm { x, weight, moments: normalized.moments })
+    record(inputs, normalized.output, LayerNormBackward { x, weight, moments: normalized.moments })
 }
 
 #[derive(Clone, Debug)]
-struct WindowAttention {
+struct WindowAttentionBackward {
     shape: AttentionShape,
     qkv: FlexTensor,
     bias: FlexTensor,
@@ -165,7 +165,7 @@ struct WindowAttention {
     rel_w: FlexTensor,
 }
 
-impl Gradient<4> for WindowAttention {
+impl Gradient<4> for WindowAttentionBackward {
     fn gradients(&self, output: FlexTensor, [qkv, bias, rel_h, rel_w]: [bool; 4]) -> [Option<FlexTensor>; 4] {
         let rel = [&self.rel_h, &self.rel_w];
         let (dqkv, dbias, positions) =
@@ -188,5 +188,5 @@ pub fn window_attention(
     let inputs = [node(qkv), node(bias), node(rel_h), node(rel_w)];
     let [qkv, bias, rel_h, rel_w] = inputs.each_ref().map(plain);
     let output = cpu::window_attention(shape, &qkv, &bias, &cpu::Positions::of_pairs([&rel_h, &rel_w]));
-    record(inputs, output, WindowAttention { shape, qkv, bias, rel_h, rel_w })
+    record(inputs, output, WindowAttentionBackward { shape, qkv, bias, rel_h, rel_w })
 }

@@ -33,7 +33,7 @@ pub fn patch_embed(image: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, positio
     let matrix = permute(reshape(weight, [n, bands * side * side]), [1, 0]);
     dispatch!(image, matrix, bias, positions;
     gpu => {
-        let mut product = gpu::Product::new(image, gpu::Matrix::Dense(gpu::values(matrix)));
+        let mut product = gpu::GpuProduct::new(image, gpu::GpuMatrix::Dense(gpu::values(matrix)));
         product.gather = gpu::Gather::Patches(side);
         product.bias = Some(gpu::values(bias));
         product.residual = positions.map(gpu::values);
@@ -42,7 +42,7 @@ pub fn patch_embed(image: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, positio
     cpu => {
         let (bias, residual) = (cpu::values(&bias), positions.as_ref().map(cpu::values));
         let epilogue =
-            cpu::Epilogue { bias: Some(&bias), residual: residual.as_ref(), activation: Activation::None };
+            cpu::CpuEpilogue { bias: Some(&bias), residual: residual.as_ref(), activation: Activation::None };
         cpu::patch_embed(&image, side, &Matrix::Dense(matrix).on_cpu(), &epilogue)
     },
     reference => {
@@ -59,11 +59,11 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
     let matrix = |weight| reshape(permute(weight, [2, 3, 1, 0]), [9 * c, n]);
     dispatch!(x, weight;
     gpu => {
-        let mut product = gpu::Product::new(x, gpu::Matrix::Dense(gpu::values(matrix(weight))));
+        let mut product = gpu::GpuProduct::new(x, gpu::GpuMatrix::Dense(gpu::values(matrix(weight))));
         product.gather = gpu::Gather::Neighbours;
         product.run()
     },
-    cpu => cpu::conv3x3(&x, &Matrix::Dense(matrix(weight)).on_cpu(), &cpu::Epilogue::default()),
+    cpu => cpu::conv3x3(&x, &Matrix::Dense(matrix(weight)).on_cpu(), &cpu::CpuEpilogue::default()),
     reference => {
         let padded = x.pad([(1, 1), (1, 1), (0, 0)], PadMode::Constant(0.0));
         let shift = |i: usize| padded.clone().slice([0..b, i / 3..i / 3 + h, i % 3..i % 3 + w, 0..c]);
@@ -79,7 +79,7 @@ pub fn double(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, activation: Acti
     let matrix = reshape(permute(weight, [0, 2, 3, 1]), [c, 4 * n]);
     dispatch!(x, matrix, bias;
     gpu => {
-        let mut product = gpu::Product::new(x, gpu::Matrix::Dense(gpu::values(matrix)));
+        let mut product = gpu::GpuProduct::new(x, gpu::GpuMatrix::Dense(gpu::values(matrix)));
         product.scatter = gpu::Scatter::Double;
         product.bias = Some(gpu::values(bias));
         product.activation = activation;

@@ -23,7 +23,7 @@ pub use convolution::{conv3x3, patch_embed};
 pub use elementwise::bias_gelu;
 #[cfg(feature = "train")]
 pub use elementwise::bias_gelu_gradient;
-pub use linear::{Epilogue, Matrix, from_panels, linear, to_panels};
+pub use linear::{CpuEpilogue, CpuMatrix, from_panels, linear, to_panels};
 #[cfg(feature = "train")]
 pub use linear::{product_of_transposed, transposed};
 pub use norm::layer_norm;

@@ -18,7 +18,7 @@ pub use attention::{cross_attention, window_attention};
 pub use classify::{classify, masks_of_words};
 pub use elementwise::{add, concat, dense_pe, masks, permute, resample, rows, stack};
 pub use norm::layer_norm;
-pub use product::{Gather, Matrix, Product, Scatter};
+pub use product::{Gather, GpuMatrix, GpuProduct, Scatter};
 pub use profile::{Profile, profile, set_profile};
 pub use take::{Take, runs_on, take_strided, values};
 pub use tensor::{expanded, permuted, read, read_floats, reshape, upload, words, wrap};

@@ -38,7 +38,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, matrix: Matrix, mut epilogue: Epilog
     // A checkpoint's head of as many outputs as it has masks may have any number; a browser asks for none.
     dispatch!(x, matrix, epilogue.add, epilogue.bias, epilogue.residual;
     gpu if matrix.is_in_fours() => {
-        let mut product = gpu::Product::new(x, matrix.on_gpu());
+        let mut product = gpu::GpuProduct::new(x, matrix.on_gpu());
         product.add = epilogue.add.map(gpu::values);
         product.bias = epilogue.bias.map(gpu::values);
         product.residual = epilogue.residual.map(gpu::values);
@@ -66,7 +66,7 @@ fn linear_of_sum<const D: usize>(x: Tensor<D>, matrix: Matrix, epilogue: Epilogu
         },
         cpu => {
             let (bias, residual) = (bias.as_ref().map(cpu::values), residual.as_ref().map(cpu::values));
-            cpu::linear(&x, &matrix.on_cpu(), &cpu::Epilogue { bias: bias.as_ref(), residual: residual.as_ref(), activation })
+            cpu::linear(&x, &matrix.on_cpu(), &cpu::CpuEpilogue { bias: bias.as_ref(), residual: residual.as_ref(), activation })
         },
         reference => apply_epilogue(module::linear(x, matrix.dense(), None), bias, residual, activation))
 }

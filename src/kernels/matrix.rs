@@ -93,16 +93,16 @@ impl Matrix {
 
     /// For a product on the CPU, which it must be on.
     #[cfg(feature = "cpu")]
-    pub(super) fn on_cpu(&self) -> cpu::Matrix {
-        let quantized = |q: &Quantized, bits| cpu::Matrix::Quantized {
+    pub(super) fn on_cpu(&self) -> cpu::CpuMatrix {
+        let quantized = |q: &Quantized, bits| cpu::CpuMatrix::Quantized {
             values: cpu::words(&q.values),
             scales: cpu::words(&q.scales),
             bits,
             sides: [q.inputs, q.outputs],
         };
         match self {
-            Self::Dense(matrix) => cpu::Matrix::dense(cpu::view(matrix).unwrap_or_else(|| cpu::values(matrix))),
-            Self::Panels(panels) => cpu::Matrix::Panels { values: cpu::values(&panels.values), sides: self.sides() },
+            Self::Dense(matrix) => cpu::CpuMatrix::dense(cpu::view(matrix).unwrap_or_else(|| cpu::values(matrix))),
+            Self::Panels(panels) => cpu::CpuMatrix::Panels { values: cpu::values(&panels.values), sides: self.sides() },
             Self::Q8(values) => quantized(values, 8),
             Self::Q4(values) => quantized(values, 4),
         }
@@ -110,17 +110,17 @@ impl Matrix {
 
     /// For a product on a GPU, which it must be on.
     #[cfg(feature = "gpu")]
-    pub(super) fn on_gpu(self) -> gpu::Matrix {
-        let quantized = |q: Quantized, bits| gpu::Matrix::Quantized {
+    pub(super) fn on_gpu(self) -> gpu::GpuMatrix {
+        let quantized = |q: Quantized, bits| gpu::GpuMatrix::Quantized {
             values: gpu::words(q.values),
             scales: gpu::words(q.scales),
             bits,
             columns: q.outputs,
         };
         match self {
-            Self::Dense(matrix) => gpu::Matrix::Dense(gpu::values(matrix)),
+            Self::Dense(matrix) => gpu::GpuMatrix::Dense(gpu::values(matrix)),
             #[cfg(feature = "cpu")]
-            Self::Panels(panels) => gpu::Matrix::Dense(gpu::values(panels.dense())),
+            Self::Panels(panels) => gpu::GpuMatrix::Dense(gpu::values(panels.dense())),
             Self::Q8(values) => quantized(values, 8),
             Self::Q4(values) => quantized(values, 4),
         }

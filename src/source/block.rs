@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A decoded part of an image.
 #[derive(Debug, Clone)]
-pub(super) struct Block {
+pub(super) struct PixelBlock {
     pub(super) width: usize,
     pub(super) height: usize,
     /// Samples of a pixel.
@@ -16,7 +16,7 @@ pub(super) struct Block {
     pub(super) valid: Vec<bool>,
 }
 
-impl Block {
+impl PixelBlock {
     /// Bytes in memory.
     pub(super) fn bytes(&self) -> usize {
         self.samples.len() * self.samples.depth().bytes() + self.valid.len()

@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use lru::LruCache;
 
-use super::block::Block;
+use super::block::PixelBlock;
 use crate::error::Result;
 
 /// Bytes of an image's decoded blocks that are kept: enough for a row of 512-pixel tiles of a picture 100 000 pixels wide.
@@ -12,7 +12,7 @@ pub(super) const BUDGET: usize = 256 << 20;
 
 /// Decoded blocks by key; the one used longest ago goes first.
 pub(super) struct Cache<K: Hash + Eq> {
-    blocks: LruCache<K, Block>,
+    blocks: LruCache<K, PixelBlock>,
     budget: usize,
     bytes: usize,
     decoded: u64,
@@ -25,7 +25,7 @@ impl<K: Hash + Eq> Cache<K> {
     }
 
     /// The block of `key`, decoded now if it is not there.
-    pub(super) fn get(&mut self, key: K, decode: impl FnOnce() -> Result<Block>) -> Result<&Block> {
+    pub(super) fn get(&mut self, key: K, decode: impl FnOnce() -> Result<PixelBlock>) -> Result<&PixelBlock> {
         while self.bytes > self.budget
             && let Some((_, gone)) = self.blocks.pop_lru()
         {
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn the_block_used_longest_ago_goes_first() {
         let block =
-            || Ok(Block { width: 10, height: 1, bands: 1, samples: Samples::U8(vec![0; 10]), valid: Vec::new() });
+            || Ok(PixelBlock { width: 10, height: 1, bands: 1, samples: Samples::U8(vec![0; 10]), valid: Vec::new() });
         let mut cache = Cache::new(25);
         for key in [1, 2, 1, 3, 1] {
             cache.get(key, block).expect("decoded");

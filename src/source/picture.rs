@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits};
 
-use super::block::Block;
+use super::block::PixelBlock;
 use super::format::{Format, detect};
 use super::raster::{Depth, Patch, Raster, Samples, Window};
 use super::{geotiff, jpeg, sidecar};
@@ -27,7 +27,7 @@ const MAX_DECODED_BYTES: u64 = MAX_PIXELS * 8;
 /// world file places the pixels as they are stored.
 pub struct Picture {
     path: PathBuf,
-    block: Block,
+    block: PixelBlock,
     georef: Option<Georef>,
 }
 
@@ -62,7 +62,7 @@ fn decoder(path: &Path) -> Result<impl ImageDecoder> {
 }
 
 /// Decodes a picture once its header's size is known to fit, and turns it upright.
-pub(super) fn decode(path: &Path) -> Result<Block> {
+pub(super) fn decode(path: &Path) -> Result<PixelBlock> {
     let truncated = || {
         Error::new(ErrorKind::Format, "the picture is truncated").at(path.display()).remedy("fetch or export it again")
     };
@@ -104,11 +104,11 @@ pub(super) fn decode(path: &Path) -> Result<Block> {
 }
 
 /// The samples of a picture without alpha, and which pixels are not fully transparent.
-fn to_block(picture: DynamicImage) -> Block {
+fn to_block(picture: DynamicImage) -> PixelBlock {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let block = |bands, samples, valid: Vec<bool>| {
         let valid = if valid.contains(&false) { valid } else { Vec::new() };
-        Block { width, height, bands, samples, valid }
+        PixelBlock { width, height, bands, samples, valid }
     };
     let shorts = |all: Vec<u16>, step: usize, bands: usize| {
         let samples = all.chunks_exact(step).flat_map(|p| &p[..bands]).copied().collect();
@@ -181,7 +181,7 @@ impl Raster for Picture {
     }
 
     fn describe(&self) -> String {
-        let Block { width, height, bands, samples, .. } = &self.block;
+        let PixelBlock { width, height, bands, samples, .. } = &self.block;
         let kind = match samples.depth() {
             Depth::U8 => String::new(),
             _ => format!(", {bands} band{} of 16 bits", if *bands == 1 { "" } else { "s" }),

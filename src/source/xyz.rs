@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::block::Block;
+use super::block::PixelBlock;
 use super::cache::{BUDGET, Cache};
 use super::raster::{Depth, Patch, Raster, Window};
 use super::{header, picture};
@@ -243,7 +243,7 @@ impl Mosaic {
     }
 
     /// The block of a tile, decoded now if it is not at hand; none where there is a gap.
-    fn tile(&mut self, key: (u32, u32)) -> Result<Option<&Block>> {
+    fn tile(&mut self, key: (u32, u32)) -> Result<Option<&PixelBlock>> {
         let Some(path) = self.tiles.get(&key) else { return Ok(None) };
         let (side, bands, depth) = (self.side, self.bands, self.depth);
         let block = self.cache.get(key, || {

@@ -2,14 +2,14 @@
 
 use burn_flex::FlexTensor;
 
-use super::linear::{Epilogue, Matrix};
+use super::linear::{CpuEpilogue, CpuMatrix};
 use super::parallel::{ROWS, for_chunks};
-use super::product::{Plane, Rows};
+use super::product::{Plane, RowSource};
 use super::tensor::primitive;
 
 /// A 3x3 convolution with zero padding: x `[b, h, w, c]`, matrix `[9 c, n]` in the order of row, column and channel of the
 /// kernel; `[b, h, w, n]`.
-pub fn conv3x3(x: &FlexTensor, matrix: &Matrix, epilogue: &Epilogue) -> FlexTensor {
+pub fn conv3x3(x: &FlexTensor, matrix: &CpuMatrix, epilogue: &CpuEpilogue) -> FlexTensor {
     let shape = x.layout().shape();
     let (b, sides @ [h, w, c]) = (shape[0], [shape[1], shape[2], shape[3]]);
     let outside = vec![0.0f32; c];
@@ -28,7 +28,7 @@ struct Neighbours<'a> {
     outside: &'a [f32],
 }
 
-impl Rows for Neighbours<'_> {
+impl RowSource for Neighbours<'_> {
     fn run(&self) -> usize {
         self.sides[2]
     }
@@ -51,7 +51,7 @@ impl Rows for Neighbours<'_> {
 
 /// A convolution whose stride is its kernel: image `[b, bands, h, w]`, matrix `[bands side side, n]`;
 /// `[b, h / side, w / side, n]`.
-pub fn patch_embed(image: &FlexTensor, side: usize, matrix: &Matrix, epilogue: &Epilogue) -> FlexTensor {
+pub fn patch_embed(image: &FlexTensor, side: usize, matrix: &CpuMatrix, epilogue: &CpuEpilogue) -> FlexTensor {
     let shape = image.layout().shape();
     let [b, bands, h, w] = [shape[0], shape[1], shape[2], shape[3]];
     let (down, across, line) = (h / side, w / side, matrix.sides()[0]);

@@ -3,13 +3,13 @@
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 
-use super::product::{Blocks, Plane, Product, Rhs, Rows, panel_width, panels};
+use super::product::{Blocks, CpuProduct, Plane, Rhs, RowSource, panel_width, panels};
 use super::tensor::{primitive, view};
 use crate::kernels::activation::Activation;
 
 /// What follows a product: `activation(product + bias + residual)`.
 #[derive(Default)]
-pub struct Epilogue<'a> {
+pub struct CpuEpilogue<'a> {
     /// One number for each column.
     pub bias: Option<&'a FlexTensor>,
     /// Of the result's shape, or one batch of it, which is then added to every batch.
@@ -18,11 +18,11 @@ pub struct Epilogue<'a> {
     pub activation: Activation,
 }
 
-impl<'a> Epilogue<'a> {
+impl<'a> CpuEpilogue<'a> {
     /// The product of `lhs`, which has `rows` rows, with `matrix`, followed by this epilogue.
-    pub fn product<L: Rows>(&self, lhs: L, matrix: &'a Matrix, rows: usize) -> Product<'a, L> {
+    pub fn product<L: RowSource>(&self, lhs: L, matrix: &'a CpuMatrix, rows: usize) -> CpuProduct<'a, L> {
         let [inputs, outputs] = matrix.sides();
-        Product {
+        CpuProduct {
             lhs,
             rhs: matrix.rhs(),
             sides: [rows, outputs, inputs],
@@ -34,7 +34,7 @@ impl<'a> Epilogue<'a> {
 }
 
 /// The right-hand side of a product, `[inputs, outputs]`.
-pub enum Matrix {
+pub enum CpuMatrix {
     /// Floats, row-major or column-major.
     Dense(FlexTensor),
     /// Floats as products read them: [`panels`].
@@ -57,7 +57,7 @@ pub enum Matrix {
     },
 }
 
-impl Matrix {
+impl CpuMatrix {
     /// A matrix of floats, copied if it is neither row-major nor column-major.
     pub fn dense(matrix: FlexTensor) -> Self {
         let layout = matrix.layout();
@@ -97,7 +97,7 @@ impl Matrix {
 /// A matrix of floats, `[inputs, outputs]`, as products read it fastest on this machine: panel after panel, the last one's columns
 /// filled up with zeros. None if it is another device's.
 pub fn to_panels(matrix: &Tensor<2>) -> Option<Vec<f32>> {
-    let matrix = Matrix::dense(view(matrix)?);
+    let matrix = CpuMatrix::dense(view(matrix)?);
     Some(panels(&matrix.rhs(), matrix.sides()))
 }
 
@@ -109,7 +109,7 @@ pub fn from_panels(panels: &[f32], [inputs, outputs]: [usize; 2]) -> Vec<f32> {
 }
 
 /// `activation(x matrix + bias + residual)`: x `[.., inputs]`, row-major; matrix `[inputs, outputs]`.
-pub fn linear(x: &FlexTensor, matrix: &Matrix, epilogue: &Epilogue) -> FlexTensor {
+pub fn linear(x: &FlexTensor, matrix: &CpuMatrix, epilogue: &CpuEpilogue) -> FlexTensor {
     let mut shape = x.layout().shape().to_vec();
     let [inputs, outputs] = matrix.sides();
     assert_eq!(shape.pop(), Some(inputs), "the inputs of a product");
@@ -133,5 +133,5 @@ pub fn product_of_transposed(lhs: &FlexTensor, rhs: &FlexTensor) -> FlexTensor {
         let columns = x.layout().shape().last().copied().unwrap_or(1);
         x.reshape([x.layout().num_elements() / columns.max(1), columns].into())
     };
-    linear(&transposed(&flat(lhs)).to_contiguous(), &Matrix::dense(flat(rhs)), &Epilogue::default())
+    linear(&transposed(&flat(lhs)).to_contiguous(), &CpuMatrix::dense(flat(rhs)), &CpuEpilogue::default())
 }

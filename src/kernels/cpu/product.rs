@@ -11,6 +11,6 @@ mod panels;
 mod rhs;
 mod tile;
 
-pub use block::{Plane, Product, Rows};
+pub use block::{CpuProduct, Plane, RowSource};
 pub use panels::Panels;
 pub use rhs::{Blocks, Rhs, panel_width, panels};

@@ -9,7 +9,7 @@ use cubecl::CubeCount;
 use cubecl::prelude::KernelId;
 use cubecl::server::{KernelArguments, MetadataBindingInfo};
 
-use super::template::{Values, render};
+use super::template::{SlotValues, render};
 use crate::kernels::activation::Activation;
 
 /// The text of a `.wgsl` file of this folder, of which `build.rs` leaves out comments and indentation.
@@ -25,7 +25,7 @@ pub(super) use wgsl;
 struct Text {
     name: &'static str,
     template: &'static str,
-    values: Values<'static>,
+    values: SlotValues<'static>,
 }
 
 impl KernelSource for Text {

@@ -30,7 +30,7 @@ pub enum Scatter {
 /// The right-hand side.
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)] // one at a time, handed over once
-pub enum Matrix {
+pub enum GpuMatrix {
     /// `[k, n]`, in the device's precision.
     Dense(CubeTensor),
     /// Integers of `bits` (8 or 4) and f16 scales of each 32 terms: [`crate::kernels::quantized`] says in which order.
@@ -47,13 +47,13 @@ pub enum Matrix {
 }
 
 /// A product and its epilogue.
-pub struct Product {
+pub struct GpuProduct {
     /// The left-hand side.
     pub x: CubeTensor,
     /// Added to the left-hand side, row by row and again from its first row on.
     pub add: Option<CubeTensor>,
     /// The right-hand side.
-    pub matrix: Matrix,
+    pub matrix: GpuMatrix,
     /// `[n]`.
     pub bias: Option<CubeTensor>,
     /// Added like `add`, to the sums.
@@ -86,9 +86,9 @@ impl Cut {
     }
 }
 
-impl Product {
+impl GpuProduct {
     /// `x matrix`.
-    pub fn new(x: CubeTensor, matrix: Matrix) -> Self {
+    pub fn new(x: CubeTensor, matrix: GpuMatrix) -> Self {
         let activation = Activation::None;
         let (gather, scatter) = (Gather::Rows, Scatter::Rows);
         Self { x, add: None, matrix, bias: None, residual: None, activation, gather, scatter }
@@ -97,8 +97,8 @@ impl Product {
     /// Terms and columns.
     fn inner(&self) -> [usize; 2] {
         match &self.matrix {
-            Matrix::Dense(matrix) => dims(matrix),
-            Matrix::Quantized { values, bits, columns, .. } => {
+            GpuMatrix::Dense(matrix) => dims(matrix),
+            GpuMatrix::Quantized { values, bits, columns, .. } => {
                 let [lines, _] = dims(values);
                 [lines * (8 / *bits as usize), *columns]
             }
@@ -150,8 +150,8 @@ impl Product {
         let launch =
             Launch::new("product", wgsl!("product"), &self.x).bind(&self.x).bind_some("add", self.add.as_ref());
         let launch = match &self.matrix {
-            Matrix::Dense(matrix) => launch.bind(matrix),
-            Matrix::Quantized { values, scales, bits, .. } => {
+            GpuMatrix::Dense(matrix) => launch.bind(matrix),
+            GpuMatrix::Quantized { values, scales, bits, .. } => {
                 launch.bind(values).bind(scales).set("quantized", 1).set("q8", usize::from(*bits == 8))
             }
         };

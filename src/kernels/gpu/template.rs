@@ -12,11 +12,11 @@
 //!
 //! `{{NAME}}` is replaced by a value, and `@binding(#)` by the next binding's number.
 
-/// Values by name.
-pub type Values<'a> = Vec<(&'a str, String)>;
+/// SlotValues by name.
+pub type SlotValues<'a> = Vec<(&'a str, String)>;
 
 /// The text as a compiler reads it.
-pub fn render(text: &str, values: &Values) -> String {
+pub fn render(text: &str, values: &SlotValues) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let mut renderer = Renderer { lines: &lines, values: values.clone(), out: String::new(), bindings: 0 };
     renderer.section(0, true);
@@ -25,7 +25,7 @@ pub fn render(text: &str, values: &Values) -> String {
 
 struct Renderer<'a> {
     lines: &'a [&'a str],
-    values: Values<'a>,
+    values: SlotValues<'a>,
     out: String,
     bindings: usize,
 }

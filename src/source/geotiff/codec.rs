@@ -81,7 +81,7 @@ impl Codec {
     }
 
     /// The picture of a block that is one; `samples` is how many the file has for a pixel.
-    pub(super) fn picture(&self, compressed: Vec<u8>, samples: usize) -> Result<Picture> {
+    pub(super) fn picture(&self, compressed: Vec<u8>, samples: usize) -> Result<DecodedPicture> {
         match self {
             Self::Jpeg(tables) => jpeg_picture(&compressed, tables),
             Self::WebP => webp(compressed, samples),
@@ -91,7 +91,7 @@ impl Codec {
 }
 
 /// A decoded picture, `[height, width, samples]`.
-pub(super) struct Picture {
+pub(super) struct DecodedPicture {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) samples: usize,
@@ -186,7 +186,7 @@ fn fax4(compressed: &[u8], want: usize, width: usize) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn jpeg_picture(compressed: &[u8], tables: &[u8]) -> Result<Picture> {
+fn jpeg_picture(compressed: &[u8], tables: &[u8]) -> Result<DecodedPicture> {
     if !jpeg::is_complete(compressed) {
         // The decoder would fill what is missing with grey.
         return Err(damaged("the JPEG has no end"));
@@ -207,11 +207,11 @@ fn jpeg_picture(compressed: &[u8], tables: &[u8]) -> Result<Picture> {
     let info = decoder.info().ok_or_else(|| damaged("the JPEG has no size"))?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     let samples = bytes.len() / (width * height).max(1);
-    Ok(Picture { width, height, samples, bytes })
+    Ok(DecodedPicture { width, height, samples, bytes })
 }
 
 /// A block without alpha in a file of four bands is opaque: GDAL writes it so.
-fn webp(compressed: Vec<u8>, samples: usize) -> Result<Picture> {
+fn webp(compressed: Vec<u8>, samples: usize) -> Result<DecodedPicture> {
     let mut decoder = WebPDecoder::new(Cursor::new(compressed)).map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     let mut limits = image::Limits::no_limits();
@@ -223,5 +223,5 @@ fn webp(compressed: Vec<u8>, samples: usize) -> Result<Picture> {
         4 => picture.into_rgba8().into_raw(),
         n => return Err(damaged(format!("WebP holds 3 or 4 bands, the file says {n}"))),
     };
-    Ok(Picture { width: width as usize, height: height as usize, samples, bytes })
+    Ok(DecodedPicture { width: width as usize, height: height as usize, samples, bytes })
 }

@@ -7,23 +7,23 @@ use super::directory::Tags;
 use super::nodata::NoData;
 use super::values::{Encoding, Values};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::block::Block;
+use crate::source::block::PixelBlock;
 use crate::source::raster::{Depth, Interpretation, Samples};
 
 /// What samples mean, and how they become a raster's bands.
 pub(super) struct Meaning {
-    kind: Kind,
+    kind: BandKind,
     /// Samples of a pixel in the file.
     samples: usize,
     alpha: Option<usize>,
     nodata: Option<NoData>,
     depth: Depth,
-    /// The sample of the file, or with [`Kind::Palette`] and [`Kind::YCbCr`] the colour, that each band is.
+    /// The sample of the file, or with [`BandKind::Palette`] and [`BandKind::YCbCr`] the colour, that each band is.
     bands: Vec<usize>,
     interpretation: Interpretation,
 }
 
-enum Kind {
+enum BandKind {
     /// Samples as they are stored.
     Samples,
     /// Shades of grey in 8 bits or fewer, which become red, green and blue.
@@ -55,12 +55,16 @@ impl Meaning {
         let photometric = tags.first(Tag::PhotometricInterpretation, u64::MAX)?;
         let kind = match photometric {
             0 | 1 if colours.len() == 1 && encoding.depth() == Depth::U8 => {
-                Kind::Grey { most: ((1u32 << encoding.bits) - 1) as u8, white_is_zero: photometric == 0 }
+                BandKind::Grey { most: ((1u32 << encoding.bits) - 1) as u8, white_is_zero: photometric == 0 }
             }
-            2 if colours.len() == 1 && encoding.depth() == Depth::U8 => Kind::Grey { most: 255, white_is_zero: false },
+            2 if colours.len() == 1 && encoding.depth() == Depth::U8 => {
+                BandKind::Grey { most: 255, white_is_zero: false }
+            }
             // Several bands that claim to be shades of grey are what programs write that know no better.
-            0..=2 => Kind::Samples,
-            3 if encoding.depth() == Depth::U8 => Kind::Palette(palette(&tags.numbers(Tag::ColorMap)?, encoding.bits)?),
+            0..=2 => BandKind::Samples,
+            3 if encoding.depth() == Depth::U8 => {
+                BandKind::Palette(palette(&tags.numbers(Tag::ColorMap)?, encoding.bits)?)
+            }
             6 => {
                 let subsampling = tags.numbers(Tag::ChromaSubsampling)?;
                 let subsampled = !jpeg && (subsampling.is_empty() || subsampling.iter().any(|s| *s != 1));
@@ -71,21 +75,21 @@ impl Meaning {
                 {
                     return Err(unsupported("YCbCr in this form, without JPEG compression"));
                 }
-                Kind::YCbCr
+                BandKind::YCbCr
             }
             u64::MAX => return Err(unsupported("no photometric interpretation")),
             5 => return Err(unsupported("CMYK colours")),
             other => return Err(unsupported(&format!("photometric interpretation {other}"))),
         };
-        let white_is_zero = photometric == 0 && colours.len() < 3 && matches!(kind, Kind::Samples);
+        let white_is_zero = photometric == 0 && colours.len() < 3 && matches!(kind, BandKind::Samples);
         let whole = encoding.format != super::values::Format::Float;
         let bands = match kind {
-            Kind::Samples => colours,
-            Kind::Grey { .. } => vec![*colours.first().unwrap_or(&0); 3],
-            Kind::Palette(_) | Kind::YCbCr => vec![0, 1, 2],
+            BandKind::Samples => colours,
+            BandKind::Grey { .. } => vec![*colours.first().unwrap_or(&0); 3],
+            BandKind::Palette(_) | BandKind::YCbCr => vec![0, 1, 2],
         };
         let mut interpretation = Interpretation { white_is_zero, ..Interpretation::of_bands(bands.len(), whole) };
-        if matches!(kind, Kind::Samples)
+        if matches!(kind, BandKind::Samples)
             && let Some(order) = bands::order(tags, &declared, photometric)?
         {
             let place = |sample: usize| bands.iter().position(|b| *b == sample);
@@ -106,7 +110,7 @@ impl Meaning {
         let alpha = extra.iter().position(|e| ALPHA.contains(e)).and_then(|i| (samples + i).checked_sub(extra.len()));
         let bands: Vec<usize> = (0..samples).filter(|s| Some(*s) != alpha).collect();
         let interpretation = Interpretation::of_bands(bands.len(), encoding.depth() != Depth::F32);
-        Ok(Self { kind: Kind::Samples, samples, alpha, nodata, depth: encoding.depth(), bands, interpretation })
+        Ok(Self { kind: BandKind::Samples, samples, alpha, nodata, depth: encoding.depth(), bands, interpretation })
     }
 
     /// How many bands there are.
@@ -147,14 +151,14 @@ impl Meaning {
     /// Where a band is in a block of all samples.
     pub(super) fn place(&self, band: usize) -> usize {
         match self.kind {
-            Kind::Samples => band,
-            Kind::Grey { .. } => 0,
-            Kind::Palette(_) | Kind::YCbCr => band,
+            BandKind::Samples => band,
+            BandKind::Grey { .. } => 0,
+            BandKind::Palette(_) | BandKind::YCbCr => band,
         }
     }
 
     /// A block of all samples.
-    pub(super) fn block(&self, values: Values, (width, height): (usize, usize)) -> Block {
+    pub(super) fn block(&self, values: Values, (width, height): (usize, usize)) -> PixelBlock {
         let per_pixel = self.samples;
         let mut empty = match &self.nodata {
             Some(none) => values.without_data(none, per_pixel),
@@ -174,21 +178,21 @@ impl Meaning {
             Samples::F32(v) => Samples::F32(without(v, per_pixel, self.alpha)),
         };
         let bands = samples.len() / (width * height).max(1);
-        Block { width, height, bands, samples, valid: valid(empty) }
+        PixelBlock { width, height, bands, samples, valid: valid(empty) }
     }
 
     /// A block of one sample of each pixel. It tells which samples are not the no-data value.
-    pub(super) fn plane_block(&self, values: Values, (width, height): (usize, usize)) -> Block {
+    pub(super) fn plane_block(&self, values: Values, (width, height): (usize, usize)) -> PixelBlock {
         let empty = self.nodata.as_ref().map(|none| values.without_data(none, 1)).unwrap_or_default();
         let samples = match values.into_samples() {
             Samples::U8(v) => Samples::U8(self.shades(v)),
             other => other,
         };
-        Block { width, height, bands: 1, samples, valid: valid(empty) }
+        PixelBlock { width, height, bands: 1, samples, valid: valid(empty) }
     }
 
     /// What stands for a block that the file leaves out: the no-data value, or 0.
-    pub(super) fn missing(&self, (width, height): (usize, usize), bands: usize, holds_data: bool) -> Block {
+    pub(super) fn missing(&self, (width, height): (usize, usize), bands: usize, holds_data: bool) -> PixelBlock {
         let count = width * height * bands;
         let value = self.nodata.map_or(0.0, |none| none.value());
         let fits = |most: f64| (0.0..=most).contains(&value) && value.fract() == 0.0;
@@ -198,15 +202,15 @@ impl Meaning {
             Depth::F32 => Samples::F32(vec![value as f32; count]),
         };
         let valid = if holds_data && self.nodata.is_none() { Vec::new() } else { vec![false; width * height] };
-        Block { width, height, bands, samples, valid }
+        PixelBlock { width, height, bands, samples, valid }
     }
 
     /// Samples of a pixel in a block of all samples.
     pub(super) fn block_bands(&self) -> usize {
         match self.kind {
-            Kind::Samples => self.bands.len(),
-            Kind::Grey { .. } => 1,
-            Kind::Palette(_) | Kind::YCbCr => 3,
+            BandKind::Samples => self.bands.len(),
+            BandKind::Grey { .. } => 1,
+            BandKind::Palette(_) | BandKind::YCbCr => 3,
         }
     }
 
@@ -214,18 +218,18 @@ impl Meaning {
         let values = without(values, self.samples, self.alpha);
         let step = self.samples - usize::from(self.alpha.is_some());
         match &self.kind {
-            Kind::Samples => values,
-            Kind::Grey { .. } => self.shades(values),
-            Kind::Palette(colours) => {
+            BandKind::Samples => values,
+            BandKind::Grey { .. } => self.shades(values),
+            BandKind::Palette(colours) => {
                 let colour = |pixel: &[u8]| colours.get(usize::from(pixel[0])).copied().unwrap_or_default();
                 values.chunks_exact(step).flat_map(colour).collect()
             }
-            Kind::YCbCr => values.chunks_exact(step).flat_map(|p| from_ycbcr([p[0], p[1], p[2]])).collect(),
+            BandKind::YCbCr => values.chunks_exact(step).flat_map(|p| from_ycbcr([p[0], p[1], p[2]])).collect(),
         }
     }
 
     fn shades(&self, mut values: Vec<u8>) -> Vec<u8> {
-        if let Kind::Grey { most, white_is_zero } = self.kind
+        if let BandKind::Grey { most, white_is_zero } = self.kind
             && (most < 255 || white_is_zero)
         {
             for value in &mut values {

@@ -5,7 +5,7 @@ use super::layout::Layout;
 use super::meaning::Meaning;
 use crate::error::Result;
 use crate::image::Pixels;
-use crate::source::block::Block;
+use crate::source::block::PixelBlock;
 use crate::source::cache::Cache;
 use crate::source::raster::{Patch, Window};
 
@@ -112,7 +112,7 @@ impl PageReader {
     }
 
     /// A strip or tile, decoded now if it is not at hand.
-    fn block(&mut self, plane: usize, chunk: usize) -> Result<&Block> {
+    fn block(&mut self, plane: usize, chunk: usize) -> Result<&PixelBlock> {
         let (file, layout, meaning, stored) = (&mut self.file, &self.layout, &self.meaning, self.stored);
         self.cache.get((plane, chunk), || {
             let size = layout.chunk_size(chunk);

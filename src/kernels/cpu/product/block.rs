@@ -8,7 +8,7 @@ use super::rhs::Rhs;
 use crate::kernels::activation::Activation;
 
 /// `activation(lhs rhs + bias + residual)`.
-pub struct Product<'a, L> {
+pub struct CpuProduct<'a, L> {
     /// The left-hand side, `[m, k]`.
     pub lhs: L,
     /// The right-hand side, `[k, n]`.
@@ -24,10 +24,10 @@ pub struct Product<'a, L> {
 }
 
 /// A left-hand side, whose rows need not be contiguous.
-pub trait Rows: Sync {
+pub trait RowSource: Sync {
     /// Inputs of a row that are contiguous.
     fn run(&self) -> usize;
-    /// `length` inputs of `row`, from input `from`; they cross no multiple of [`Rows::run`].
+    /// `length` inputs of `row`, from input `from`; they cross no multiple of [`RowSource::run`].
     fn part(&self, row: usize, from: usize, length: usize) -> &[f32];
 }
 
@@ -39,7 +39,7 @@ pub struct Plane<'a> {
     pub inputs: usize,
 }
 
-impl Rows for Plane<'_> {
+impl RowSource for Plane<'_> {
     fn run(&self) -> usize {
         self.inputs
     }
@@ -51,8 +51,8 @@ impl Rows for Plane<'_> {
 }
 
 /// The work of one thread on one packed panel.
-pub struct Block<'a, L> {
-    pub(super) of: &'a Product<'a, L>,
+pub struct ProductBlock<'a, L> {
+    pub(super) of: &'a CpuProduct<'a, L>,
     pub(super) lhs: &'a L,
     pub(super) rows: Range<usize>,
     pub(super) columns: Range<usize>,
@@ -63,7 +63,7 @@ pub struct Block<'a, L> {
     pub(super) to: &'a Shared,
 }
 
-impl<L: Rows> Block<'_, L> {
+impl<L: RowSource> ProductBlock<'_, L> {
     /// Names cache lines of the next panel: their share before tile `i` of `tiles`. Packing would wait for each of them.
     #[inline(always)]
     pub(super) fn ahead(&self, i: usize, tiles: usize, fetch: impl Fn(*const f32)) {
@@ -115,10 +115,10 @@ impl<L: Rows> Block<'_, L> {
         }
     }
 
-    /// [`Block::finish`] of some columns, from `at` on in the result.
+    /// [`ProductBlock::finish`] of some columns, from `at` on in the result.
     ///
     /// # Safety
-    /// As [`Block::finish`].
+    /// As [`ProductBlock::finish`].
     #[inline(always)]
     unsafe fn finish_some(&self, at: usize, sums: &mut [f32], bias: Option<&[f32]>, residual: Option<&[f32]>) {
         if self.inputs.start > 0 {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::super::parallel::{Shared, for_tasks, threads};
-use super::block::{Block, Product, Rows};
+use super::block::{CpuProduct, ProductBlock, RowSource};
 use super::level::Level;
 use super::tile;
 
@@ -13,7 +13,7 @@ const DEPTH: usize = 1024;
 /// Rows below which a panel is not worth packing twice for two threads.
 const ROWS_A_PANEL: usize = 64;
 
-impl<L: Rows> Product<'_, L> {
+impl<L: RowSource> CpuProduct<'_, L> {
     /// The result, row-major `[m, n]`.
     ///
     /// # Panics
@@ -51,8 +51,16 @@ impl<L: Rows> Product<'_, L> {
                         }
                     };
                     let next = if inputs.end < k { [inputs.end, first] } else { [0, first + width] };
-                    let block =
-                        Block { of: self, lhs: &self.lhs, rows: rows.clone(), columns, inputs, panel, next, to: &to };
+                    let block = ProductBlock {
+                        of: self,
+                        lhs: &self.lhs,
+                        rows: rows.clone(),
+                        columns,
+                        inputs,
+                        panel,
+                        next,
+                        to: &to,
+                    };
                     // SAFETY: no other task has these rows and columns; the level is this machine's.
                     unsafe { tile::run(level, &block, is_narrow) };
                 }

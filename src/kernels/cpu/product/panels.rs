@@ -1,7 +1,7 @@
 //! A small matrix that is multiplied with several others, on one thread.
 
 use super::super::parallel::Shared;
-use super::block::{Block, Plane, Product};
+use super::block::{CpuProduct, Plane, ProductBlock};
 use super::level::Level;
 use super::rhs::Rhs;
 use super::tile;
@@ -46,7 +46,7 @@ impl Panels {
         out.clear();
         out.reserve(m * n);
         let to = Shared::new(out);
-        let of = Product {
+        let of = CpuProduct {
             lhs: Plane { values: lhs, inputs: k },
             rhs: Rhs::Floats { values: &[], strides: [0, 0] },
             sides: [m, n, k],
@@ -58,7 +58,7 @@ impl Panels {
         for (panel, first) in self.values[self.start..].chunks_exact((width * k).max(1)).zip((0..n).step_by(width)) {
             let columns = first..(first + width).min(n);
             let block =
-                Block { of: &of, lhs: &of.lhs, rows: 0..m, columns, inputs: 0..k, panel, next: [0, n], to: &to };
+                ProductBlock { of: &of, lhs: &of.lhs, rows: 0..m, columns, inputs: 0..k, panel, next: [0, n], to: &to };
             // SAFETY: `out` is borrowed alone and has room; the level is this machine's.
             unsafe { tile::run(self.level, &block, is_narrow) };
         }

@@ -4,7 +4,7 @@
 use std::arch::x86_64::{__m256, __m512};
 
 use super::super::vector::Vector;
-use super::block::{Block, Rows};
+use super::block::{ProductBlock, RowSource};
 use super::level::{Base, Level};
 
 /// The most values of a tile.
@@ -18,7 +18,7 @@ struct Sums([f32; MOST]);
 ///
 /// # Safety
 /// Nobody else reads or writes the block's part of the result. `level` is [`Level::here`].
-pub unsafe fn run<L: Rows>(level: Level, block: &Block<L>, narrow: bool) {
+pub unsafe fn run<L: RowSource>(level: Level, block: &ProductBlock<L>, narrow: bool) {
     // SAFETY: as the caller promises, of the block and of the instructions.
     unsafe {
         match level {
@@ -34,7 +34,7 @@ pub unsafe fn run<L: Rows>(level: Level, block: &Block<L>, narrow: bool) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512cd")]
-unsafe fn avx512<L: Rows>(block: &Block<L>, narrow: bool) {
+unsafe fn avx512<L: RowSource>(block: &ProductBlock<L>, narrow: bool) {
     // SAFETY: as the caller promises.
     unsafe {
         if narrow {
@@ -47,7 +47,7 @@ unsafe fn avx512<L: Rows>(block: &Block<L>, narrow: bool) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<L: Rows>(block: &Block<L>, narrow: bool) {
+unsafe fn avx2<L: RowSource>(block: &ProductBlock<L>, narrow: bool) {
     // SAFETY: as the caller promises.
     unsafe {
         if narrow {
@@ -78,7 +78,7 @@ type Add<const R: usize> = unsafe fn(*mut f32, usize, [*const f32; R], *const f3
 /// # Safety
 /// The machine has `T`'s instructions; nobody else reads or writes the block's part of the result.
 #[inline(always)]
-unsafe fn tiles_of<T: Vector, L: Rows, const R: usize, const V: usize>(block: &Block<L>, add: Add<R>) {
+unsafe fn tiles_of<T: Vector, L: RowSource, const R: usize, const V: usize>(block: &ProductBlock<L>, add: Add<R>) {
     let width = V * T::LANES;
     const { assert!(R * V * T::LANES <= MOST) };
     assert!(block.panel.len() >= block.inputs.len() * width);

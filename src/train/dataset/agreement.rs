@@ -262,8 +262,10 @@ impl PixelGrid {
         let down = |grid: &Self| grid.row[1] < 0.0;
         if self.area().signum() != mask.area().signum() {
             let stands = |grid: &Self| if down(grid) { "north-up" } else { "south-up" };
+            // Of a grid that lies on its side, neither can be said.
+            let upright = |grid: &Self| grid.row[1].abs() > grid.row[0].abs();
             out.push(match (stands(mask), stands(self)) {
-                (a, b) if a != b => format!("{a} beside {b}"),
+                (a, b) if a != b && upright(mask) && upright(self) => format!("{a} beside {b}"),
                 _ => "mirrored".to_owned(),
             });
         } else {
@@ -346,8 +348,8 @@ mod tests {
                 ["pixels of 1.00 m instead of 0.50 m", "away"],
             ),
             (south_up, ["south-up beside north-up", "50.0"]),
-            (georef([0.0, 0.5, 500_000.0, 0.5, 0.0, 4_000_000.0], 32_645), ["mirrored", "away"]),
-            (georef([0.0, 0.5, 500_000.0, -0.5, 0.0, 4_000_000.0], 32_645), ["turned by", "away"]),
+            (georef([0.0, 0.5, 500_000.0, 0.5, 0.0, 4_000_000.0], 32_645), ["turned by 90.0 degrees", "away"]),
+            (georef([0.0, 0.5, 500_000.0, -0.5, 0.0, 4_000_000.0], 32_645), ["mirrored", "away"]),
         ] {
             let (kind, text) = told(&image, &mask).expect("another grid");
             assert!(kind == DifferenceKind::Grid && words.iter().all(|w| text.contains(w)), "{words:?}: {text}");

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
-use samlora::mask::ClassMask;
+use samlora::mask::{ClassMask, NO_DATA};
 use samlora::polygon::{Options, Polygon, trace, trace_mask};
 
 type Point = (i64, i64);
@@ -175,7 +175,8 @@ fn holes_in_holes() {
 fn frames_single_pixels_and_empty_masks() {
     assert!(check_exact(&(vec![0; 12], 4, 3)).is_empty());
     assert_eq!(check_exact(&(vec![9], 1, 1))[0].exterior, [[0., 0.], [1., 0.], [1., 1.], [0., 1.], [0., 0.]]);
-    assert_eq!(check_exact(&(vec![255; 12], 4, 3)).len(), 1);
+    assert_eq!(check_exact(&(vec![254; 12], 4, 3)).len(), 1);
+    assert!(trace(&[NO_DATA; 12], 4, 3, Options::default()).expect("traced").is_empty());
     assert_eq!(check_exact(&(vec![1; 50_000], 50_000, 1)).len(), 1);
     assert!(trace(&[1, 1], 3, 1, Options::default()).is_err());
     assert!(trace(&[], 0, 0, Options::default()).is_err());

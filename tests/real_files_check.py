@@ -20,8 +20,9 @@ for category in (rasterio.errors.NotGeoreferencedWarning, rasterio.errors.Nodata
 OUT = Path()
 WHOLE = 4 << 20  # larger images are read in windows
 TYPES = {"u8": np.uint8, "u16": "<u2", "f32": "<f4"}
-# JPEG and WebP decoders differ in how they enlarge chroma: at most so much in a pixel, and on average.
-LOSSY = (48, 1.5)
+# JPEG and WebP decoders differ in how they enlarge chroma: at most so much in a pixel, and on average. Small pictures of
+# noise come to 1.8.
+LOSSY = (48, 2.0)
 
 
 def is_lossy(source):

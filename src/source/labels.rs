@@ -172,13 +172,9 @@ fn transparent(bytes: &[u8], info: &png::Info<'_>, width: usize) -> Vec<bool> {
         (ColorType::Indexed, Some(alpha)) => {
             pixels(&unpacked(bytes), &|pixel| alpha.get(usize::from(pixel[0])) == Some(&0))
         }
-        // Two bytes for each channel, whatever its bits.
-        (ColorType::Grayscale | ColorType::Rgb, Some(colour)) if colour.len() >= 2 * channels => {
-            let colour: Vec<u8> = match size {
-                2 => colour[..2 * channels].to_vec(),
-                _ => colour[..2 * channels].iter().skip(1).step_by(2).copied().collect(),
-            };
-            pixels(&unpacked(bytes), &|pixel| pixel == colour)
+        // The file has two bytes for each channel; the decoder keeps one of each where samples have 8 bits or fewer.
+        (ColorType::Grayscale | ColorType::Rgb, Some(colour)) if colour.len() == channels * size => {
+            pixels(&unpacked(bytes), &|pixel| pixel == &colour[..])
         }
         _ => Vec::new(),
     }

@@ -78,7 +78,7 @@ impl PageReader {
             let mut unknown: Vec<usize> = Vec::new();
             for (to, plane) in all.iter().enumerate() {
                 let is_wanted = to < planes.len();
-                if !is_wanted && (!has_nodata || unknown.is_empty()) {
+                if !is_wanted && (!has_nodata || (to > 0 && unknown.is_empty())) {
                     break;
                 }
                 let block = self.block(*plane, chunk)?;

@@ -17,6 +17,7 @@ use crate::engine::Segmenter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::{self, Target};
 use crate::model::Sam;
+use crate::names;
 use crate::source::write::atomic;
 use crate::weights::checkpoint::HostTensor;
 use crate::weights::export;
@@ -87,7 +88,7 @@ pub fn write(
         write_tensors(&folder.file("model.safetensors"), &values, &info.classes)?;
     } else {
         let mut tensors = adapter(learner, &info.architecture)?;
-        tensors.extend(values.into_iter().filter(|(name, _)| !name.starts_with("image_encoder.")));
+        tensors.extend(values.into_iter().filter(|(name, _)| is_head(name)));
         write_tensors(&folder.file("adapter.safetensors"), &tensors, &info.classes)?;
     }
     folder.write_info(info)?;
@@ -246,12 +247,17 @@ pub fn package(
 
 type Tensors = (Vec<(String, Vec<usize>)>, BTreeMap<String, HostTensor>);
 
+/// Whether a tensor is one of those that an adapter package holds whole: prompt encoder and mask decoder.
+fn is_head(name: &str) -> bool {
+    names::named(name).is_some_and(|found| !found.part.in_encoder())
+}
+
 /// An adapter package's tensors: factors by this crate's names, and the heads.
 fn adapter_tensors(learner: &Learner, config: &SamConfig, merged: BTreeMap<String, HostTensor>) -> Result<Tensors> {
     let mut values: BTreeMap<String, HostTensor> =
-        merged.into_iter().filter(|(name, _)| !name.starts_with("image_encoder.")).collect();
+        merged.into_iter().filter(|(name, _)| is_head(name)).collect();
     let mut order: Vec<(String, Vec<usize>)> = layout::tensors(config);
-    order.retain(|(name, _)| !name.starts_with("image_encoder."));
+    order.retain(|(name, _)| is_head(name));
     for (block, target, side, tensor) in factors(learner, config)? {
         let name = lora_name(block, target, side);
         order.push((name.clone(), tensor.shape.clone()));

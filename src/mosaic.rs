@@ -181,16 +181,23 @@ impl Blend {
         let mut logits = vec![0.0; self.classes];
         let mut bytes = vec![0; self.classes];
         for (sums, weight) in self.sums.chunks_exact(self.classes).zip(&self.weights).take(pixels) {
-            // No window has been here: nothing is known, and the caller has not marked the pixel as valid.
-            let weight = if *weight == 0.0 { 1.0 } else { *weight };
-            for (logit, sum) in logits.iter_mut().zip(sums) {
-                *logit = sum / weight;
+            if *weight == 0.0 {
+                // No window has been here, so none has marked the pixel as valid either.
+                rows.classes.push(NO_DATA);
+                rows.confidence.push(0);
+                bytes.fill(0);
+            } else {
+                for (logit, sum) in logits.iter_mut().zip(sums) {
+                    *logit = sum / weight;
+                }
+                let (class, probability) = classify(&logits);
+                rows.classes.push(class);
+                rows.confidence.push(to_byte(probability));
+                if self.with_probabilities {
+                    probabilities(&logits, &mut bytes);
+                }
             }
-            let (class, probability) = classify(&logits);
-            rows.classes.push(class);
-            rows.confidence.push(to_byte(probability));
             if self.with_probabilities {
-                probabilities(&logits, &mut bytes);
                 rows.probabilities.extend_from_slice(&bytes);
             }
         }

@@ -254,8 +254,7 @@ fn is_head(name: &str) -> bool {
 
 /// An adapter package's tensors: factors by this crate's names, and the heads.
 fn adapter_tensors(learner: &Learner, config: &SamConfig, merged: BTreeMap<String, HostTensor>) -> Result<Tensors> {
-    let mut values: BTreeMap<String, HostTensor> =
-        merged.into_iter().filter(|(name, _)| is_head(name)).collect();
+    let mut values: BTreeMap<String, HostTensor> = merged.into_iter().filter(|(name, _)| is_head(name)).collect();
     let mut order: Vec<(String, Vec<usize>)> = layout::tensors(config);
     order.retain(|(name, _)| is_head(name));
     for (block, target, side, tensor) in factors(learner, config)? {

@@ -221,7 +221,7 @@ fn copies_and_rare_classes_are_named() {
 }
 
 #[test]
-fn thousands_of_tiles_are_split_quickly() {
+fn thousands_of_tiles_are_a_group_each() {
     let folder = Folder::new();
     folder.half("19-300000-200000", 8, 1);
     for i in 1..2000 {

@@ -23,6 +23,7 @@ use crate::model::Sam;
 use crate::model::image_encoder::Block;
 use crate::model::mask_decoder::MaskDecoder;
 use crate::model::transformer::TwoWayTransformer;
+use crate::names::{BlockMatrix, block_weight};
 use crate::random::SplitMix;
 
 /// A matrix of an encoder block that can carry an adapter.
@@ -77,13 +78,13 @@ impl Target {
 
     /// SAM's name of the weight in block `block`.
     pub fn weight_name(self, block: usize) -> String {
-        let part = match self {
-            Self::Query | Self::Key | Self::Value => "attn.qkv",
-            Self::Projection => "attn.proj",
-            Self::Mlp1 => "mlp.lin1",
-            Self::Mlp2 => "mlp.lin2",
+        let matrix = match self {
+            Self::Query | Self::Key | Self::Value => BlockMatrix::Qkv,
+            Self::Projection => BlockMatrix::Projection,
+            Self::Mlp1 => BlockMatrix::Mlp1,
+            Self::Mlp2 => BlockMatrix::Mlp2,
         };
-        format!("image_encoder.blocks.{block}.{part}.weight")
+        block_weight(block, matrix)
     }
 
     /// Inputs, outputs and first output row within the weight.

@@ -216,6 +216,30 @@ pub fn find(naming: Naming, name: &str, all: &[&str]) -> Option<NameMatch> {
     MODELS.iter().find_map(|nodes| search.nodes(nodes, name, &root))
 }
 
+/// A matrix of an encoder block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockMatrix {
+    /// Queries, keys and values, one above the other.
+    Qkv,
+    /// Attention's projection.
+    Projection,
+    /// The MLP's first layer.
+    Mlp1,
+    /// The MLP's second layer.
+    Mlp2,
+}
+
+/// SAM's name of the weight of a matrix in the encoder's block `block`.
+pub fn block_weight(block: usize, matrix: BlockMatrix) -> String {
+    let layer = match matrix {
+        BlockMatrix::Qkv => table::QKV,
+        BlockMatrix::Projection => table::PROJ,
+        BlockMatrix::Mlp1 => table::LIN1,
+        BlockMatrix::Mlp2 => table::LIN2,
+    };
+    format!("{}.{}.{block}.{layer}.weight", table::ENCODER, table::BLOCKS)
+}
+
 /// The tensor with SAM's name `name`.
 pub fn named(name: &str) -> Option<NameMatch> {
     find(Naming::Sam, name, &[]).filter(|found| found.name == name)

@@ -11,9 +11,12 @@ use super::node::Number::{
 use super::node::Size::{Is, Of, Over, RelativePositions, Times};
 use super::node::{ModelPart, Size, TableNode, TensorRole, convolution, each, linear, mlp, norm, scope, tensor};
 
+pub(super) const ENCODER: &str = "image_encoder";
+pub(super) const BLOCKS: &str = "blocks";
+
 /// SAM with a ViT as its image encoder.
 pub const SAM: &[TableNode] = &[
-    scope("image_encoder", VIT).alias(&[(HuggingFace, "vision_encoder")]),
+    scope(ENCODER, VIT).alias(&[(HuggingFace, "vision_encoder")]),
     // The prompt encoder's; `SamModel` saves it twice and reads the first.
     tensor(
         "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
@@ -37,20 +40,26 @@ const VIT: &[TableNode] = &[
         .alias(&[(HuggingFace, "patch_embed.projection")])
         .fields(&["patch_embed_weight", "patch_embed_bias"])
         .part(ModelPart::Patches),
-    each("blocks", Of(Depth), BLOCK).alias(&[(HuggingFace, "layers")]).part(ModelPart::Blocks),
+    each(BLOCKS, Of(Depth), BLOCK).alias(&[(HuggingFace, "layers")]).part(ModelPart::Blocks),
     scope("neck", NECK).part(ModelPart::Neck),
 ];
+
+/// A block's matrices, which adapters are put beside.
+pub(super) const QKV: &str = "attn.qkv";
+pub(super) const PROJ: &str = "attn.proj";
+pub(super) const LIN1: &str = "mlp.lin1";
+pub(super) const LIN2: &str = "mlp.lin2";
 
 /// `image_encoder.py`, `Block`.
 const BLOCK: &[TableNode] = &[
     norm("norm1", Of(EmbedDim)).alias(&[(HuggingFace, "layer_norm1")]),
     tensor("attn.rel_pos_h", TensorRole::RelativePositions, &[RelativePositions, Of(HeadDim)]),
     tensor("attn.rel_pos_w", TensorRole::RelativePositions, &[RelativePositions, Of(HeadDim)]),
-    linear("attn.qkv", Of(EmbedDim), Times(3, EmbedDim)).alias(&[(Wrapped, "attn.qkv.qkv")]),
-    linear("attn.proj", Of(EmbedDim), Of(EmbedDim)),
+    linear(QKV, Of(EmbedDim), Times(3, EmbedDim)).alias(&[(Wrapped, "attn.qkv.qkv")]),
+    linear(PROJ, Of(EmbedDim), Of(EmbedDim)),
     norm("norm2", Of(EmbedDim)).alias(&[(HuggingFace, "layer_norm2")]),
-    linear("mlp.lin1", Of(EmbedDim), Of(MlpDim)),
-    linear("mlp.lin2", Of(MlpDim), Of(EmbedDim)),
+    linear(LIN1, Of(EmbedDim), Of(MlpDim)),
+    linear(LIN2, Of(MlpDim), Of(EmbedDim)),
 ];
 
 const NECK: &[TableNode] = &[
@@ -127,8 +136,8 @@ const TWO_WAY_ATTENTION_BLOCK: &[TableNode] = &[
     scope("self_attn", SELF_ATTENTION),
     scope("cross_attn_token_to_image", CROSS_ATTENTION),
     scope("cross_attn_image_to_token", CROSS_ATTENTION),
-    linear("mlp.lin1", Of(OutChans), Of(DecoderMlp)),
-    linear("mlp.lin2", Of(DecoderMlp), Of(OutChans)),
+    linear(LIN1, Of(OutChans), Of(DecoderMlp)),
+    linear(LIN2, Of(DecoderMlp), Of(OutChans)),
     norm("norm1", Of(OutChans)).alias(&[(HuggingFace, "layer_norm1")]),
     norm("norm2", Of(OutChans)).alias(&[(HuggingFace, "layer_norm2")]),
     norm("norm3", Of(OutChans)).alias(&[(HuggingFace, "layer_norm3")]),

@@ -3,7 +3,7 @@
 //! SAM's checkpoint as the base and real chips, the same code trains a model of use.
 //!
 //! ```sh
-//! cargo run --example train_adapter -- /tmp/samlora-example
+//! cargo run --example train_adapter -- example-out
 //! ```
 
 use std::error::Error;

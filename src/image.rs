@@ -88,7 +88,6 @@ impl RgbImage {
     /// # Errors
     /// [`ErrorKind::Invalid`] if it is empty or reaches outside.
     pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
-        let within = |at: usize, length: usize, whole: usize| at.checked_add(length).is_some_and(|end| end <= whole);
         if !within(x, width, self.width) || !within(y, height, self.height) {
             let message = format!("{width} x {height} at {x}, {y} is not within {} x {}", self.width, self.height);
             return Err(Error::new(ErrorKind::Invalid, message));
@@ -126,6 +125,11 @@ impl std::fmt::Debug for RgbImage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "RgbImage({} x {})", self.width, self.height)
     }
+}
+
+/// Whether `length` pixels from `at` on lie within a side of `whole` pixels.
+pub(crate) fn within(at: usize, length: usize, whole: usize) -> bool {
+    at.checked_add(length).is_some_and(|end| end <= whole)
 }
 
 /// Checks that an image of this size can be held.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::config::Class;
 use crate::error::{Error, ErrorKind, Result};
+use crate::image::within;
 
 pub(crate) mod regions;
 
@@ -56,7 +57,6 @@ impl ClassMask {
     /// # Errors
     /// [`ErrorKind::Invalid`] if it is empty or reaches outside.
     pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
-        let within = |at: usize, length: usize, whole: usize| at.checked_add(length).is_some_and(|end| end <= whole);
         if !within(x, width, self.width) || !within(y, height, self.height) {
             let message = format!("{width} x {height} at {x}, {y} is not within {} x {}", self.width, self.height);
             return Err(Error::new(ErrorKind::Invalid, message).remedy("give a part that lies within the mask"));

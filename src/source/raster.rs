@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Georef;
-use crate::image::{Pixels, check_size};
+use crate::image::{Pixels, check_size, within};
 
 /// A rectangle of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,8 +42,7 @@ impl Window {
     pub fn check(&self, (image_width, image_height): (usize, usize)) -> Result<()> {
         let Self { x, y, width, height } = *self;
         check_size(width, height)?;
-        let inside = |at: usize, length: usize, all: usize| at.checked_add(length).is_some_and(|end| end <= all);
-        if !inside(x, width, image_width) || !inside(y, height, image_height) {
+        if !within(x, width, image_width) || !within(y, height, image_height) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(

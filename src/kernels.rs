@@ -9,6 +9,7 @@ mod attention;
 mod autodiff;
 #[cfg(feature = "gpu")]
 pub mod check;
+mod biased_attention;
 mod classify;
 pub mod convolution;
 #[cfg(feature = "cpu")]
@@ -29,6 +30,7 @@ mod unread;
 
 pub use activation::Activation;
 pub use attention::{WindowAttention, by_query_and_key, cross_attention};
+pub use biased_attention::BiasedAttention;
 pub use classify::classifies;
 #[cfg(feature = "gpu")]
 pub use classify::classify;

@@ -10,4 +10,6 @@ pub enum Activation {
     Relu,
     /// `x / 2 (1 + erf(x / sqrt 2))`, exact: the encoder.
     Gelu,
+    /// `min(max(x, 0), 6)`: EfficientNet-Lite.
+    Relu6,
 }

@@ -1,6 +1,6 @@
-//! SAM's convolutions: none but one has kernels that overlap, so they are products and reorderings.
+//! Convolutions. SAM's are products and reorderings: none but one has kernels that overlap. Light encoders have depthwise ones too.
 
-use burn::tensor::ops::PadMode;
+use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{Tensor, module};
 
 use super::activation::Activation;
@@ -69,6 +69,53 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
         let shift = |i: usize| padded.clone().slice([0..b, i / 3..i / 3 + h, i % 3..i % 3 + w, 0..c]);
         module::linear(Tensor::cat((0..9).map(shift).collect(), 3), matrix(weight), None)
     })
+}
+
+/// Where the kernels of a convolution lie on its input, and what follows it.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// Pixels from one kernel to the next; the result has `ceil(h / stride)` rows and `ceil(w / stride)` columns.
+    pub stride: usize,
+    /// Zero pixels above and left of the image that the first kernel covers. Below and right there are as many as the last one needs.
+    pub before: usize,
+    /// `[n]`.
+    pub bias: Option<Tensor<1>>,
+    /// Last of all.
+    pub activation: Activation,
+}
+
+impl Placement {
+    /// The result's side along one of the image's.
+    pub fn side(&self, image: usize) -> usize {
+        image.div_ceil(self.stride)
+    }
+
+    /// The convolution in burn's own operations: `[b, h, w, c]` and `[n, c / groups, k, k]`.
+    fn reference(self, x: Tensor<4>, weight: Tensor<4>, groups: usize) -> Tensor<4> {
+        let [_, h, w, _] = x.dims();
+        let [_, _, side, _] = weight.dims();
+        let after = |image: usize| {
+            let end = (self.side(image) - 1) * self.stride + side;
+            (self.before, end.saturating_sub(self.before + image))
+        };
+        let x = x.permute([0, 3, 1, 2]).pad([after(h), after(w)], PadMode::Constant(0.0));
+        let y = module::conv2d(x, weight, None, ConvOptions::new([self.stride; 2], [0; 2], [1; 2], groups));
+        apply_epilogue(y.permute([0, 2, 3, 1]), self.bias, None, self.activation)
+    }
+}
+
+/// 3x3 convolution of any stride, zero beyond the border: `[b, h, w, c]` and `[n, c, 3, 3]` to `[b, ceil(h / stride), ceil(w / stride), n]`.
+pub fn strided3x3(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tensor<4> {
+    dispatch!(x, weight, placement.bias;
+    reference => placement.reference(x, weight, 1))
+}
+
+/// Depthwise convolution, each channel with a kernel of its own, zero beyond the border: `[b, h, w, c]` and `[c, 1, k, k]` to
+/// `[b, ceil(h / stride), ceil(w / stride), c]`.
+pub fn depthwise(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tensor<4> {
+    let [_, _, _, c] = x.dims();
+    dispatch!(x, weight, placement.bias;
+    reference => placement.reference(x, weight, c))
 }
 
 /// Transposed convolution with kernel 2 and stride 2, which do not overlap: `[b, h, w, c]` and `[c, n, 2, 2]` to

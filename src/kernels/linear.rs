@@ -90,6 +90,7 @@ pub fn apply_epilogue<const D: usize>(
     match activation {
         Activation::None => y,
         Activation::Relu => relu(y),
+        Activation::Relu6 => y.clamp(0.0, 6.0),
         Activation::Gelu => {
             let none = Tensor::zeros([y.dims()[D - 1]], &y.device());
             bias_gelu(y, none)

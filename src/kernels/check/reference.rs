@@ -25,6 +25,7 @@ fn activate(x: f32, activation: Activation) -> f32 {
     match activation {
         Activation::None => x,
         Activation::Relu => x.max(0.0),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
         Activation::Gelu => {
             // erf by its series, or 1 where that has no digits left
             let z = f64::from(x) * std::f64::consts::FRAC_1_SQRT_2;

@@ -75,6 +75,7 @@ impl Launch {
             Activation::None => self,
             Activation::Relu => self.set("relu", 1),
             Activation::Gelu => self.set("gelu", 1),
+            Activation::Relu6 => self.set("relu6", 1),
         }
     }
 

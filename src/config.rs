@@ -1,12 +1,19 @@
 //! All architecture numbers on one page.
 //!
-//! Sources: `build_sam.py` and the constructors of `segment-anything` 1.0 for `vit_b`, `vit_l` and `vit_h`; `vit_t` is
+//! Sources: `build_sam.py` and the constructors of `segment-anything` 1.0 for `vit_b`, `vit_l` and `vit_h`; `build_sam.py` of MobileSAM
+//! for `mobile_sam`; `lite0` is EfficientNet-Lite0 under SAM's neck and decoder, this project's combination; `vit_t` is
 //! this project's own light backbone; `tiny` is the parity fixture's. Nothing else in the crate asks for a backbone's
 //! name: a package's manifest carries these numbers.
+
+mod lite;
+mod tiny_vit;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+
+pub use lite::{LITE_BLOCKS, LITE_DIM, LITE_FIRST, LITE_NORM_EPS, LITE_STEM, LITE_TAPPED, LiteBlock};
+pub use tiny_vit::{TinyVit, TinyVitStage};
 
 /// Numbers of a SAM model: image encoder, prompt encoder and mask decoder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,12 +55,48 @@ pub struct SamConfig {
     pub mask_in_chans: usize,
     /// Mask tokens: one per class including background (index 0); 4 in SAM's own checkpoints.
     pub mask_tokens: usize,
+    /// What kind of network the image encoder is. Of one with stages the numbers above are those of the last; its `depth` counts the
+    /// blocks with attention of all of them, and no block attends over the whole image.
+    #[serde(default, skip_serializing_if = "EncoderKind::is_vit")]
+    pub encoder: EncoderKind,
+}
+
+/// Kinds of image encoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EncoderKind {
+    /// SAM's vision transformer.
+    #[default]
+    Vit,
+    /// A TinyViT, as MobileSAM has it.
+    TinyVit(TinyVit),
+    /// EfficientNet-Lite0, whose numbers are no choice.
+    Lite,
+}
+
+impl EncoderKind {
+    fn is_vit(&self) -> bool {
+        *self == Self::Vit
+    }
+}
+
+/// Sizes of an encoder block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSize {
+    /// Channels of a token.
+    pub dim: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden channels of the MLP.
+    pub mlp: usize,
+    /// Channels of the MLP's result: those of a token, but in EfficientNet-Lite0.
+    pub outputs: usize,
 }
 
 /// A backbone with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backbone {
-    /// `vit_b`, `vit_l`, `vit_h`, `vit_t` or `tiny`.
+    /// `vit_b`, `vit_l`, `vit_h`, `mobile_sam`, `lite0`, `vit_t` or `tiny`.
     pub name: &'static str,
     embed_dim: usize,
     depth: usize,
@@ -65,6 +108,7 @@ pub struct Backbone {
     decoder_mlp: usize,
     iou_hidden: usize,
     pretrained_size: usize,
+    encoder: EncoderKind,
     /// Input side in pixels that packages of this backbone use unless told otherwise: a multiple of the window's
     /// extent (window 14 x 16 px = 224, window 8 x 16 px = 128), so that no window is padded.
     pub input_size: usize,
@@ -105,10 +149,38 @@ impl Normalization {
 }
 
 /// Every backbone this crate knows by name.
-pub const BACKBONES: [Backbone; 5] = [
+pub const BACKBONES: [Backbone; 7] = [
     Backbone { name: "vit_b", embed_dim: 768, depth: 12, num_heads: 12, global_attn_indexes: &[2, 5, 8, 11], ..SAM },
     Backbone { name: "vit_l", embed_dim: 1024, depth: 24, num_heads: 16, global_attn_indexes: &[5, 11, 17, 23], ..SAM },
     Backbone { name: "vit_h", embed_dim: 1280, depth: 32, num_heads: 16, global_attn_indexes: &[7, 15, 23, 31], ..SAM },
+    Backbone {
+        name: "mobile_sam",
+        embed_dim: 320,
+        depth: 10,
+        num_heads: 10,
+        encoder: EncoderKind::TinyVit(TinyVit {
+            stem_dim: 64,
+            stem_blocks: 2,
+            stages: [
+                TinyVitStage { dim: 128, blocks: 2, heads: 4, window: 7 },
+                TinyVitStage { dim: 160, blocks: 6, heads: 5, window: 14 },
+                TinyVitStage { dim: 320, blocks: 2, heads: 10, window: 7 },
+            ],
+        }),
+        window_size: 7,
+        ..SAM
+    },
+    Backbone {
+        name: "lite0",
+        embed_dim: LITE_DIM,
+        depth: LITE_BLOCKS.len(),
+        num_heads: 1,
+        encoder: EncoderKind::Lite,
+        window_size: 1,
+        pretrained_size: 224,
+        input_size: 384,
+        ..SAM
+    },
     Backbone {
         name: "vit_t",
         embed_dim: 192,
@@ -151,6 +223,7 @@ const SAM: Backbone = Backbone {
     decoder_mlp: 2048,
     iou_hidden: 256,
     pretrained_size: 1024,
+    encoder: EncoderKind::Vit,
     input_size: 448,
     tile_size: 256,
 };
@@ -163,6 +236,8 @@ pub const PIXEL_STD: [f32; 3] = [58.395, 57.12, 57.375];
 pub const NORM_EPS: f64 = 1e-6;
 /// Epsilon of the decoder transformer's layer norms (PyTorch's default, used by `transformer.py`).
 pub const DECODER_NORM_EPS: f64 = 1e-5;
+/// Epsilon of a TinyViT's layer norms and batch norms (PyTorch's default).
+pub const TINY_VIT_NORM_EPS: f64 = 1e-5;
 
 impl Backbone {
     /// The backbone called `name`.
@@ -198,6 +273,7 @@ impl Backbone {
             iou_hidden: self.iou_hidden,
             mask_in_chans: 16,
             mask_tokens,
+            encoder: self.encoder,
         }
     }
 }
@@ -206,6 +282,41 @@ impl SamConfig {
     /// Channels of one encoder head.
     pub fn head_dim(&self) -> usize {
         self.embed_dim / self.num_heads
+    }
+
+    /// Sizes of encoder block `block`.
+    pub fn block(&self, block: usize) -> BlockSize {
+        match self.encoder {
+            EncoderKind::Vit => {
+                let dim = self.embed_dim;
+                BlockSize { dim, heads: self.num_heads, mlp: self.mlp_dim, outputs: dim }
+            }
+            EncoderKind::TinyVit(stages) => {
+                let stage = stages.stages[stages.place(block).0];
+                BlockSize { dim: stage.dim, heads: stage.heads, mlp: 4 * stage.dim, outputs: stage.dim }
+            }
+            EncoderKind::Lite => {
+                let size = LITE_BLOCKS[block.min(LITE_BLOCKS.len() - 1)];
+                BlockSize { dim: size.inputs, heads: 1, mlp: size.hidden(), outputs: size.outputs }
+            }
+        }
+    }
+
+    /// What the sides of an input are multiples of.
+    pub fn input_step(&self) -> usize {
+        match self.encoder {
+            EncoderKind::Vit | EncoderKind::TinyVit(_) => self.patch_size,
+            // Its last blocks see a thirty-second of the sides.
+            EncoderKind::Lite => 32,
+        }
+    }
+
+    /// How 8-bit RGB is normalised for an encoder that was trained on it.
+    pub fn rgb_normalization(&self) -> Normalization {
+        match self.encoder {
+            EncoderKind::Vit | EncoderKind::TinyVit(_) => Normalization::rgb(),
+            EncoderKind::Lite => Normalization { mean: vec![127.0; 3], std: vec![128.0; 3] },
+        }
     }
 
     /// Side of the token grid that the checkpoint's position embeddings are for.
@@ -235,7 +346,13 @@ impl SamConfig {
             out / self.decoder_heads.max(1),
         ];
         let widths = [self.embed_dim, self.mlp_dim, self.patch_size, out / 8, inner, self.decoder_mlp];
-        heads.iter().chain(&widths).all(|width| width.is_multiple_of(4))
+        let stages = match self.encoder {
+            EncoderKind::Vit | EncoderKind::Lite => Vec::new(),
+            EncoderKind::TinyVit(t) => {
+                [t.stem_dim / 2].into_iter().chain(t.stages.iter().map(|s| s.dim / s.heads.max(1))).collect()
+            }
+        };
+        heads.iter().chain(&widths).chain(&stages).all(|width| width.is_multiple_of(4))
     }
 
     /// Checks that the numbers fit together and stay within what any real model needs, so that a hostile manifest
@@ -283,6 +400,11 @@ impl SamConfig {
         divides("out_chans / 8", self.out_chans, 8)?;
         divides("mask_in_chans / 4", self.mask_in_chans, 4)?;
         divides("decoder channels / heads", self.out_chans, self.attention_downsample * self.decoder_heads)?;
+        match self.encoder {
+            EncoderKind::Vit => {}
+            EncoderKind::TinyVit(stages) => stages.check(self)?,
+            EncoderKind::Lite => lite::check(self)?,
+        }
         match self.global_attn_indexes.iter().find(|&&i| i >= self.depth) {
             Some(i) => {
                 Err(Error::new(ErrorKind::Invalid, format!("global block {i} of {} blocks", self.depth))

@@ -36,7 +36,7 @@ pub use classify::classifies;
 pub use classify::classify;
 pub use device::{check_architecture, flush, has_gpu_kernels, multiplies_quantized, on_cores, read, upload};
 pub use elementwise::{add, bias_gelu};
-pub use layout::{column_major, concat, permute, repeat, reshape, rows, stack};
+pub use layout::{column_major, concat, concat_channels, enlarge, permute, repeat, reshape, rows, stack};
 pub use linear::{Epilogue, apply_epilogue, linear, masks};
 pub use matrix::{Matrix, Weight};
 pub use norm::{layer_norm, norm_gelu};

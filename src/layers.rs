@@ -5,6 +5,6 @@ mod adapted;
 mod linear;
 mod parameters;
 
-pub use adapted::{Adapted, Joined, LowRank};
+pub use adapted::{Adapted, Joined, LowRank, Rows};
 pub use linear::Linear;
 pub use parameters::{Parameters, Scope};

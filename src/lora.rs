@@ -13,14 +13,14 @@ use burn::tensor::quantization::{QuantValue, ScaleDtype};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::config::SamConfig;
+use crate::config::{BlockSize, EncoderKind, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "train")]
 use crate::kernels::Weight;
 use crate::kernels::{Matrix, has_gpu_kernels, upload};
-use crate::layers::{Adapted, Joined, LowRank};
+use crate::layers::{Adapted, Joined, LowRank, Rows};
 use crate::model::Sam;
-use crate::model::image_encoder::Block;
+use crate::model::encoder::AdaptedLayers;
 use crate::model::mask_decoder::MaskDecoder;
 use crate::model::transformer::TwoWayTransformer;
 use crate::names::{BlockMatrix, block_weight};
@@ -29,13 +29,13 @@ use crate::random::SplitMix;
 /// A matrix of an encoder block that can carry an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Target {
-    /// Rows `0 .. dim` of `attn.qkv`.
+    /// The queries' rows of `attn.qkv`.
     #[serde(rename = "q")]
     Query,
-    /// Rows `dim .. 2 dim` of `attn.qkv`.
+    /// The keys' rows of `attn.qkv`.
     #[serde(rename = "k")]
     Key,
-    /// Rows `2 dim .. 3 dim` of `attn.qkv`.
+    /// The values' rows of `attn.qkv`.
     #[serde(rename = "v")]
     Value,
     /// `attn.proj`.
@@ -76,27 +76,66 @@ impl Target {
         })
     }
 
-    /// SAM's name of the weight in block `block`.
-    pub fn weight_name(self, block: usize) -> String {
+    /// SAM's name of the weight in block `block` of a model of `config`.
+    pub fn weight_name(self, config: &SamConfig, block: usize) -> String {
         let matrix = match self {
             Self::Query | Self::Key | Self::Value => BlockMatrix::Qkv,
             Self::Projection => BlockMatrix::Projection,
             Self::Mlp1 => BlockMatrix::Mlp1,
             Self::Mlp2 => BlockMatrix::Mlp2,
         };
-        block_weight(block, matrix)
+        block_weight(config, block, matrix)
     }
 
-    /// Inputs, outputs and first output row within the weight.
-    pub fn extent(self, config: &SamConfig) -> (usize, usize, usize) {
-        let (dim, mlp) = (config.embed_dim, config.mlp_dim);
+    /// The layer that it adapts, if the block has it.
+    pub fn layer_of<T>(self, layers: AdaptedLayers<T>) -> Option<T> {
         match self {
-            Self::Query => (dim, dim, 0),
-            Self::Key => (dim, dim, dim),
-            Self::Value => (dim, dim, 2 * dim),
-            Self::Projection => (dim, dim, 0),
-            Self::Mlp1 => (dim, mlp, 0),
-            Self::Mlp2 => (mlp, dim, 0),
+            Self::Query | Self::Key | Self::Value => layers.qkv,
+            Self::Projection => layers.proj,
+            Self::Mlp1 => Some(layers.lin1),
+            Self::Mlp2 => Some(layers.lin2),
+        }
+    }
+
+    /// Those that blocks of a model of `config` have.
+    pub fn of(config: &SamConfig) -> &'static [Self] {
+        match config.encoder {
+            EncoderKind::Vit | EncoderKind::TinyVit(_) => &Self::ALL,
+            EncoderKind::Lite => &[Self::Mlp1, Self::Mlp2],
+        }
+    }
+
+    /// Checks that blocks of a model of `config` have it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] with those that they have.
+    fn check(self, config: &SamConfig) -> Result<()> {
+        if Self::of(config).contains(&self) {
+            return Ok(());
+        }
+        let names: Vec<_> = Self::of(config).iter().map(|target| target.name()).collect();
+        Err(Error::new(ErrorKind::Invalid, format!("this encoder's blocks have no {self}"))
+            .at("LoRA")
+            .remedy(format!("its targets are {}", names.join(", "))))
+    }
+
+    /// Inputs, outputs, and where the outputs' rows are in the weight of block `block`.
+    pub fn extent(self, config: &SamConfig, block: usize) -> (usize, usize, Rows) {
+        let BlockSize { dim, heads, mlp, outputs } = config.block(block);
+        let third = |part: usize| {
+            let run = match config.encoder {
+                EncoderKind::TinyVit(_) => dim / heads,
+                EncoderKind::Vit | EncoderKind::Lite => dim,
+            };
+            (dim, dim, Rows { start: part * run, run, stride: 3 * run })
+        };
+        match self {
+            Self::Query => third(0),
+            Self::Key => third(1),
+            Self::Value => third(2),
+            Self::Projection => (dim, dim, Rows::all(dim)),
+            Self::Mlp1 => (dim, mlp, Rows::all(mlp)),
+            Self::Mlp2 => (mlp, outputs, Rows::all(outputs)),
         }
     }
 }
@@ -153,7 +192,8 @@ impl LoraConfig {
                 return Err(Error::new(ErrorKind::Invalid, message).at("LoRA"));
             }
             for &target in &self.targets {
-                let (inputs, outputs, _) = target.extent(config);
+                target.check(config)?;
+                let (inputs, outputs, _) = target.extent(config, block);
                 let bound = 1.0 / (inputs as f32).sqrt();
                 let a = (0..self.rank * inputs).map(|_| random.uniform() * bound).collect();
                 let b = vec![0.0; outputs * self.rank];
@@ -187,7 +227,8 @@ impl Factor {
     /// # Errors
     /// [`ErrorKind::Format`] naming the block and the target.
     pub fn check(&self, config: &SamConfig) -> Result<()> {
-        let (inputs, outputs, _) = self.target.extent(config);
+        self.target.check(config)?;
+        let (inputs, outputs, _) = self.target.extent(config, self.block);
         let place = format!("LoRA {} of block {}", self.target.name(), self.block);
         if self.block >= config.depth {
             let message = format!("the encoder has only {} blocks", config.depth);
@@ -215,9 +256,9 @@ impl Factor {
     /// # Panics
     /// If the sizes do not fit; [`Factor::check`] says so beforehand.
     pub fn add_to(&self, weight: &mut [f32], config: &SamConfig) {
-        let (inputs, outputs, start) = self.target.extent(config);
-        let rows = weight[start * inputs..(start + outputs) * inputs].chunks_exact_mut(inputs);
-        for (row, b) in rows.zip(self.b.chunks_exact(self.rank)) {
+        let (inputs, _, rows) = self.target.extent(config, self.block);
+        for (i, b) in self.b.chunks_exact(self.rank).enumerate() {
+            let row = &mut weight[rows.row(i) * inputs..][..inputs];
             for (b, a) in b.iter().zip(self.a.chunks_exact(inputs)) {
                 let factor = self.scale as f32 * b;
                 for (w, a) in row.iter_mut().zip(a) {
@@ -237,17 +278,21 @@ pub fn attach(sam: &mut Sam, config: &SamConfig, factors: &[Factor], dropout: f6
         factor.check(config)?;
     }
     for factor in factors {
-        let (inputs, outputs, start) = factor.target.extent(config);
+        let (inputs, outputs, rows) = factor.target.extent(config, factor.block);
         let matrix = |values: &[f32], shape: [usize; 2]| {
             Param::from_tensor(Tensor::from_data(TensorData::new(values.to_vec(), shape), device))
         };
-        layer(sam, factor.block, factor.target).adapters.push(LowRank {
+        let adapter = LowRank {
             a: matrix(&factor.a, [factor.rank, inputs]),
             b: matrix(&factor.b, [outputs, factor.rank]),
             scale: factor.scale,
-            start,
+            rows,
             dropout: DropoutConfig::new(dropout).init(),
-        });
+        };
+        // There is one: the factor has been checked.
+        if let Some(layer) = layer(sam, factor.block, factor.target) {
+            layer.adapters.push(adapter);
+        }
     }
     Ok(())
 }
@@ -264,22 +309,22 @@ pub fn attach_for_inference(sam: &mut Sam, config: &SamConfig, factors: &[Factor
     let mut layers: BTreeMap<String, Vec<&Factor>> = BTreeMap::new();
     for factor in factors {
         factor.check(config)?;
-        layers.entry(factor.target.weight_name(factor.block)).or_default().push(factor);
+        layers.entry(factor.target.weight_name(config, factor.block)).or_default().push(factor);
     }
     for factors in layers.values() {
-        let layer = layer(sam, factors[0].block, factors[0].target);
+        let Some(layer) = layer(sam, factors[0].block, factors[0].target) else { continue };
         let [outputs, inputs] = layer.linear.weight.dims();
         let ranks = factors.iter().map(|f| f.rank).sum::<usize>().next_multiple_of(4);
         let (mut a, mut b) = (vec![0.0f32; inputs * ranks], vec![0.0f32; ranks * outputs]);
         let mut first = 0;
         for factor in factors {
-            let (_, _, start) = factor.target.extent(config);
+            let (_, _, rows) = factor.target.extent(config, factor.block);
             for (rank, row) in factor.a.chunks_exact(inputs).enumerate() {
                 row.iter().enumerate().for_each(|(input, value)| a[input * ranks + first + rank] = *value);
             }
             for (output, row) in factor.b.chunks_exact(factor.rank).enumerate() {
                 for (rank, value) in row.iter().enumerate() {
-                    b[(first + rank) * outputs + start + output] = value * factor.scale as f32;
+                    b[(first + rank) * outputs + rows.row(output)] = value * factor.scale as f32;
                 }
             }
             first += factor.rank;
@@ -302,7 +347,7 @@ pub fn attach_to_decoder(sam: &mut Sam, lora: &LoraConfig, seed: u64, device: &D
             a: Param::from_tensor(Tensor::from_data(TensorData::new(a, [lora.rank, inputs]), device)),
             b: Param::from_tensor(Tensor::zeros([outputs, lora.rank], device)),
             scale: lora.scale(),
-            start: 0,
+            rows: Rows::all(outputs),
             dropout: DropoutConfig::new(lora.dropout).init(),
         });
     }
@@ -312,8 +357,8 @@ pub fn attach_to_decoder(sam: &mut Sam, lora: &LoraConfig, seed: u64, device: &D
 /// (QLoRA, Dettmers et al. 2023): for training adapters on a frozen base.
 #[cfg(feature = "train")]
 pub fn quantize_base(sam: &mut Sam) {
-    for block in &mut sam.image_encoder.blocks {
-        for layer in block.linears() {
+    for block in sam.image_encoder.blocks_mut() {
+        for layer in block.all() {
             let Weight::Dense(weight) = &mut layer.linear.weight else { continue };
             let values = weight.val();
             let [outputs, inputs] = values.dims();
@@ -339,12 +384,9 @@ pub fn detach(sam: &mut Sam) {
 pub fn merge(sam: &mut Sam) {
     for layer in layers(sam) {
         for adapter in std::mem::take(&mut layer.adapters) {
-            let delta = adapter.b.val().matmul(adapter.a.val()) * adapter.scale;
-            let weight = layer.linear.weight.operand().dense();
-            let [outputs, inputs] = delta.dims();
-            let columns = adapter.start..adapter.start + outputs;
-            let sum = weight.clone().slice([0..inputs, columns.clone()]) + delta.transpose();
-            let weight = weight.slice_assign([0..inputs, columns], sum).transpose();
+            let [outputs, _] = layer.linear.weight.dims();
+            let delta = adapter.outputs(outputs).matmul(adapter.a.val());
+            let weight = (layer.linear.weight.operand().dense() + delta.transpose()).transpose();
             layer.linear.weight = Matrix::Dense(Param::from_tensor(weight));
         }
     }
@@ -353,16 +395,11 @@ pub fn merge(sam: &mut Sam) {
 /// The scale of each adapter of the encoder, by block and matrix.
 pub fn scales(sam: &Sam, config: &SamConfig) -> BTreeMap<(usize, Target), f64> {
     let mut found = BTreeMap::new();
-    for (block, module) in sam.image_encoder.blocks.iter().enumerate() {
-        for target in Target::ALL {
-            let layer = match target {
-                Target::Query | Target::Key | Target::Value => &module.attn.qkv,
-                Target::Projection => &module.attn.proj,
-                Target::Mlp1 => &module.mlp.lin1,
-                Target::Mlp2 => &module.mlp.lin2,
-            };
-            let start = target.extent(config).2;
-            if let Some(adapter) = layer.adapters.iter().find(|a| a.start == start) {
+    for (block, layers) in sam.image_encoder.blocks().into_iter().enumerate() {
+        for &target in Target::of(config) {
+            let (_, _, rows) = target.extent(config, block);
+            let adapters = target.layer_of(layers).map_or(&[][..], |layer| &layer.adapters);
+            if let Some(adapter) = adapters.iter().find(|a| a.rows == rows) {
                 found.insert((block, target), adapter.scale);
             }
         }
@@ -373,14 +410,13 @@ pub fn scales(sam: &Sam, config: &SamConfig) -> BTreeMap<(usize, Target), f64> {
 /// Whether any adapter of the encoder drops inputs in training.
 pub fn drops(sam: &Sam) -> bool {
     let drops = |layer: &Adapted| layer.adapters.iter().any(|a| a.dropout.prob > 0.0);
-    let blocks = sam.image_encoder.blocks.iter();
-    blocks.flat_map(|b| [&b.attn.qkv, &b.attn.proj, &b.mlp.lin1, &b.mlp.lin2]).any(drops)
+    sam.image_encoder.blocks().into_iter().flat_map(AdaptedLayers::all).any(drops)
 }
 
 /// Every layer that can carry adapters.
 fn layers(sam: &mut Sam) -> Vec<&mut Adapted> {
     let Sam { image_encoder, mask_decoder, .. } = sam;
-    let encoder = image_encoder.blocks.iter_mut().flat_map(Block::linears);
+    let encoder = image_encoder.blocks_mut().into_iter().flat_map(AdaptedLayers::all);
     encoder.chain(attention_layers(mask_decoder)).collect()
 }
 
@@ -400,19 +436,9 @@ fn attention_layers(decoder: &mut MaskDecoder) -> Vec<&mut Adapted> {
 /// Number of adapter parameters attached to `sam`.
 pub fn parameters(sam: &Sam) -> usize {
     let adapters = |layer: &Adapted| layer.adapters.iter().map(Module::num_params).sum::<usize>();
-    sam.image_encoder
-        .blocks
-        .iter()
-        .map(|b| adapters(&b.attn.qkv) + adapters(&b.attn.proj) + adapters(&b.mlp.lin1) + adapters(&b.mlp.lin2))
-        .sum()
+    sam.image_encoder.blocks().into_iter().flat_map(AdaptedLayers::all).map(adapters).sum()
 }
 
-fn layer(sam: &mut Sam, block: usize, target: Target) -> &mut Adapted {
-    let block = &mut sam.image_encoder.blocks[block];
-    match target {
-        Target::Query | Target::Key | Target::Value => &mut block.attn.qkv,
-        Target::Projection => &mut block.attn.proj,
-        Target::Mlp1 => &mut block.mlp.lin1,
-        Target::Mlp2 => &mut block.mlp.lin2,
-    }
+fn layer(sam: &mut Sam, block: usize, target: Target) -> Option<&mut Adapted> {
+    target.layer_of(sam.image_encoder.blocks_mut().into_iter().nth(block)?)
 }

@@ -7,10 +7,14 @@
 //! (a linear layer's weight is `[out, in]`); [`names`] tells what checkpoints call them.
 
 pub mod common;
+pub mod encoder;
 pub mod image_encoder;
+pub mod lite;
 pub mod mask_decoder;
+pub mod neck;
 pub mod prompt_encoder;
 pub mod sam;
+pub mod tiny_vit;
 pub mod transformer;
 
 pub use crate::layers::Parameters;

@@ -18,18 +18,31 @@
 //! shapes, counts, and messages about what is missing or misshapen; `weights/foreign.rs` loses its line about the
 //! encoder.
 
+mod lite;
 mod node;
 mod table;
+mod tiny_vit;
 
 use std::collections::BTreeMap;
 
+pub use lite::LITE_SAM;
 pub use node::{ModelPart, Naming, NodeKind, Number, Size, TableNode, TensorRole};
 pub use table::SAM;
+pub use tiny_vit::MOBILE_SAM;
 
-use crate::config::SamConfig;
+use crate::config::{EncoderKind, SamConfig, TinyVitStage};
 
 /// Every table of a whole model.
-pub const MODELS: &[&[TableNode]] = &[SAM];
+pub const MODELS: &[&[TableNode]] = &[SAM, MOBILE_SAM, LITE_SAM];
+
+/// The table of the models with an encoder of `kind`.
+pub fn table_of(kind: &EncoderKind) -> &'static [TableNode] {
+    match kind {
+        EncoderKind::Vit => SAM,
+        EncoderKind::TinyVit(_) => MOBILE_SAM,
+        EncoderKind::Lite => LITE_SAM,
+    }
+}
 
 /// A tensor of the table, its repetitions counted out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +98,7 @@ pub struct NameMatch {
 
 /// Every tensor of a model of `config`, in the reference's order.
 pub fn parameters(config: &SamConfig) -> Vec<Parameter> {
-    let entries = entries(SAM, &mut |_, size| size.of(config, 0));
+    let entries = entries(table_of(&config.encoder), &mut |_, size| size.of(config, 0));
     let resolved = entries.into_iter().map(|entry| {
         let shape = entry.shape.iter().map(|size| size.of(config, entry.index)).collect();
         Parameter { name: entry.name, path: entry.path, shape, role: entry.role, part: entry.part }
@@ -188,6 +201,12 @@ impl TableNode {
                 let length = length.map(|length| (bias, TensorRole::Bias, vec![length]));
                 [(weight, TensorRole::Matrix, kernel.to_vec())].into_iter().chain(length).collect()
             }
+            NodeKind::Normed(kernel) => {
+                vec![(weight, TensorRole::Kernel, kernel.to_vec()), (bias, TensorRole::Bias, vec![kernel[0]])]
+            }
+            NodeKind::Pointwise { inputs, outputs } => {
+                vec![(weight, TensorRole::Kernel, vec![outputs, inputs]), (bias, TensorRole::Bias, vec![outputs])]
+            }
             NodeKind::Tensor(role, shape) => vec![("", role, shape.to_vec())],
             NodeKind::Scope(_) | NodeKind::Each(..) | NodeKind::Mlp { .. } => Vec::new(),
         }
@@ -229,15 +248,38 @@ pub enum BlockMatrix {
     Mlp2,
 }
 
-/// SAM's name of the weight of a matrix in the encoder's block `block`.
-pub fn block_weight(block: usize, matrix: BlockMatrix) -> String {
+/// SAM's name of the weight of a matrix in the encoder's block `block`: in a TinyViT the blocks with attention, counted through its
+/// stages; in EfficientNet-Lite0 those that expand, whose convolutions are an MLP's two layers.
+pub fn block_weight(config: &SamConfig, block: usize, matrix: BlockMatrix) -> String {
+    let (scope, mlp) = match config.encoder {
+        EncoderKind::Vit => (format!("{}.{block}", table::BLOCKS), [table::LIN1, table::LIN2]),
+        EncoderKind::Lite => (format!("{}.{block}", table::BLOCKS), [lite::EXPAND, lite::PROJECT]),
+        EncoderKind::TinyVit(stages) => {
+            let (stage, block) = stages.place(block);
+            (format!("{}.{}.{}.{block}", tiny_vit::STAGES, stage + 1, table::BLOCKS), [tiny_vit::FC1, tiny_vit::FC2])
+        }
+    };
     let layer = match matrix {
         BlockMatrix::Qkv => table::QKV,
         BlockMatrix::Projection => table::PROJ,
-        BlockMatrix::Mlp1 => table::LIN1,
-        BlockMatrix::Mlp2 => table::LIN2,
+        BlockMatrix::Mlp1 => mlp[0],
+        BlockMatrix::Mlp2 => mlp[1],
     };
-    format!("{}.{}.{block}.{layer}.weight", table::ENCODER, table::BLOCKS)
+    format!("{}.{scope}.{layer}.weight", table::ENCODER)
+}
+
+/// How many of the encoder's blocks lie before the tensor with SAM's name `name`, if it is one of its blocks' part.
+pub fn blocks_before(config: &SamConfig, name: &str) -> Option<usize> {
+    let found = named(name).filter(|found| found.part == ModelPart::Blocks)?;
+    let EncoderKind::TinyVit(stages) = config.encoder else { return Some(found.index) };
+    let within = format!("{}.{}.", table::ENCODER, tiny_vit::STAGES);
+    let Some((stage, rest)) = found.name.strip_prefix(&within).and_then(numbered) else { return Some(0) };
+    let before = |stages: &[TinyVitStage]| stages.iter().map(|stage| stage.blocks).sum::<usize>();
+    Some(match stage {
+        0 => 0,
+        _ if rest.starts_with(table::BLOCKS) => before(&stages.stages[..stage - 1]) + found.index,
+        _ => before(&stages.stages[..stage.min(stages.stages.len())]),
+    })
 }
 
 /// The tensor with SAM's name `name`.

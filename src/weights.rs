@@ -9,6 +9,7 @@ pub mod export;
 pub mod file;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod folder;
+mod fold;
 mod foreign;
 pub mod keys;
 pub mod layout;

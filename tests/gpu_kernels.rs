@@ -95,8 +95,8 @@ fn packages_stay_quantized_and_give_the_same_masks() {
             .map(|device| pollster::block_on(Segmenter::load(&package, &device, |_| ())).unwrap());
         // The CPU lays floats out as its products read them.
         for (segmenter, is_cpu) in [(&on_gpu, false), (&on_cpu, true)] {
-            let block = &segmenter.model().image_encoder.blocks[0];
-            for layer in [&block.attn.qkv, &block.attn.proj, &block.mlp.lin1] {
+            let block = segmenter.model().image_encoder.blocks()[0];
+            for layer in [block.qkv, block.proj, Some(block.lin1)].into_iter().flatten() {
                 let weight = &layer.linear.weight;
                 assert!(match scheme {
                     Scheme::Q8 => matches!(weight, Weight::Q8(_)),
@@ -130,7 +130,7 @@ fn adapters_on_a_quantized_base_are_two_small_products() {
         let bare = pollster::block_on(Segmenter::load(&Folder::open(&base).unwrap(), &device, |_| ())).unwrap();
         pollster::block_on(bare.load_adapter(&Folder::open(&adapters[0]).unwrap(), |_| ())).unwrap()
     });
-    let qkv = &on_gpu.model().image_encoder.blocks[0].attn.qkv;
+    let qkv = on_gpu.model().image_encoder.blocks()[0].qkv.unwrap();
     assert!(matches!(qkv.linear.weight, Weight::Q8(_)) && qkv.joined.is_some() && qkv.adapters.is_empty());
     assert_like("base and adapter", &logits(&on_gpu), &logits(&on_cpu));
 }

@@ -160,6 +160,7 @@ fn linear_equals_its_reference() {
             let plain = match activation {
                 Activation::None => sum,
                 Activation::Relu => relu(sum),
+                Activation::Relu6 => sum.clamp(0.0, 6.0),
                 Activation::Gelu => gelu(sum),
             };
             let transposed = matrix.clone().transpose().reshape([k * n]).reshape([n, k]).transpose();

@@ -43,6 +43,7 @@ fn gradients_of_linear_equal_burns() {
                 let plain = match activation {
                     Activation::None => sum,
                     Activation::Relu => burn::tensor::activation::relu(sum),
+                    Activation::Relu6 => sum.clamp(0.0, 6.0),
                     Activation::Gelu => sum.clone() * ((sum / 2f64.sqrt()).erf() + 1.0) * 0.5,
                 };
                 let theirs = (plain * gradient).sum().backward();

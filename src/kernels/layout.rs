@@ -51,6 +51,28 @@ pub fn repeat(x: Tensor<3>, b: usize) -> Tensor<3> {
         reference => x.expand([b, n, c]))
 }
 
+/// Axes of length 1 as often as `shape` says, without copying a number.
+fn expand(x: Tensor<3>, shape: [usize; 3]) -> Tensor<3> {
+    dispatch!(x;
+        gpu_strided => gpu::expanded(x, &shape),
+        reference => x.expand(shape))
+}
+
+/// Each pixel of `[b, h, w, c]` as two by two: `[b, 2 h, 2 w, c]`.
+pub fn enlarge(x: Tensor<4>) -> Tensor<4> {
+    let [b, h, w, c] = x.dims();
+    let wide = expand(reshape(x, [b * h * w, 1, c]), [b * h * w, 2, c]);
+    let high = expand(reshape(wide, [b * h, 1, 2 * w * c]), [b * h, 2, 2 * w * c]);
+    reshape(high, [b, 2 * h, 2 * w, c])
+}
+
+/// Channels of `[b, h, w, m]` and then those of `[b, h, w, n]`: `[b, h, w, m + n]`.
+pub fn concat_channels(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
+    let ([b, h, w, m], [_, _, _, n]) = (x.dims(), y.dims());
+    let lines = |x: Tensor<4>, c: usize| permute(reshape::<4, 2>(x, [b * h * w, c]), [1, 0]);
+    reshape(permute(concat(lines(x, m), lines(y, n)), [1, 0]), [b, h, w, m + n])
+}
+
 /// The tensor's numbers in another shape.
 ///
 /// # Panics

@@ -30,7 +30,7 @@ pub struct Joined {
     pub b: Param<Tensor<2>>,
 }
 
-/// A low-rank addition to outputs `start .. start + len` of a [`Linear`]: `y += scale * B (A dropout(x))`.
+/// A low-rank addition to some outputs of a [`Linear`]: `y[rows] += scale * B (A dropout(x))`.
 #[derive(Module, Debug)]
 pub struct LowRank {
     /// `[rank, in]`.
@@ -39,10 +39,35 @@ pub struct LowRank {
     pub b: Param<Tensor<2>>,
     /// `alpha / rank`; 1 in SAMed and SamLoRA.
     pub scale: f64,
-    /// First output that it adds to.
-    pub start: usize,
+    /// The outputs that it adds to.
+    #[module(skip)]
+    pub rows: Rows,
     /// Active in training only.
     pub dropout: Dropout,
+}
+
+/// Some rows of a weight: in each `stride` of them `run`, from `start` on. Queries of a fused qkv are a run of `dim` in all `3 dim` rows
+/// where its thirds are q, k and v, and a run of `dim / heads` in each `3 dim / heads` where each head has its three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows {
+    /// First of each run, within its stride.
+    pub start: usize,
+    /// Rows of a run.
+    pub run: usize,
+    /// From one run to the next.
+    pub stride: usize,
+}
+
+impl Rows {
+    /// All `count` rows.
+    pub fn all(count: usize) -> Self {
+        Self { start: 0, run: count, stride: count }
+    }
+
+    /// The weight's row that is number `index` of these.
+    pub fn row(&self, index: usize) -> usize {
+        index / self.run * self.stride + self.start + index % self.run
+    }
 }
 
 impl Adapted {
@@ -115,13 +140,15 @@ impl Joined {
 }
 
 impl LowRank {
-    /// `scale * B` with zero rows above and below, `[outputs, rank]`.
-    fn outputs(&self, outputs: usize) -> Tensor<2> {
-        let [len, rank] = self.b.dims();
-        let b = self.b.val() * self.scale;
+    /// `scale * B` with zero rows for all other outputs, `[outputs, rank]`.
+    pub fn outputs(&self, outputs: usize) -> Tensor<2> {
+        let [_, rank] = self.b.dims();
+        let Rows { start, run, stride } = self.rows;
+        let runs = outputs / stride;
+        let b = (self.b.val() * self.scale).reshape([runs, run, rank]);
         let device = b.device();
-        let zeros = |rows: usize| (rows > 0).then(|| Tensor::zeros([rows, rank], &device));
-        let rows = [zeros(self.start), Some(b), zeros(outputs - self.start - len)];
-        Tensor::cat(rows.into_iter().flatten().collect(), 0)
+        let zeros = |rows: usize| (rows > 0).then(|| Tensor::zeros([runs, rows, rank], &device));
+        let rows = [zeros(start), Some(b), zeros(stride - start - run)];
+        Tensor::cat(rows.into_iter().flatten().collect(), 1).reshape([outputs, rank])
     }
 }

@@ -37,6 +37,25 @@ impl LayerNorm {
     }
 }
 
+/// A convolution with a bias, into which the batch norm behind it is folded (`Conv2d_BN`).
+#[derive(Module, Debug)]
+pub struct NormedConv {
+    /// `[outputs, inputs, k, k]`; of a depthwise one `[channels, 1, k, k]`.
+    pub weight: Param<Tensor<4>>,
+    /// `[outputs]`.
+    pub bias: Param<Tensor<1>>,
+}
+
+impl NormedConv {
+    /// Takes its parameters.
+    ///
+    /// # Errors
+    /// As [`Scope::take`].
+    pub fn load(mut from: Scope<'_>) -> Result<Self> {
+        Ok(Self { weight: from.take("weight")?, bias: from.take("bias")? })
+    }
+}
+
 /// Two linear layers with an activation between (`common.py`, `MLPBlock`).
 #[derive(Module, Debug)]
 pub struct MlpBlock {

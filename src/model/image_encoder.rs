@@ -5,10 +5,12 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::common::{LayerNorm, MlpBlock};
+use super::encoder::AdaptedLayers;
+use super::neck::Neck;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
-use crate::kernels::convolution::{column_major_kernel, conv3x3, patch_embed};
-use crate::kernels::{Activation, Epilogue, Matrix, WindowAttention, linear, on_cores, permute, resample, reshape};
+use crate::kernels::convolution::patch_embed;
+use crate::kernels::{Activation, Epilogue, WindowAttention, on_cores, resample, reshape};
 use crate::layers::{Adapted, Scope};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
@@ -43,25 +45,6 @@ impl ImageEncoder {
         })
     }
 
-    /// Normalised image `[b, bands, h, w]`, sides multiples of the patch, to embedding `[b, out_chans, h / 16, w / 16]`.
-    pub fn forward(&self, image: Tensor<4>) -> Tensor<4> {
-        let mut pass = self.start(image);
-        while !pass.is_done() {
-            pass = pass.advance();
-        }
-        pass.x
-    }
-
-    /// [`ImageEncoder::forward`] layer by layer, for callers that pause between layers or look at what is between them.
-    pub fn start(&self, image: Tensor<4>) -> Pass<'_> {
-        self.resume(0, self.embed(image))
-    }
-
-    /// A [`Pass`] from layer `done` on, whose input is `x`.
-    pub fn resume(&self, done: usize, x: Tensor<4>) -> Pass<'_> {
-        Pass { encoder: self, done, x }
-    }
-
     /// What goes into the first block: patches and their positions, `[b, h / 16, w / 16, embed_dim]`.
     pub fn embed(&self, image: Tensor<4>) -> Tensor<4> {
         let [_, _, h, w] = image.dims();
@@ -80,46 +63,6 @@ impl ImageEncoder {
         }
         let by_row = resample(reshape(positions, [1, rows, columns * dim]), h);
         reshape(resample(reshape(by_row, [h, columns, dim]), w), [1, h, w, dim])
-    }
-}
-
-/// The one walk over the encoder's layers: its blocks, and then the neck.
-///
-/// ```text
-/// let mut pass = encoder.start(image);
-/// while !pass.is_done() {
-///     pass = pass.advance(); // and whatever is to be done after each layer
-/// }
-/// let embedding = pass.x;
-/// ```
-pub struct Pass<'a> {
-    encoder: &'a ImageEncoder,
-    /// Layers done.
-    pub done: usize,
-    /// What came out of the last layer done: `[b, h / 16, w / 16, embed_dim]`, and of the neck `[b, out_chans, h / 16, w / 16]`.
-    pub x: Tensor<4>,
-}
-
-impl Pass<'_> {
-    /// Layers in all.
-    pub fn layers(&self) -> usize {
-        self.encoder.blocks.len() + 1
-    }
-
-    /// Whether `x` is the embedding.
-    pub fn is_done(&self) -> bool {
-        self.done >= self.layers()
-    }
-
-    /// Computes the next layer.
-    #[must_use]
-    pub fn advance(self) -> Self {
-        let Self { encoder, done, x } = self;
-        let x = match encoder.blocks.get(done) {
-            Some(block) => block.forward(x),
-            None => on_cores(x, |x| permute(encoder.neck.forward(x), [0, 3, 1, 2])),
-        };
-        Self { encoder, done: done + 1, x }
     }
 }
 
@@ -147,17 +90,21 @@ impl Block {
         })
     }
 
-    /// Every linear layer, to change it.
-    pub fn linears(&mut self) -> [&mut Adapted; 4] {
-        [&mut self.attn.qkv, &mut self.attn.proj, &mut self.mlp.lin1, &mut self.mlp.lin2]
+    /// Its linear layers.
+    pub fn layers(&self) -> AdaptedLayers<&Adapted> {
+        AdaptedLayers::block(&self.attn.qkv, &self.attn.proj, &self.mlp.lin1, &self.mlp.lin2)
+    }
+
+    /// Its linear layers, to change them.
+    pub fn layers_mut(&mut self) -> AdaptedLayers<&mut Adapted> {
+        let (attn, mlp) = (&mut self.attn, &mut self.mlp);
+        AdaptedLayers::block(&mut attn.qkv, &mut attn.proj, &mut mlp.lin1, &mut mlp.lin2)
     }
 
     /// `[b, h, w, c]` to the same.
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        on_cores(x, |x| {
-            let x = self.attn.forward(self.norm1.forward(x.clone()), x);
-            self.mlp.forward(self.norm2.forward(x.clone()), x)
-        })
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = self.attn.forward(self.norm1.forward(x.clone()), x);
+        self.mlp.forward(self.norm2.forward(x.clone()), x)
     }
 }
 
@@ -215,34 +162,4 @@ impl Attention {
 fn relative_positions(positions: Tensor<2>, side: usize) -> Tensor<2> {
     let [length, dim] = positions.dims();
     reshape(resample(reshape(positions, [1, length, dim]), 2 * side - 1), [2 * side - 1, dim])
-}
-
-/// 1x1 convolution, layer norm, 3x3 convolution, layer norm.
-#[derive(Module, Debug)]
-pub struct Neck {
-    /// `neck.0`, `[out_chans, embed_dim, 1, 1]`.
-    pub conv1: Param<Tensor<4>>,
-    /// `neck.1`.
-    pub norm1: LayerNorm,
-    /// `neck.2`, `[out_chans, out_chans, 3, 3]`.
-    pub conv2: Param<Tensor<4>>,
-    /// `neck.3`.
-    pub norm2: LayerNorm,
-}
-
-impl Neck {
-    fn load(mut from: Scope<'_>) -> Result<Self> {
-        Ok(Self {
-            conv1: from.take("conv1")?,
-            norm1: LayerNorm::load(from.scope("norm1"), NORM_EPS)?,
-            conv2: Param::from_tensor(column_major_kernel(from.take("conv2")?.val())),
-            norm2: LayerNorm::load(from.scope("norm2"), NORM_EPS)?,
-        })
-    }
-
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [out, dim, _, _] = self.conv1.dims();
-        let x = linear(x, Matrix::Dense(permute(reshape(self.conv1.val(), [out, dim]), [1, 0])), Epilogue::default());
-        self.norm2.forward(conv3x3(self.norm1.forward(x), self.conv2.val()))
-    }
 }

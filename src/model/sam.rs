@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::image_encoder::{Block, ImageEncoder};
+use super::encoder::Encoder;
 use super::mask_decoder::MaskDecoder;
 use super::prompt_encoder::{Prompt, PromptEncoder};
 use crate::config::SamConfig;
@@ -17,8 +17,8 @@ use crate::layers::Parameters;
 /// then [`Sam::decode_prompt`].
 #[derive(Module, Debug)]
 pub struct Sam {
-    /// Vision transformer.
-    pub image_encoder: ImageEncoder,
+    /// Images to embeddings.
+    pub image_encoder: Encoder,
     /// Prompts and positions.
     pub prompt_encoder: PromptEncoder,
     /// Masks.
@@ -35,7 +35,7 @@ impl Sam {
         check_architecture(config, from.device())?;
         from.load(config, |mut from| {
             Ok(Self {
-                image_encoder: ImageEncoder::load(from.scope("image_encoder"), config)?,
+                image_encoder: Encoder::load(from.scope("image_encoder"), config)?,
                 prompt_encoder: PromptEncoder::load(from.scope("prompt_encoder"))?,
                 mask_decoder: MaskDecoder::load(from.scope("mask_decoder"), config)?,
             })
@@ -60,7 +60,7 @@ impl Sam {
     /// Lays matrices out for inference, as [`crate::kernels::Weight::arrange`] says.
     #[must_use]
     pub fn arranged(mut self) -> Self {
-        let encoder = self.image_encoder.blocks.iter_mut().flat_map(Block::linears).map(|layer| &mut layer.linear);
+        let encoder = self.image_encoder.linears_mut().into_iter();
         encoder.chain(self.mask_decoder.linears()).for_each(|layer| layer.weight.arrange());
         self
     }

@@ -1,6 +1,6 @@
 //! What the rows of a table of parameters are made of.
 
-use crate::config::SamConfig;
+use crate::config::{EncoderKind, LITE_BLOCKS, LiteBlock, SamConfig, TinyVit};
 
 /// A number of the architecture. Shapes are written in these, so that they tell it again when a checkpoint is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,18 @@ pub enum Number {
     MaskInChans,
     /// [`SamConfig::mask_tokens`].
     MaskTokens,
+    /// [`TinyVit::stem_dim`].
+    Stem,
+    /// [`TinyVit::stem_blocks`].
+    StemBlocks,
+    /// Channels of a TinyViT's stage.
+    StageDim(usize),
+    /// Blocks of a TinyViT's stage.
+    StageBlocks(usize),
+    /// Attention heads of a TinyViT's stage.
+    StageHeads(usize),
+    /// Distances of two tokens in a window of a TinyViT's stage: its side squared.
+    StageOffsets(usize),
 }
 
 impl Number {
@@ -56,7 +68,21 @@ impl Number {
             Self::IouHidden => config.iou_hidden,
             Self::MaskInChans => config.mask_in_chans,
             Self::MaskTokens => config.mask_tokens,
+            Self::Stem => tiny_vit(config).stem_dim,
+            Self::StemBlocks => tiny_vit(config).stem_blocks,
+            Self::StageDim(stage) => tiny_vit(config).stages[stage].dim,
+            Self::StageBlocks(stage) => tiny_vit(config).stages[stage].blocks,
+            Self::StageHeads(stage) => tiny_vit(config).stages[stage].heads,
+            Self::StageOffsets(stage) => tiny_vit(config).stages[stage].window.pow(2),
         }
+    }
+}
+
+/// The stages that a TinyViT's table asks for; all zero in a ViT, whose table does not.
+fn tiny_vit(config: &SamConfig) -> TinyVit {
+    match config.encoder {
+        EncoderKind::TinyVit(stages) => stages,
+        EncoderKind::Vit | EncoderKind::Lite => TinyVit::default(),
     }
 }
 
@@ -71,6 +97,8 @@ pub enum Size {
     Times(usize, Number),
     /// A fraction of one.
     Over(Number, usize),
+    /// A side of a block of EfficientNet-Lite0.
+    Lite(LiteSide),
     /// `2 * side - 1`, with the side of the encoder block's window, or of the grid where it attends globally.
     RelativePositions,
 }
@@ -83,10 +111,35 @@ impl Size {
             Self::Of(number) => number.of(config),
             Self::Times(factor, number) => factor * number.of(config),
             Self::Over(number, divisor) => number.of(config) / divisor,
+            Self::Lite(side) => side.of(&LITE_BLOCKS[block.min(LITE_BLOCKS.len() - 1)]),
             Self::RelativePositions => {
                 let global = config.global_attn_indexes.contains(&block);
                 2 * if global { config.pretrained_grid() } else { config.window_size } - 1
             }
+        }
+    }
+}
+
+/// A number of a block of EfficientNet-Lite0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiteSide {
+    /// [`LiteBlock::inputs`].
+    Inputs,
+    /// [`LiteBlock::hidden`].
+    Hidden,
+    /// [`LiteBlock::outputs`].
+    Outputs,
+    /// [`LiteBlock::kernel`].
+    Kernel,
+}
+
+impl LiteSide {
+    fn of(self, block: &LiteBlock) -> usize {
+        match self {
+            Self::Inputs => block.inputs,
+            Self::Hidden => block.hidden(),
+            Self::Outputs => block.outputs,
+            Self::Kernel => block.kernel,
         }
     }
 }
@@ -96,6 +149,8 @@ impl Size {
 pub enum TensorRole {
     /// A linear layer's weight or a convolution's kernel.
     Matrix,
+    /// The kernel of a convolution into which the batch norm behind it is folded.
+    Kernel,
     /// Added to a linear layer's or a convolution's outputs.
     Bias,
     /// A norm's weight, near 1.
@@ -156,7 +211,7 @@ pub enum Naming {
 }
 
 /// A layer of the model, or a scope of several.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableNode {
     /// SAM's name within the scope around it; empty where the scope's own name is the layer's.
     pub name: &'static str,
@@ -171,7 +226,7 @@ pub struct TableNode {
 }
 
 /// What a [`TableNode`] is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeKind {
     /// Several layers.
     Scope(&'static [TableNode]),
@@ -192,6 +247,15 @@ pub enum NodeKind {
         kernel: [Size; 4],
         /// The bias's length.
         bias: Option<Size>,
+    },
+    /// `weight` and `bias` of a convolution into which the batch norm behind it is folded; the weight's shape.
+    Normed([Size; 4]),
+    /// The same of a 1x1 convolution, as a linear layer's: `weight` `[outputs, inputs]`, which its checkpoints have with two more axes.
+    Pointwise {
+        /// Channels that come in.
+        inputs: Size,
+        /// Channels that go out.
+        outputs: Size,
     },
     /// `depth` linear layers `layers.0` onwards.
     Mlp {
@@ -254,6 +318,16 @@ pub const fn norm(name: &'static str, channels: Size) -> TableNode {
 /// A convolution `[outputs, inputs, height, width]`, or a transposed one `[inputs, outputs, height, width]`.
 pub const fn convolution(name: &'static str, kernel: [Size; 4], bias: Option<Size>) -> TableNode {
     TableNode::new(name, NodeKind::Convolution { kernel, bias })
+}
+
+/// A convolution with a folded batch norm.
+pub const fn normed(name: &'static str, kernel: [Size; 4]) -> TableNode {
+    TableNode::new(name, NodeKind::Normed(kernel))
+}
+
+/// A 1x1 convolution with a folded batch norm.
+pub const fn pointwise(name: &'static str, inputs: Size, outputs: Size) -> TableNode {
+    TableNode::new(name, NodeKind::Pointwise { inputs, outputs })
 }
 
 /// `depth` linear layers one after another: input, hidden and output channels.

@@ -15,23 +15,24 @@ pub(super) const ENCODER: &str = "image_encoder";
 pub(super) const BLOCKS: &str = "blocks";
 
 /// SAM with a ViT as its image encoder.
-pub const SAM: &[TableNode] = &[
-    scope(ENCODER, VIT).alias(&[(HuggingFace, "vision_encoder")]),
-    // The prompt encoder's; `SamModel` saves it twice and reads the first.
-    tensor(
-        "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
-        TensorRole::Frequencies,
-        &[Is(2), Over(OutChans, 2)],
-    )
-    .alias(&[
-        (HuggingFace, "shared_image_embedding.positional_embedding"),
-        (HuggingFace, "prompt_encoder.shared_embedding.positional_embedding"),
-    ])
-    .fields(&["prompt_encoder.gaussian_matrix"])
-    .part(ModelPart::Prompts),
-    scope("prompt_encoder", PROMPT_ENCODER).part(ModelPart::Prompts),
-    scope("mask_decoder", MASK_DECODER).part(ModelPart::Masks),
-];
+pub const SAM: &[TableNode] =
+    &[scope(ENCODER, VIT).alias(&[(HuggingFace, "vision_encoder")]), FREQUENCIES, PROMPTS, DECODER];
+
+/// The prompt encoder's; `SamModel` saves it twice and reads the first.
+pub(super) const FREQUENCIES: TableNode = tensor(
+    "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+    TensorRole::Frequencies,
+    &[Is(2), Over(OutChans, 2)],
+)
+.alias(&[
+    (HuggingFace, "shared_image_embedding.positional_embedding"),
+    (HuggingFace, "prompt_encoder.shared_embedding.positional_embedding"),
+])
+.fields(&["prompt_encoder.gaussian_matrix"])
+.part(ModelPart::Prompts);
+
+pub(super) const PROMPTS: TableNode = scope("prompt_encoder", PROMPT_ENCODER).part(ModelPart::Prompts);
+pub(super) const DECODER: TableNode = scope("mask_decoder", MASK_DECODER).part(ModelPart::Masks);
 
 /// `image_encoder.py`, `ImageEncoderViT`.
 const VIT: &[TableNode] = &[
@@ -62,7 +63,8 @@ const BLOCK: &[TableNode] = &[
     linear(LIN2, Of(MlpDim), Of(EmbedDim)),
 ];
 
-const NECK: &[TableNode] = &[
+/// What follows every image encoder; the embedding has [`SamConfig::out_chans`](crate::config::SamConfig::out_chans) channels.
+pub(super) const NECK: &[TableNode] = &[
     convolution("0", [Of(OutChans), Of(EmbedDim), Is(1), Is(1)], None)
         .alias(&[(HuggingFace, "conv1")])
         .fields(&["conv1"]),

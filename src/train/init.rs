@@ -151,10 +151,13 @@ pub fn model(
         let stored = if fresh { None } else { base.read(&parameter.name)? };
         let values = match stored {
             Some(values)
-                if (parameter.part, parameter.role) == (ModelPart::Patches, TensorRole::Matrix)
-                    && bands != old_bands =>
+                if parameter.part == ModelPart::Patches
+                    && parameter.shape.len() == 4
+                    && bands != old_bands
+                    && parameter.role != TensorRole::Positions =>
             {
-                bands_of(&values, [config.embed_dim, old_bands, config.patch_size.pow(2)], bands)
+                let plane = parameter.shape[2] * parameter.shape[3];
+                bands_of(&values, [parameter.shape[0], old_bands, plane], bands)
             }
             Some(values) => values,
             None => initial(&parameter, seed),
@@ -202,6 +205,8 @@ fn initial(parameter: &Parameter, seed: u64) -> Vec<f32> {
         }
         (TensorRole::Frequencies | TensorRole::Embedding | TensorRole::MaskTokens, _) => return normal(1.0),
         (TensorRole::Positions, _) | (TensorRole::Matrix, ModelPart::Blocks) => return normal(0.02),
+        // As activations behind them need it to keep their size, there being no norm (He et al. 2015).
+        (TensorRole::Kernel, _) => return normal((2.0 / (count / shape[0]).max(1) as f32).sqrt()),
         (TensorRole::Matrix | TensorRole::Bias, _) => {}
     }
     // A bias has its layer's bound; 256 inputs are what nearly all of the decoder's layers have.

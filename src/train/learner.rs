@@ -97,7 +97,7 @@ impl Learner {
     /// `sam` on the plain `device`, adapters attached; `trained` says what learns.
     pub fn new(sam: Sam, config: &SamConfig, trained: &Trained, device: &Device, recompute: bool) -> Self {
         let parameters = modules::parameters(&sam, config);
-        let slot = |p: &Named| Some(Slot { rate: trained.rate(&p.name, config.depth)?, state: None });
+        let slot = |p: &Named| Some(Slot { rate: trained.rate(&p.name, config)?, state: None });
         let slots = parameters.iter().map(slot).collect();
         Self {
             sam,
@@ -161,7 +161,7 @@ impl Learner {
         into.count += 1;
         let [_, _, h, w] = images.dims();
         let autodiff = self.sam.clone().map(&mut Track { slots: &self.slots, index: 0 });
-        let depth = autodiff.image_encoder.blocks.len();
+        let depth = autodiff.image_encoder.depth();
         if !self.recompute {
             let mut pass = autodiff.image_encoder.start(images);
             while !pass.is_done() {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
+use super::fold;
 use super::foreign;
-use super::keys::{Keys, LoraKeys, Side, canonical, samed_name};
+use super::keys::{FoldedNorm, Keys, LoraKeys, Side, canonical, samed_name};
 use super::layout;
 use super::source::open;
 use super::tensor::{PassedOver, TensorSource};
@@ -22,6 +23,7 @@ pub struct Checkpoint {
     path: PathBuf,
     source: Box<dyn TensorSource>,
     names: BTreeMap<String, String>,
+    norms: BTreeMap<String, FoldedNorm>,
     config: SamConfig,
     passed_over: Vec<PassedOver>,
 }
@@ -43,12 +45,22 @@ impl Checkpoint {
             return Err(Error::new(ErrorKind::Unsupported, format!("holds an adapter ({name}) beside the model"))
                 .remedy("give it as the adapter, and SAM's own checkpoint as the base"));
         }
-        let shape = |stored: &String| source.info(stored).map(|t| t.shape.clone()).unwrap_or_default();
-        let shapes = keys.tensors.iter().map(|(name, stored)| (name.clone(), shape(stored))).collect();
+        let shape = |name: &str, stored: &str| {
+            let mut shape = source.info(stored).map(|t| t.shape.clone()).unwrap_or_default();
+            // A 1x1 convolution is a linear layer.
+            if let [_, _, 1, 1] = shape[..]
+                && names::named(name).is_some_and(|found| found.role == TensorRole::Kernel)
+            {
+                shape.truncate(2);
+            }
+            shape
+        };
+        let shapes = keys.tensors.iter().map(|(name, stored)| (name.clone(), shape(name, stored))).collect();
         let config = layout::recognize(&shapes)?;
         layout::check(&config, &shapes)?;
         let passed_over = passed_over(source.as_ref(), &keys);
-        Ok(Self { path: path.to_owned(), source, names: keys.tensors, config, passed_over })
+        fold::check(source.as_ref(), &keys)?;
+        Ok(Self { path: path.to_owned(), source, names: keys.tensors, norms: keys.norms, config, passed_over })
     }
 
     /// Sets the decoder's heads, which a checkpoint's shapes do not tell and [`layout::recognize`] can only guess for a
@@ -77,7 +89,15 @@ impl Checkpoint {
     /// # Errors
     /// [`ErrorKind::NotFound`], or those of [`TensorSource::read_f32`], naming the file.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        self.source.read_f32(self.names.get(name).map_or(name, String::as_str)).map_err(|e| e.at(self.path.display()))
+        let stored = self.names.get(name).map_or(name, String::as_str);
+        let values = self.source.read_f32(stored);
+        let norm = name.rsplit_once(".c.").and_then(|(scope, part)| Some((part, self.norms.get(scope)?)));
+        let values = match norm {
+            Some(("bias", norm)) => fold::bias(self.source.as_ref(), norm),
+            Some((_, norm)) => values.and_then(|kernel| fold::kernel(self.source.as_ref(), norm, kernel)),
+            None => values,
+        };
+        values.map_err(|e| e.at(self.path.display()))
     }
 
     /// SHA-256 of the file.
@@ -209,7 +229,7 @@ pub fn merged_tensor(name: &str, base: &Checkpoint, adapter: Option<&Adapter>, c
         return Ok(tensor.values.clone());
     }
     let mut values = base.read(name)?;
-    for factor in adapter.factors.iter().filter(|f| f.target.weight_name(f.block) == name) {
+    for factor in adapter.factors.iter().filter(|f| f.target.weight_name(config, f.block) == name) {
         factor.add_to(&mut values, config);
     }
     Ok(values)

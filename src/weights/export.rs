@@ -48,7 +48,7 @@ pub fn export(
             let mut tensors = if adapter.tensors.is_empty() { Vec::new() } else { layout::heads(&config) };
             let mut factors = BTreeMap::new();
             for factor in &adapter.factors {
-                let (inputs, outputs, _) = factor.target.extent(&config);
+                let (inputs, outputs, _) = factor.target.extent(&config, factor.block);
                 for (side, shape, values) in
                     [(Side::A, vec![factor.rank, inputs], &factor.a), (Side::B, vec![outputs, factor.rank], &factor.b)]
                 {

@@ -34,11 +34,6 @@ const FOREIGN: &[Foreign] = &[
     Foreign { model: "SAM-HQ", marks: &["mask_decoder.hf_"], remedy: USE_SAM_HQ },
     Foreign { model: "SAM-HQ", marks: &["mask_decoder.hq_"], remedy: USE_SAM_HQ },
     Foreign { model: "SAM-HQ", marks: &["mask_decoder.compress_vit_"], remedy: USE_SAM_HQ },
-    Foreign {
-        model: "MobileSAM (a TinyViT encoder, as TinySAM and MobileSAMv2 have it too)",
-        marks: &["image_encoder.patch_embed.seq."],
-        remedy: USE_LIGHT,
-    },
     Foreign { model: "MobileSAM's image encoder alone (TinyViT)", marks: &["patch_embed.seq.0.c."], remedy: USE_LIGHT },
     Foreign { model: "EfficientSAM", marks: &["bbox_top_left_embeddings"], remedy: USE_LIGHT },
     Foreign { model: "EfficientSAM", marks: &["final_output_upscaling_layers."], remedy: USE_LIGHT },

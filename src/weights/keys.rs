@@ -25,7 +25,7 @@ use super::foreign::{self, listed};
 use super::tensor::TensorInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::Target;
-use crate::names::{self, NameMatch, number};
+use crate::names::{self, NameMatch, TensorRole, number};
 
 pub use crate::names::Naming;
 
@@ -40,8 +40,23 @@ pub struct Keys {
     pub lora: Vec<String>,
     /// Names in the file that carry nothing of their own: a tied copy of another tensor, the pixel statistics.
     pub redundant: Vec<String>,
+    /// Batch norms that are to be folded into the convolutions before them, by the scope of both: names in the file.
+    pub norms: BTreeMap<String, FoldedNorm>,
     /// Names in the file outside of the model's prefix: another model, a loss, a metric.
     pub beside: Vec<String>,
+}
+
+/// A batch norm behind a convolution: names in the file of its four tensors, each `[outputs]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FoldedNorm {
+    /// Multiplied by.
+    pub weight: String,
+    /// Added.
+    pub bias: String,
+    /// The mean that it subtracts.
+    pub mean: String,
+    /// The variance that it divides by.
+    pub variance: String,
 }
 
 /// One of the two factors of an adapter.
@@ -112,14 +127,18 @@ pub fn canonical<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Keys> {
         tensors: BTreeMap::new(),
         lora: Vec::new(),
         redundant: Vec::new(),
+        norms: BTreeMap::new(),
         beside: names.iter().filter(|name| !name.starts_with(model.prefix)).map(|&name| name.to_owned()).collect(),
     };
     let mut rest = Vec::new(); // name, name without prefix
     for &(name, short) in &model.names {
         if lora_slot(short).is_some() {
             keys.lora.push(name.to_owned());
-        } else if STATISTICS.contains(&short) {
+        } else if STATISTICS.contains(&short) || is_unused(short) {
             keys.redundant.push(name.to_owned());
+        } else if let Some((scope, part)) = norm_part(short) {
+            let norm = keys.norms.entry(scope.to_owned()).or_default();
+            *part(norm) = name.to_owned();
         } else {
             rest.push((name, short));
         }
@@ -157,7 +176,47 @@ pub fn canonical<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Keys> {
             keys.insert(name, found)?;
         }
     }
-    if unknown.is_empty() { Ok(keys) } else { Err(unknown_tensors(&unknown, &names)) }
+    if !unknown.is_empty() {
+        return Err(unknown_tensors(&unknown, &names));
+    }
+    for (scope, norm) in &keys.norms {
+        let parts = [("weight", &norm.weight), ("bias", &norm.bias)];
+        let statistics = [("running_mean", &norm.mean), ("running_var", &norm.variance)];
+        if let Some((part, _)) = parts.into_iter().chain(statistics).find(|(_, name)| name.is_empty()) {
+            let name = format!("{scope}.bn.{part}");
+            return Err(Error::new(ErrorKind::NotFound, "is missing from the checkpoint").at(format!("tensor {name}")));
+        }
+        // The convolution itself has none: what it adds is the norm's.
+        let bias = format!("{scope}.c.bias");
+        if let Some(other) = keys.tensors.insert(bias.clone(), norm.bias.clone()) {
+            let message = format!("{other} and {} are both {bias}", norm.bias);
+            return Err(Error::new(ErrorKind::Format, message));
+        }
+    }
+    Ok(keys)
+}
+
+/// The scope of a batch norm behind a convolution of the table (`{scope}.c`, `{scope}.bn`), and which of its tensors `name` is.
+fn norm_part(name: &str) -> Option<(&str, fn(&mut FoldedNorm) -> &mut String)> {
+    let (scope, part) = name.rsplit_once(".bn.")?;
+    let part: fn(&mut FoldedNorm) -> &mut String = match part {
+        "weight" => |norm| &mut norm.weight,
+        "bias" => |norm| &mut norm.bias,
+        "running_mean" => |norm| &mut norm.mean,
+        "running_var" => |norm| &mut norm.variance,
+        _ => return None,
+    };
+    let convolution = names::named(&format!("{scope}.c.weight"))?;
+    (convolution.role == TensorRole::Kernel).then_some((scope, part))
+}
+
+/// What MobileSAM's files have beside the model: TinyViT's classifier, the indices of its attention biases, and how often its batch
+/// norms have been updated.
+fn is_unused(name: &str) -> bool {
+    const CLASSIFIER: [&str; 2] = ["image_encoder.norm_head.", "image_encoder.head."];
+    CLASSIFIER.iter().any(|scope| name.starts_with(scope))
+        || name.starts_with("image_encoder.") && name.ends_with(".attn.attention_bias_idxs")
+        || name.strip_suffix(".num_batches_tracked").is_some_and(|norm| norm_part(&format!("{norm}.weight")).is_some())
 }
 
 /// How many of `names` are those of a SAM model or of an adapter for one, whichever naming and prefix they have: what

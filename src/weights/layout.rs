@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{BACKBONES, SamConfig};
+use crate::config::{BACKBONES, Backbone, EncoderKind, SamConfig, TinyVit, TinyVitStage};
 use crate::error::{Error, ErrorKind, Result};
-use crate::names::{self, Number, SAM, Size, TensorRole};
+use crate::names::{self, Number, Size, TableNode, TensorRole};
 use crate::random::SplitMix;
 
 /// Every tensor of a model of `config`, in SAM's names and shapes and in the reference's order.
@@ -34,38 +34,21 @@ pub fn parameter_count(config: &SamConfig) -> u64 {
 /// # Errors
 /// [`ErrorKind::NotFound`] naming the first tensor that is missing, [`ErrorKind::Format`] for shapes that cannot be.
 pub fn recognize(shapes: &BTreeMap<String, Vec<usize>>) -> Result<SamConfig> {
-    let told = Told::read(shapes)?;
+    let told = names::MODELS.iter().map(|table| Told::read(table, shapes)).collect::<Result<Vec<_>>>()?;
+    // Of equally many the first, SAM's.
+    let told = told.into_iter().reduce(|best, other| if other.matched > best.matched { other } else { best });
+    let told = told.ok_or_else(|| Error::new(ErrorKind::NotFound, "the checkpoint holds no tensors"))?;
     let number = |number| told.number(number);
-    let (embed_dim, depth, head_dim) = (number(Number::EmbedDim)?, number(Number::Depth)?, number(Number::HeadDim)?);
-    let (patch_size, grid) = (number(Number::PatchSize)?, number(Number::Grid)?);
     let (out_chans, inner) = (number(Number::OutChans)?, number(Number::CrossAttention)?);
     let (decoder_mlp, mask_tokens) = (number(Number::DecoderMlp)?, number(Number::MaskTokens)?);
-    let positions = (0..depth).map(|block| told.positions(block)).collect::<Result<Vec<_>>>()?;
-    let shortest = positions.iter().min().copied().unwrap_or(1);
-    if head_dim == 0 || inner == 0 || patch_size == 0 || grid == 0 {
-        return Err(Error::new(ErrorKind::Format, "a tensor of the checkpoint has an empty axis"));
+    if inner == 0 {
+        return Err(empty_axis());
     }
-
-    let known = BACKBONES.iter().map(|b| b.config(mask_tokens));
-    let same_encoder = known.clone().find(|k| {
-        (k.embed_dim, k.depth, k.num_heads, 2 * k.window_size - 1) == (embed_dim, depth, embed_dim / head_dim, shortest)
-    });
-    let same_decoder = known.clone().find(|k| (k.out_chans, k.decoder_mlp) == (out_chans, decoder_mlp));
-    let global_attn_indexes = match same_encoder {
-        Some(known) if positions.iter().all(|&length| length == shortest) => known.global_attn_indexes,
-        _ => (0..depth).filter(|&i| positions[i] == 2 * grid - 1).collect(),
-    };
+    let mut known = BACKBONES.iter().map(|b| b.config(mask_tokens));
+    let same_decoder = known.find(|k| (k.out_chans, k.decoder_mlp) == (out_chans, decoder_mlp));
     let config = SamConfig {
-        embed_dim,
-        depth,
-        num_heads: embed_dim / head_dim,
-        mlp_dim: number(Number::MlpDim)?,
-        global_attn_indexes,
-        window_size: shortest.div_ceil(2),
-        patch_size,
         in_chans: number(Number::InChans)?,
         out_chans,
-        pretrained_size: grid * patch_size,
         decoder_depth: number(Number::DecoderDepth)?,
         decoder_heads: same_decoder.map_or(8, |k| k.decoder_heads),
         decoder_mlp,
@@ -75,13 +58,21 @@ pub fn recognize(shapes: &BTreeMap<String, Vec<usize>>) -> Result<SamConfig> {
         iou_hidden: told.numbers.get(&Number::IouHidden).copied().unwrap_or(mask_tokens),
         mask_in_chans: number(Number::MaskInChans)?,
         mask_tokens,
+        ..told.encoder(mask_tokens)?
     };
     config.check()?;
     Ok(config)
 }
 
-/// What the shapes of a checkpoint tell.
+fn empty_axis() -> Error {
+    Error::new(ErrorKind::Format, "a tensor of the checkpoint has an empty axis")
+}
+
+/// What the shapes of a checkpoint tell, read by one table.
 struct Told {
+    table: &'static [TableNode],
+    /// Tensors of the table that the checkpoint has.
+    matched: usize,
     numbers: BTreeMap<Number, usize>,
     /// Lengths of relative positions, by encoder block.
     positions: BTreeMap<usize, usize>,
@@ -90,8 +81,8 @@ struct Told {
 }
 
 impl Told {
-    fn read(shapes: &BTreeMap<String, Vec<usize>>) -> Result<Self> {
-        let (mut numbers, mut repeats) = (BTreeMap::new(), Vec::new());
+    fn read(table: &'static [TableNode], shapes: &BTreeMap<String, Vec<usize>>) -> Result<Self> {
+        let (mut matched, mut numbers, mut repeats) = (0, BTreeMap::new(), Vec::new());
         let mut count = |name: &str, size: Size| {
             let held = |i: &usize| {
                 let scope = format!("{name}.{i}.");
@@ -104,10 +95,11 @@ impl Told {
             }
             count
         };
-        let entries = names::entries(SAM, &mut count);
+        let entries = names::entries(table, &mut count);
         let mut positions = BTreeMap::new();
         for entry in &entries {
             let Some(shape) = shapes.get(&entry.name) else { continue };
+            matched += 1;
             let error =
                 |message: String| Err(Error::new(ErrorKind::Format, message).at(format!("tensor {}", entry.name)));
             // No side of a real model comes near this, and the arithmetic with them cannot overflow.
@@ -121,14 +113,81 @@ impl Told {
                 match size {
                     Size::Of(number) => drop(numbers.entry(*number).or_insert(length)),
                     Size::RelativePositions => drop(positions.entry(entry.index).or_insert(length)),
-                    Size::Is(_) | Size::Times(..) | Size::Over(..) => {}
+                    Size::Is(_) | Size::Times(..) | Size::Over(..) | Size::Lite(_) => {}
                 }
             }
         }
         for (number, count) in repeats {
             numbers.entry(number).or_insert(count);
         }
-        Ok(Self { numbers, positions, entries })
+        Ok(Self { table, matched, numbers, positions, entries })
+    }
+
+    /// The numbers of the image encoder; those of the decoder are any.
+    fn encoder(&self, mask_tokens: usize) -> Result<SamConfig> {
+        match self.table {
+            names::MOBILE_SAM => self.tiny_vit(),
+            names::LITE_SAM => Ok(Backbone::named("lite0")?.config(mask_tokens)),
+            _ => self.vit(mask_tokens),
+        }
+    }
+
+    /// Those of a ViT.
+    fn vit(&self, mask_tokens: usize) -> Result<SamConfig> {
+        let number = |number| self.number(number);
+        let (embed_dim, depth, head_dim) =
+            (number(Number::EmbedDim)?, number(Number::Depth)?, number(Number::HeadDim)?);
+        let (patch_size, grid) = (number(Number::PatchSize)?, number(Number::Grid)?);
+        let positions = (0..depth).map(|block| self.positions(block)).collect::<Result<Vec<_>>>()?;
+        let shortest = positions.iter().min().copied().unwrap_or(1);
+        if head_dim == 0 || patch_size == 0 || grid == 0 {
+            return Err(empty_axis());
+        }
+        let mut known = BACKBONES.iter().map(|b| b.config(mask_tokens));
+        let same_encoder = known.find(|k| {
+            (k.embed_dim, k.depth, k.num_heads, 2 * k.window_size - 1)
+                == (embed_dim, depth, embed_dim / head_dim, shortest)
+        });
+        let global_attn_indexes = match same_encoder {
+            Some(known) if positions.iter().all(|&length| length == shortest) => known.global_attn_indexes,
+            _ => (0..depth).filter(|&i| positions[i] == 2 * grid - 1).collect(),
+        };
+        Ok(SamConfig {
+            embed_dim,
+            depth,
+            num_heads: embed_dim / head_dim,
+            mlp_dim: number(Number::MlpDim)?,
+            global_attn_indexes,
+            window_size: shortest.div_ceil(2),
+            patch_size,
+            pretrained_size: grid * patch_size,
+            ..BACKBONES[0].config(mask_tokens)
+        })
+    }
+
+    /// Those of a TinyViT.
+    fn tiny_vit(&self) -> Result<SamConfig> {
+        let number = |number| self.number(number);
+        let stage = |stage: usize| -> Result<TinyVitStage> {
+            Ok(TinyVitStage {
+                dim: number(Number::StageDim(stage))?,
+                blocks: number(Number::StageBlocks(stage))?,
+                heads: number(Number::StageHeads(stage))?,
+                window: number(Number::StageOffsets(stage))?.isqrt(),
+            })
+        };
+        let stages = [stage(0)?, stage(1)?, stage(2)?];
+        let sizes = TinyVit { stem_dim: number(Number::Stem)?, stem_blocks: number(Number::StemBlocks)?, stages };
+        Ok(SamConfig {
+            embed_dim: stages[2].dim,
+            depth: sizes.blocks(),
+            num_heads: stages[2].heads,
+            mlp_dim: 4 * stages[2].dim,
+            window_size: stages[2].window,
+            global_attn_indexes: Vec::new(),
+            encoder: EncoderKind::TinyVit(sizes),
+            ..BACKBONES[0].config(1)
+        })
     }
 
     fn number(&self, number: Number) -> Result<usize> {
@@ -185,7 +244,7 @@ pub fn random(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
         Some(TensorRole::Bias | TensorRole::NormBias) => (0.0, 0.02),
         Some(TensorRole::Frequencies) => (0.0, 1.7),
         Some(TensorRole::Positions | TensorRole::RelativePositions | TensorRole::Embedding) => (0.0, 0.2),
-        Some(TensorRole::Matrix | TensorRole::MaskTokens) | None => {
+        Some(TensorRole::Matrix | TensorRole::Kernel | TensorRole::MaskTokens) | None => {
             (0.0, (3.0f32 / (count / shape[0]).max(1) as f32).sqrt())
         }
     };

@@ -244,7 +244,7 @@ impl Manifest {
     /// Everything that is known before the weights are.
     pub(super) fn check_settings(&self) -> Result<()> {
         self.architecture.check()?;
-        let (patch, bands) = (self.architecture.patch_size, self.architecture.in_chans);
+        let (patch, bands) = (self.architecture.input_step(), self.architecture.in_chans);
         if self.input_size == 0 || !self.input_size.is_multiple_of(patch) || self.input_size > 4096 {
             return invalid("input_size", format!("{} is not a multiple of {patch} up to 4096", self.input_size));
         }

@@ -69,14 +69,14 @@ fn adapter_name(sam: &Sam, config: &SamConfig, table: &BTreeMap<String, Paramete
 
 /// The encoder block and matrix that adapter `index` of the layer with this weight adds to.
 fn target(sam: &Sam, config: &SamConfig, weight: &str, index: usize) -> Option<(usize, Target)> {
-    let block = names::named(weight)?.index;
-    let mut targets = Target::ALL.into_iter().filter(|target| target.weight_name(block) == weight);
-    let first = targets.next()?;
-    if !matches!(first, Target::Query | Target::Key | Target::Value) {
-        return Some((block, first));
-    }
-    let start = sam.image_encoder.blocks.get(block)?.attn.qkv.adapters.get(index)?.start;
-    Some((block, [Target::Query, Target::Key, Target::Value].into_iter().find(|t| t.extent(config).2 == start)?))
+    let block = names::blocks_before(config, weight)?;
+    let layers = *sam.image_encoder.blocks().get(block)?;
+    let mut targets = Target::ALL.into_iter().filter(|target| target.weight_name(config, block) == weight);
+    let target = targets.find(|target| {
+        let adapter = target.layer_of(layers).and_then(|layer| layer.adapters.get(index));
+        adapter.is_some_and(|adapter| adapter.rows == target.extent(config, block).2)
+    })?;
+    Some((block, target))
 }
 
 /// Collects the paths of all parameters, and their shapes.
@@ -85,10 +85,10 @@ struct Fields {
     found: Vec<(String, Vec<usize>)>,
 }
 
-/// Whether a step of a module's path is no field of the table's: the form that a weight is stored in, and the layer that
-/// adapters are beside.
+/// Whether a step of a module's path is no field of the table's: an enum's variant (the kind of an encoder or of its block, the form
+/// that a weight is stored in), and the layer that adapters are beside.
 fn is_storage(name: &str, container: &str) -> bool {
-    container == "Enum:Matrix" || container == "Struct:Adapted" && name == "linear"
+    container.starts_with("Enum:") || container == "Struct:Adapted" && name == "linear"
 }
 
 impl ModuleVisitor for Fields {

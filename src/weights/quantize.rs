@@ -58,7 +58,7 @@ impl Scheme {
             TensorRole::Frequencies => Self::F32,
             TensorRole::RelativePositions | TensorRole::MaskTokens => Self::F16,
             _ if rows < 8 || columns < BLOCK => Self::F16,
-            TensorRole::Matrix if matches!(part, ModelPart::Patches | ModelPart::Blocks) => self,
+            TensorRole::Matrix | TensorRole::Kernel if matches!(part, ModelPart::Patches | ModelPart::Blocks) => self,
             _ => Self::Q8,
         }
     }

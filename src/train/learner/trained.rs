@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::SamConfig;
 use crate::names::{self, ModelPart, TensorRole};
 
 /// How the mask decoder learns.
@@ -43,11 +44,12 @@ impl Default for Trained {
 
 impl Trained {
     /// The factor of the learning rate of a parameter, none if it does not learn. Adapters always learn.
-    pub(super) fn rate(&self, name: &str, depth: usize) -> Option<f64> {
+    pub(super) fn rate(&self, name: &str, config: &SamConfig) -> Option<f64> {
         if name.ends_with(".lora_a") || name.ends_with(".lora_b") {
             return Some(1.0);
         }
         let found = names::named(name)?;
+        let depth = config.depth;
         let encoder = |layers_below: usize, patch_embed: bool| {
             let decay = if self.encoder { self.layer_decay.powi(layers_below as i32) } else { 1.0 };
             (self.encoder || patch_embed).then_some(decay)
@@ -55,7 +57,7 @@ impl Trained {
         let decoder = |learns: bool| learns.then_some(1.0);
         match found.part {
             ModelPart::Patches => encoder(depth + 1, self.patch_embed && found.role != TensorRole::Positions),
-            ModelPart::Blocks => encoder(depth - found.index.min(depth), false),
+            ModelPart::Blocks => encoder(depth - names::blocks_before(config, name).unwrap_or(0).min(depth), false),
             ModelPart::Neck => encoder(0, false),
             ModelPart::Prompts => decoder(self.prompts && found.role != TensorRole::Frequencies),
             ModelPart::Transformer => decoder(self.decoder == DecoderTraining::Full),

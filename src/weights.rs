@@ -9,8 +9,11 @@ pub mod export;
 pub mod file;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod folder;
+#[cfg(not(target_arch = "wasm32"))]
 mod fold;
 mod foreign;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod imagenet;
 pub mod keys;
 pub mod layout;
 pub mod manifest;

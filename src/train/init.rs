@@ -13,6 +13,7 @@ use crate::names::{self, ModelPart, Parameter, TensorRole};
 use crate::random::SplitMix;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::folder::Folder;
+use crate::weights::imagenet::ImageNetEncoder;
 use crate::weights::manifest::Kind;
 use crate::weights::package;
 use crate::weights::shards::SafetensorsFile;
@@ -24,6 +25,8 @@ pub enum BaseModel {
     Fresh(Box<SamConfig>),
     /// SAM's checkpoint, or the `model.safetensors` of a run: then with the names of its classes.
     Checkpoint(Box<Checkpoint>, PathBuf, Vec<String>),
+    /// An image encoder that was trained on something else: the rest starts from random weights.
+    Encoder(Box<ImageNetEncoder>),
     /// A package; its classes' heads are kept if they are the data's.
     Package {
         /// Where it is.
@@ -45,7 +48,12 @@ impl BaseModel {
         Self::Fresh(Box::new(backbone.config(4)))
     }
 
-    /// Opens a checkpoint's file, a package's folder or `.samlora` file, or the folder of a run that trained everything.
+    /// Whether all of it was trained as a SAM: what is random otherwise has to learn.
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Checkpoint(..) | Self::Package { .. })
+    }
+
+    /// Opens a checkpoint's file, that of an image encoder alone, a package's folder or `.samlora` file, or the folder of a run that trained everything.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`package::read_tensors`]; [`ErrorKind::Unsupported`] for an adapter package.
@@ -77,6 +85,9 @@ impl BaseModel {
     }
 
     fn checkpoint(path: &Path) -> Result<Self> {
+        if let Some(encoder) = ImageNetEncoder::open(path)? {
+            return Ok(Self::Encoder(Box::new(encoder)));
+        }
         let checkpoint = Box::new(Checkpoint::open(path)?);
         let safetensors = path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
         let names = match safetensors.then(|| SafetensorsFile::new(FileReader::open(path)?)).transpose()? {
@@ -91,6 +102,7 @@ impl BaseModel {
         match self {
             Self::Fresh(config) | Self::Package { config, .. } => config,
             Self::Checkpoint(checkpoint, ..) => checkpoint.config(),
+            Self::Encoder(encoder) => encoder.config(),
         }
     }
 
@@ -102,6 +114,7 @@ impl BaseModel {
         Ok(match self {
             Self::Fresh(_) => None,
             Self::Checkpoint(checkpoint, path, _) => Some((path.clone(), checkpoint.hash()?)),
+            Self::Encoder(encoder) => Some((encoder.path().to_owned(), encoder.hash()?)),
             Self::Package { path, hash, .. } => Some((path.clone(), hash.clone())),
         })
     }
@@ -110,6 +123,7 @@ impl BaseModel {
         match self {
             Self::Fresh(_) => Ok(None),
             Self::Checkpoint(checkpoint, ..) => checkpoint.read(name).map(Some),
+            Self::Encoder(encoder) => encoder.read(name),
             Self::Package { tensors, .. } => Ok(tensors.get(name).cloned()),
         }
     }
@@ -118,7 +132,7 @@ impl BaseModel {
     fn has_heads_of(&self, classes: &[Class]) -> bool {
         let names = |classes: &[Class]| classes.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
         let own = match self {
-            Self::Fresh(_) => return false,
+            Self::Fresh(_) | Self::Encoder(_) => return false,
             Self::Checkpoint(_, _, names) => names.clone(),
             Self::Package { classes, .. } => names(classes),
         };

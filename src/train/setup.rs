@@ -61,7 +61,11 @@ pub fn prepare(
     ));
     let base = base(&settings)?;
     let origin = base.origin()?.map(|(path, sha256)| BaseOrigin { path, sha256 });
-    let normalization = dataset.statistics(&split.train)?;
+    // Three bands of bytes are colours, which the encoder was trained on.
+    let normalization = match dataset.is_rgb8() {
+        true => base.config().rgb_normalization(),
+        false => dataset.statistics(&split.train)?,
+    };
     let data = Data {
         folders: folders(&settings),
         sha256: dataset.content_hash()?,
@@ -148,6 +152,14 @@ fn assemble(
 ) -> Result<Prepared> {
     let (train, valid) = (indices(&dataset, &given.names.train)?, indices(&dataset, &given.names.valid)?);
     let mut settings = settings;
+    if !base.is_whole() && !settings.trained.encoder {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "the base is an image encoder alone: what follows it is random and has to learn",
+        )
+        .at("--base")
+        .remedy("add --unfreeze, which trains all of it; adapters can then be trained on the run or its package"));
+    }
     settings.trained.patch_embed |= dataset.bands != base.config().in_chans;
     let (config, mut sam) =
         init::model(&base, &dataset.classes, dataset.bands, settings.lora.as_ref(), settings.seed, device)?;
@@ -241,6 +253,7 @@ fn check(settings: &Settings) -> Result<()> {
         (settings.optimizer.weight_decay, "--weight-decay"),
         (settings.optimizer.clip_norm.unwrap_or(0.0), "--clip"),
         (settings.trained.layer_decay, "--layer-decay"),
+        (settings.trained.encoder_rate, "--encoder-rate"),
         (alpha.unwrap_or(0.0), "--alpha"),
         (cross_entropy, "--cross-entropy"),
         (dice, "--dice"),

@@ -11,7 +11,7 @@ use super::keys::{FoldedNorm, Keys, LoraKeys, Side, canonical, samed_name};
 use super::layout;
 use super::source::open;
 use super::tensor::{PassedOver, TensorSource};
-use crate::config::SamConfig;
+use crate::config::{SamConfig, TINY_VIT_NORM_EPS};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::{Factor, Target};
 use crate::model::{Parameters, Sam};
@@ -93,8 +93,10 @@ impl Checkpoint {
         let values = self.source.read_f32(stored);
         let norm = name.rsplit_once(".c.").and_then(|(scope, part)| Some((part, self.norms.get(scope)?)));
         let values = match norm {
-            Some(("bias", norm)) => fold::bias(self.source.as_ref(), norm),
-            Some((_, norm)) => values.and_then(|kernel| fold::kernel(self.source.as_ref(), norm, kernel)),
+            Some(("bias", norm)) => fold::bias(self.source.as_ref(), norm, TINY_VIT_NORM_EPS),
+            Some((_, norm)) => {
+                values.and_then(|kernel| fold::kernel(self.source.as_ref(), norm, TINY_VIT_NORM_EPS, kernel))
+            }
             None => values,
         };
         values.map_err(|e| e.at(self.path.display()))

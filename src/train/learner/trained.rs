@@ -34,11 +34,26 @@ pub struct Trained {
     pub encoder: bool,
     /// With `encoder`: each block learns this many times as fast as the block after it.
     pub layer_decay: f64,
+    /// With `encoder`: its blocks and what is before them learn this many times as fast as the rest.
+    #[serde(skip_serializing_if = "is_one")]
+    pub encoder_rate: f64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_one(rate: &f64) -> bool {
+    *rate == 1.0
 }
 
 impl Default for Trained {
     fn default() -> Self {
-        Self { decoder: DecoderTraining::Full, prompts: true, patch_embed: false, encoder: false, layer_decay: 1.0 }
+        Self {
+            decoder: DecoderTraining::Full,
+            prompts: true,
+            patch_embed: false,
+            encoder: false,
+            layer_decay: 1.0,
+            encoder_rate: 1.0,
+        }
     }
 }
 
@@ -51,7 +66,8 @@ impl Trained {
         let found = names::named(name)?;
         let depth = config.depth;
         let encoder = |layers_below: usize, patch_embed: bool| {
-            let decay = if self.encoder { self.layer_decay.powi(layers_below as i32) } else { 1.0 };
+            let rate = if layers_below == 0 { 1.0 } else { self.encoder_rate };
+            let decay = if self.encoder { rate * self.layer_decay.powi(layers_below as i32) } else { 1.0 };
             (self.encoder || patch_embed).then_some(decay)
         };
         let decoder = |learns: bool| learns.then_some(1.0);

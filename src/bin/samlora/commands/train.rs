@@ -67,6 +67,9 @@ pub struct SettingsArgs {
     /// With --unfreeze: each block learns this many times as fast as the one after it
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     pub layer_decay: f64,
+    /// With --unfreeze: the encoder learns this many times as fast as neck and decoder
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    pub encoder_rate: f64,
     /// Side of the crops in pixels, a multiple of 16 [default: the backbone's]
     #[arg(long, value_name = "PIXELS")]
     pub size: Option<usize>,
@@ -227,6 +230,7 @@ impl SettingsArgs {
                 patch_embed: false,
                 encoder: everything,
                 layer_decay: self.layer_decay,
+                encoder_rate: self.encoder_rate,
             },
             size,
             epochs: self.epochs,

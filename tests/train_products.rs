@@ -27,7 +27,7 @@ fn gradients_of_linear_equal_burns() {
     let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
     let mut seed = SplitMix(9);
     for [b, m, k, n] in [[1, 1, 1, 1], [2, 5, 7, 3], [2, 33, 65, 50], [1, 70, 192, 256]] {
-        for activation in [Activation::None, Activation::Relu, Activation::Gelu] {
+        for activation in [Activation::None, Activation::Relu, Activation::Relu6, Activation::Gelu] {
             for images in [b, 1] {
                 let x = random([b, m, k], &mut seed, &device).autodiff().require_grad();
                 let matrix = random([n, k], &mut seed, &device).autodiff().require_grad();
@@ -43,6 +43,7 @@ fn gradients_of_linear_equal_burns() {
                 let plain = match activation {
                     Activation::None => sum,
                     Activation::Relu => burn::tensor::activation::relu(sum),
+                    Activation::Relu6 => sum.clamp(0.0, 6.0),
                     Activation::Gelu => sum.clone() * ((sum / 2f64.sqrt()).erf() + 1.0) * 0.5,
                 };
                 let theirs = (plain * gradient).sum().backward();

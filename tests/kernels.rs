@@ -5,9 +5,11 @@ use burn::tensor::ops::PadMode;
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 use samlora::engine::{Device, DeviceChoice, open_device};
-use samlora::kernels::convolution::{column_major_kernel, conv3x3, patch_embed, patches};
+use samlora::kernels::convolution::{
+    Placement, column_major_kernel, conv3x3, depthwise, patch_embed, patches, strided3x3,
+};
 use samlora::kernels::quantized::BLOCK;
-use samlora::kernels::{Activation, Epilogue, Matrix, WindowAttention, bias_gelu, layer_norm, linear};
+use samlora::kernels::{Activation, BiasedAttention, Epilogue, Matrix, WindowAttention, bias_gelu, layer_norm, linear};
 use samlora::random::SplitMix;
 
 /// f32 sums in another order, over at most a few hundred terms.
@@ -153,7 +155,8 @@ fn linear_equals_its_reference() {
         let seed = 100 + 10 * case as u64;
         let (x, add) = (random([b, m, k], seed, &device), random([1, m, k], seed + 1, &device));
         let (matrix, bias) = (random([k, n], seed + 2, &device), random([n], seed + 3, &device));
-        for (images, activation) in [(b, Activation::None), (1, Activation::Relu), (1, Activation::Gelu)] {
+        let relu6 = (1, Activation::Relu6);
+        for (images, activation) in [(b, Activation::None), (1, Activation::Relu), relu6, (1, Activation::Gelu)] {
             let residual = random([images, m, n], seed + 4, &device);
             let sum = (x.clone() + add.clone()).matmul(matrix.clone().unsqueeze()) + bias.clone().unsqueeze();
             let sum = sum + residual.clone();
@@ -217,5 +220,123 @@ fn convolutions_equal_their_reference() {
         let parts = patches(image.clone().permute([0, 2, 3, 1]), side);
         let plain = parts.matmul(matrix.unsqueeze()) + bias.clone().unsqueeze() + positions.clone();
         assert_close("patches", patch_embed(image, weight, bias, Some(positions)), plain);
+    }
+}
+
+/// [`Placement`]'s convolution, sum by sum: x `[b, h, w, c]` and weight `[n, c / groups, k, k]`, the kernel of a group of its own if it
+/// is `[c, 1, k, k]`.
+fn convolved(x: &Tensor<4>, weight: &Tensor<4>, placement: &Placement) -> Tensor<4> {
+    let ([b, h, w, c], [n, depth, k, _]) = (x.dims(), weight.dims());
+    let (values_of, taps) = (values(x.clone()), values(weight.clone()));
+    let bias = placement.bias.clone().map_or(vec![0.0; n], values);
+    let (rows, columns) = (h.div_ceil(placement.stride), w.div_ceil(placement.stride));
+    let mut sums = Vec::new();
+    for at in 0..b * rows * columns * n {
+        let (image, row, column, out) =
+            (at / (rows * columns * n), at / (columns * n) % rows, at / n % columns, at % n);
+        let mut sum = f64::from(bias[out]);
+        for (i, j) in (0..k * k).map(|tap| (tap / k, tap % k)) {
+            let [y, x] = [row * placement.stride + i, column * placement.stride + j];
+            let (Some(y), Some(x)) = (y.checked_sub(placement.before), x.checked_sub(placement.before)) else {
+                continue;
+            };
+            if y >= h || x >= w {
+                continue;
+            }
+            for channel in 0..depth {
+                let of = if depth == c { channel } else { out };
+                let value = values_of[((image * h + y) * w + x) * c + of];
+                sum += f64::from(value) * f64::from(taps[((out * depth + channel) * k + i) * k + j]);
+            }
+        }
+        sums.push(sum as f32);
+    }
+    let sums = Tensor::from_data(TensorData::new(sums, [b, rows, columns, n]), &x.device());
+    match placement.activation {
+        Activation::None => sums,
+        Activation::Relu => relu(sums),
+        Activation::Relu6 => sums.clamp(0.0, 6.0),
+        Activation::Gelu => gelu(sums),
+    }
+}
+
+const ACTIVATIONS: [Activation; 4] = [Activation::None, Activation::Relu, Activation::Relu6, Activation::Gelu];
+
+#[test]
+fn depthwise_convolutions_equal_their_sums() {
+    let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
+    // batch, height, width, channels, kernel, stride, before: smaller than the kernel, odd, before rounded either way, other kernels
+    for (case, [b, h, w, c, k, stride, before]) in [
+        [1, 1, 1, 1, 3, 1, 1],
+        [2, 2, 1, 5, 5, 2, 2],
+        [1, 7, 7, 33, 5, 1, 2],
+        [2, 9, 13, 16, 3, 2, 1],
+        [1, 8, 8, 40, 3, 2, 0],
+        [1, 8, 6, 24, 5, 2, 1],
+        [1, 14, 14, 150, 5, 1, 2],
+        [2, 3, 17, 260, 3, 1, 1],
+        [1, 6, 30, 20, 4, 3, 1],
+        [1, 10, 2, 20, 7, 1, 3],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let seed = 200 + 10 * case as u64;
+        let (x, weight) = (random([b, h, w, c], seed, &device), random([c, 1, k, k], seed + 1, &device) * 2.0);
+        for activation in ACTIVATIONS {
+            let bias = (activation != Activation::Relu).then(|| random([c], seed + 2, &device));
+            let placement = Placement { stride, before, bias, activation };
+            let plain = convolved(&x, &weight, &placement);
+            let what = format!("{b} x {h} x {w} x {c}, {k} x {k} by {stride} from {before}, {activation:?}");
+            assert_close(&what, depthwise(x.clone(), weight.clone(), placement.clone()), plain.clone());
+            let stored = column_major_kernel(weight.clone());
+            assert_close(&format!("{what}, stored"), depthwise(x.clone(), stored, placement), plain);
+        }
+    }
+}
+
+#[test]
+fn strided_convolutions_equal_their_sums() {
+    let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
+    // batch, height, width, channels, outputs, stride, before
+    for (case, [b, h, w, c, n, stride, before]) in [
+        [1, 1, 1, 1, 1, 2, 1],
+        [2, 2, 1, 3, 5, 2, 0],
+        [2, 9, 13, 3, 32, 2, 1],
+        [1, 16, 12, 3, 32, 2, 0],
+        [1, 1, 20, 7, 9, 1, 1],
+        [2, 8, 7, 32, 64, 2, 1],
+        [1, 11, 10, 130, 20, 3, 1],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let seed = 400 + 10 * case as u64;
+        let (x, weight) = (random([b, h, w, c], seed, &device), random([n, c, 3, 3], seed + 1, &device));
+        for activation in ACTIVATIONS {
+            let bias = (activation != Activation::Relu).then(|| random([n], seed + 2, &device));
+            let placement = Placement { stride, before, bias, activation };
+            let plain = convolved(&x, &weight, &placement);
+            let what = format!("{b} x {h} x {w} x {c} to {n} by {stride} from {before}, {activation:?}");
+            assert_close(&what, strided3x3(x.clone(), weight.clone(), placement), plain);
+        }
+    }
+}
+
+#[test]
+fn attention_with_biases_equals_its_reference() {
+    let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
+    // batch, height, width, side of a window, heads, channels of a head
+    for (case, [b, h, w, side, heads, dim]) in
+        [[1, 1, 1, 1, 1, 1], [2, 14, 28, 14, 2, 32], [1, 16, 13, 7, 3, 32], [2, 5, 3, 14, 1, 9], [1, 9, 4, 3, 2, 33]]
+            .into_iter()
+            .enumerate()
+    {
+        let seed = 600 + 10 * case as u64;
+        let c = heads * dim;
+        let attention = BiasedAttention { side, heads, biases: random([heads, side, side], seed, &device) };
+        let (qkv, beyond) = (random([b, h, w, 3 * c], seed + 1, &device), random([3 * c], seed + 2, &device));
+        let fused = attention.forward(qkv.clone(), beyond.clone());
+        assert_close(&format!("{b} x {h} x {w} in {side}"), fused, attention.reference(qkv, beyond));
     }
 }

@@ -27,7 +27,7 @@ fn gradients_of_linear_equal_burns() {
     let device = pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU");
     let mut seed = SplitMix(9);
     for [b, m, k, n] in [[1, 1, 1, 1], [2, 5, 7, 3], [2, 33, 65, 50], [1, 70, 192, 256]] {
-        for activation in [Activation::None, Activation::Relu, Activation::Gelu] {
+        for activation in [Activation::None, Activation::Relu, Activation::Relu6, Activation::Gelu] {
             for images in [b, 1] {
                 let x = random([b, m, k], &mut seed, &device).autodiff().require_grad();
                 let matrix = random([n, k], &mut seed, &device).autodiff().require_grad();

@@ -81,14 +81,13 @@ impl WindowAttention {
         };
         dispatch!(qkv, bias, self.rel_pos_h, self.rel_pos_w;
             autodiff => {
-                let pairs = |positions: &Tensor<2>, side| by_query_and_key(positions.clone(), side);
-                let rel = [pairs(&self.rel_pos_h, self.rows), pairs(&self.rel_pos_w, self.columns)];
-                autodiff::window_attention(shape, qkv, bias, rel)
+                autodiff::window_attention(shape, qkv, bias, [self.rel_pos_h.clone(), self.rel_pos_w.clone()])
             },
             cpu => {
                 let tables = [cpu::values(&self.rel_pos_h), cpu::values(&self.rel_pos_w)];
                 let positions = cpu::Positions::of_tables(tables.each_ref());
-                cpu::window_attention(shape, &qkv, &cpu::values(&bias), &positions)
+                let products = cpu::Products { qkv: &qkv, beyond: &cpu::values(&bias), order: cpu::Order::Thirds };
+                cpu::window_attention(shape, products, &positions)
             },
             reference => self.reference(qkv, bias))
     }

@@ -12,7 +12,7 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_backend::BackendTypes;
 use burn_flex::{Flex, FlexTensor};
 
-use super::cpu::{self, AttentionShape};
+use super::cpu::{self, AttentionShape, Order, Products};
 
 type AutodiffTensor = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
 
@@ -161,19 +161,20 @@ struct WindowAttentionBackward {
     shape: AttentionShape,
     qkv: FlexTensor,
     bias: FlexTensor,
-    rel_h: FlexTensor,
-    rel_w: FlexTensor,
+    rel_pos: [FlexTensor; 2],
 }
 
 impl Gradient<4> for WindowAttentionBackward {
     fn gradients(&self, output: FlexTensor, [qkv, bias, rel_h, rel_w]: [bool; 4]) -> [Option<FlexTensor>; 4] {
-        let rel = [&self.rel_h, &self.rel_w];
-        let (dqkv, dbias, positions) =
-            cpu::window_attention_gradients(self.shape, &self.qkv, &self.bias, rel, &output, rel_h || rel_w);
-        let [drel_h, drel_w] = match positions {
-            Some([h, w]) => [rel_h.then_some(h), rel_w.then_some(w)],
-            None => [None, None],
-        };
+        let products = Products { qkv: &self.qkv, beyond: &self.bias, order: Order::Thirds };
+        let positions = cpu::Positions::of_tables(self.rel_pos.each_ref());
+        let (dqkv, dbias, tables) =
+            cpu::window_attention_gradients(self.shape, products, &positions, &output, rel_h || rel_w);
+        let mut tables = tables.into_iter().flatten().zip(&self.rel_pos);
+        let [drel_h, drel_w] = [rel_h, rel_w].map(|wanted| {
+            let table = tables.next().map(|(values, table)| cpu::primitive(values, table.layout().shape()));
+            table.filter(|_| wanted)
+        });
         [qkv.then_some(dqkv), bias.then_some(dbias), drel_h, drel_w]
     }
 }
@@ -183,10 +184,40 @@ pub fn window_attention(
     shape: AttentionShape,
     qkv: Tensor<4>,
     bias: Tensor<1>,
-    [rel_h, rel_w]: [Tensor<3>; 2],
+    [rel_h, rel_w]: [Tensor<2>; 2],
 ) -> Tensor<4> {
     let inputs = [node(qkv), node(bias), node(rel_h), node(rel_w)];
     let [qkv, bias, rel_h, rel_w] = inputs.each_ref().map(plain);
-    let output = cpu::window_attention(shape, &qkv, &bias, &cpu::Positions::of_pairs([&rel_h, &rel_w]));
-    record(inputs, output, WindowAttentionBackward { shape, qkv, bias, rel_h, rel_w })
+    let rel_pos = [rel_h, rel_w];
+    let products = Products { qkv: &qkv, beyond: &bias, order: Order::Thirds };
+    let output = cpu::window_attention(shape, products, &cpu::Positions::of_tables(rel_pos.each_ref()));
+    record(inputs, output, WindowAttentionBackward { shape, qkv, bias, rel_pos })
+}
+
+#[derive(Clone, Debug)]
+struct BiasedAttentionBackward {
+    shape: AttentionShape,
+    qkv: FlexTensor,
+    beyond: FlexTensor,
+    biases: FlexTensor,
+}
+
+impl Gradient<3> for BiasedAttentionBackward {
+    fn gradients(&self, output: FlexTensor, [qkv, beyond, biases]: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let products = Products { qkv: &self.qkv, beyond: &self.beyond, order: Order::Heads };
+        let added = cpu::Biases::new(&self.biases);
+        let (dqkv, dbeyond, dbiases) = cpu::window_attention_gradients(self.shape, products, &added, &output, biases);
+        let dbiases = dbiases.into_iter().flatten().next();
+        let dbiases = dbiases.map(|values| cpu::primitive(values, self.biases.layout().shape()));
+        [qkv.then_some(dqkv), beyond.then_some(dbeyond), dbiases]
+    }
+}
+
+/// See [`super::BiasedAttention::forward`].
+pub fn biased_attention(shape: AttentionShape, qkv: Tensor<4>, beyond: Tensor<1>, biases: Tensor<3>) -> Tensor<4> {
+    let inputs = [node(qkv), node(beyond), node(biases)];
+    let [qkv, beyond, biases] = inputs.each_ref().map(plain);
+    let products = Products { qkv: &qkv, beyond: &beyond, order: Order::Heads };
+    let output = cpu::window_attention(shape, products, &cpu::Biases::new(&biases));
+    record(inputs, output, BiasedAttentionBackward { shape, qkv, beyond, biases })
 }

@@ -2,6 +2,10 @@
 
 use burn::tensor::{Int, Tensor, TensorData, activation::softmax};
 
+#[cfg(all(feature = "cpu", feature = "train"))]
+use super::autodiff;
+#[cfg(feature = "cpu")]
+use super::cpu;
 use super::dispatch::dispatch;
 use super::layout::reshape;
 
@@ -20,7 +24,17 @@ impl BiasedAttention {
     /// key and its value. `beyond` `[3 c]` is what a token beyond the image's border has there: keys and values of whole windows take
     /// part in the softmax.
     pub fn forward(&self, qkv: Tensor<4>, beyond: Tensor<1>) -> Tensor<4> {
+        #[cfg(feature = "cpu")]
+        let shape = {
+            let ([b, h, w, c], side) = (qkv.dims(), self.side);
+            cpu::AttentionShape { image: [b, h, w, c / 3], rows: side, columns: side, heads: self.heads }
+        };
         dispatch!(qkv, beyond, self.biases;
+            autodiff => autodiff::biased_attention(shape, qkv, beyond, self.biases.clone()),
+            cpu => {
+                let products = cpu::Products { qkv: &qkv, beyond: &cpu::values(&beyond), order: cpu::Order::Heads };
+                cpu::window_attention(shape, products, &cpu::Biases::new(&cpu::values(&self.biases)))
+            },
             reference => self.reference(qkv, beyond))
     }
 

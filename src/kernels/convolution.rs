@@ -63,7 +63,10 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
         product.gather = gpu::Gather::Neighbours;
         product.run()
     },
-    cpu => cpu::conv3x3(&x, &Matrix::Dense(matrix(weight)).on_cpu(), &cpu::CpuEpilogue::default()),
+    cpu => {
+        let placement = cpu::CpuPlacement { stride: 1, before: 1, bias: None, activation: Activation::None };
+        cpu::conv3x3(&x, &Matrix::Dense(matrix(weight)).on_cpu(), &placement)
+    },
     reference => {
         let padded = x.pad([(1, 1), (1, 1), (0, 0)], PadMode::Constant(0.0));
         let shift = |i: usize| padded.clone().slice([0..b, i / 3..i / 3 + h, i % 3..i % 3 + w, 0..c]);
@@ -90,6 +93,14 @@ impl Placement {
         image.div_ceil(self.stride)
     }
 
+    /// Calls `work` with what the CPU's kernels take.
+    #[cfg(feature = "cpu")]
+    fn with_cpu<R>(&self, work: impl FnOnce(&cpu::CpuPlacement) -> R) -> R {
+        let bias = self.bias.as_ref().map(cpu::values);
+        let (stride, before, activation) = (self.stride, self.before, self.activation);
+        work(&cpu::CpuPlacement { stride, before, bias: bias.as_ref(), activation })
+    }
+
     /// The convolution in burn's own operations: `[b, h, w, c]` and `[n, c / groups, k, k]`.
     fn reference(self, x: Tensor<4>, weight: Tensor<4>, groups: usize) -> Tensor<4> {
         let [_, h, w, _] = x.dims();
@@ -106,7 +117,11 @@ impl Placement {
 
 /// 3x3 convolution of any stride, zero beyond the border: `[b, h, w, c]` and `[n, c, 3, 3]` to `[b, ceil(h / stride), ceil(w / stride), n]`.
 pub fn strided3x3(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tensor<4> {
+    let [n, c, _, _] = weight.dims();
+    // [9 c, n], in the order of row, column and channel of the kernel
+    let matrix = |weight| reshape(permute(weight, [2, 3, 1, 0]), [9 * c, n]);
     dispatch!(x, weight, placement.bias;
+    cpu => placement.with_cpu(|placement| cpu::conv3x3(&x, &Matrix::Dense(matrix(weight)).on_cpu(), placement)),
     reference => placement.reference(x, weight, 1))
 }
 
@@ -114,7 +129,11 @@ pub fn strided3x3(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tens
 /// `[b, ceil(h / stride), ceil(w / stride), c]`.
 pub fn depthwise(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tensor<4> {
     let [_, _, _, c] = x.dims();
+    let [_, _, side, _] = weight.dims();
+    // [k, k, c]
+    let kernels = |weight| reshape::<4, 3>(permute(weight, [2, 3, 0, 1]), [side, side, c]);
     dispatch!(x, weight, placement.bias;
+    cpu => placement.with_cpu(|placement| cpu::depthwise(&x, &cpu::values(&kernels(weight)), placement)),
     reference => placement.reference(x, weight, c))
 }
 

@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod convolution;
+mod depthwise;
 mod elementwise;
 #[cfg(feature = "train")]
 mod gemm;
@@ -15,11 +16,13 @@ mod reduce;
 mod tensor;
 mod vector;
 
+pub use attention::biases::Biases;
 #[cfg(feature = "train")]
 pub use attention::gradients::window_attention_gradients;
 pub use attention::positions::Positions;
-pub use attention::{AttentionShape, window_attention};
+pub use attention::{AttentionShape, Order, Products, window_attention};
 pub use convolution::{conv3x3, patch_embed};
+pub use depthwise::{CpuPlacement, depthwise};
 pub use elementwise::bias_gelu;
 #[cfg(feature = "train")]
 pub use elementwise::bias_gelu_gradient;

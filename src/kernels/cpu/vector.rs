@@ -36,9 +36,38 @@ pub trait Vector: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self + a * b`, rounded once where the machine does.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// Each value, or the nearer limit; what is no number stays so.
+    unsafe fn limit(self, least: Self, most: Self) -> Self;
     /// Asks for the cache line at `from`, which may be any address.
     #[inline(always)]
     unsafe fn prefetch(_from: *const f32) {}
+}
+
+/// A single value, for fewer than a register has.
+impl Vector for f32 {
+    const LANES: usize = 1;
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        value
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller has a value at `from`.
+        unsafe { *from }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller has room for a value at `to`.
+        unsafe { *to = self }
+    }
+    #[inline(always)]
+    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        self + a * b
+    }
+    #[inline(always)]
+    unsafe fn limit(self, least: Self, most: Self) -> Self {
+        self.clamp(least, most)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -70,6 +99,11 @@ mod x86 {
             unsafe { _mm512_fmadd_ps(a, b, self) }
         }
         #[inline(always)]
+        unsafe fn limit(self, least: Self, most: Self) -> Self {
+            // SAFETY: the caller has AVX-512F.
+            unsafe { _mm512_min_ps(most, _mm512_max_ps(least, self)) }
+        }
+        #[inline(always)]
         unsafe fn prefetch(from: *const f32) {
             // SAFETY: a prefetch of any address is allowed; it reads nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
@@ -98,6 +132,11 @@ mod x86 {
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
             // SAFETY: the caller has FMA.
             unsafe { _mm256_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn limit(self, least: Self, most: Self) -> Self {
+            // SAFETY: the caller has AVX.
+            unsafe { _mm256_min_ps(most, _mm256_max_ps(least, self)) }
         }
         #[inline(always)]
         unsafe fn prefetch(from: *const f32) {
@@ -135,6 +174,11 @@ mod arm {
             // SAFETY: NEON is part of the architecture.
             unsafe { vfmaq_f32(self, a, b) }
         }
+        #[inline(always)]
+        unsafe fn limit(self, least: Self, most: Self) -> Self {
+            // SAFETY: NEON is part of the architecture.
+            unsafe { vminq_f32(most, vmaxq_f32(least, self)) }
+        }
     }
 }
 
@@ -170,6 +214,10 @@ mod wasm {
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
             f32x4_relaxed_madd(a, b, self)
         }
+        #[inline(always)]
+        unsafe fn limit(self, least: Self, most: Self) -> Self {
+            f32x4_min(f32x4_max(self, least), most)
+        }
     }
 }
 
@@ -198,5 +246,9 @@ impl Vector for Plain {
     #[inline(always)]
     unsafe fn add_product(self, a: Self, b: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn limit(self, least: Self, most: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i].clamp(least.0[i], most.0[i])))
     }
 }

@@ -3,6 +3,8 @@
 use burn::tensor::{Int, Tensor, TensorData, activation::softmax};
 
 use super::dispatch::dispatch;
+#[cfg(feature = "gpu")]
+use super::gpu;
 use super::layout::reshape;
 
 /// Attention in square windows over an image: `softmax(q k^T / sqrt(d) + bias) v`, head by head.
@@ -20,7 +22,11 @@ impl BiasedAttention {
     /// key and its value. `beyond` `[3 c]` is what a token beyond the image's border has there: keys and values of whole windows take
     /// part in the softmax.
     pub fn forward(&self, qkv: Tensor<4>, beyond: Tensor<1>) -> Tensor<4> {
+        let [_, _, _, channels] = qkv.dims();
         dispatch!(qkv, beyond, self.biases;
+            gpu if channels % (12 * self.heads) == 0 => {
+                gpu::biased_attention(qkv, gpu::values(beyond), gpu::values(self.biases.clone()))
+            },
             reference => self.reference(qkv, beyond))
     }
 

@@ -60,7 +60,7 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
     dispatch!(x, weight;
     gpu => {
         let mut product = gpu::GpuProduct::new(x, gpu::GpuMatrix::Dense(gpu::values(matrix(weight))));
-        product.gather = gpu::Gather::Neighbours;
+        product.gather = gpu::Gather::Neighbours { stride: 1, before: 1 };
         product.run()
     },
     cpu => cpu::conv3x3(&x, &Matrix::Dense(matrix(weight)).on_cpu(), &cpu::CpuEpilogue::default()),
@@ -106,15 +106,30 @@ impl Placement {
 
 /// 3x3 convolution of any stride, zero beyond the border: `[b, h, w, c]` and `[n, c, 3, 3]` to `[b, ceil(h / stride), ceil(w / stride), n]`.
 pub fn strided3x3(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tensor<4> {
+    let [n, c, _, _] = weight.dims();
     dispatch!(x, weight, placement.bias;
+    gpu if n % 4 == 0 => {
+        let matrix = reshape(permute(weight, [2, 3, 1, 0]), [9 * c, n]);
+        let mut product = gpu::GpuProduct::new(x, gpu::GpuMatrix::Dense(gpu::values::<2>(matrix)));
+        product.gather = gpu::Gather::Neighbours { stride: placement.stride, before: placement.before };
+        product.bias = placement.bias.map(gpu::values);
+        product.activation = placement.activation;
+        product.run()
+    },
     reference => placement.reference(x, weight, 1))
 }
 
 /// Depthwise convolution, each channel with a kernel of its own, zero beyond the border: `[b, h, w, c]` and `[c, 1, k, k]` to
 /// `[b, ceil(h / stride), ceil(w / stride), c]`.
 pub fn depthwise(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tensor<4> {
-    let [_, _, _, c] = x.dims();
+    let [c, _, side, _] = weight.dims();
     dispatch!(x, weight, placement.bias;
+    gpu if c % 4 == 0 => {
+        // [k, k, c]
+        let weight = reshape::<4, 3>(permute(weight, [2, 3, 0, 1]), [side, side, c]);
+        let Placement { stride, before, bias, activation } = placement;
+        gpu::depthwise(&x, &gpu::values(weight), bias.map(gpu::values).as_ref(), [stride, before], activation)
+    },
     reference => placement.reference(x, weight, c))
 }
 

@@ -7,6 +7,8 @@ use super::autodiff;
 #[cfg(feature = "cpu")]
 use super::cpu;
 use super::dispatch::dispatch;
+#[cfg(feature = "gpu")]
+use super::gpu;
 use super::layout::reshape;
 
 /// Attention in square windows over an image: `softmax(q k^T / sqrt(d) + bias) v`, head by head.
@@ -29,7 +31,11 @@ impl BiasedAttention {
             let ([b, h, w, c], side) = (qkv.dims(), self.side);
             cpu::AttentionShape { image: [b, h, w, c / 3], rows: side, columns: side, heads: self.heads }
         };
+        let [_, _, _, channels] = qkv.dims();
         dispatch!(qkv, beyond, self.biases;
+            gpu if channels % (12 * self.heads) == 0 => {
+                gpu::biased_attention(qkv, gpu::values(beyond), gpu::values(self.biases.clone()))
+            },
             autodiff => autodiff::biased_attention(shape, qkv, beyond, self.biases.clone()),
             cpu => {
                 let products = cpu::Products { qkv: &qkv, beyond: &cpu::values(&beyond), order: cpu::Order::Heads };

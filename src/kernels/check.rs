@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::activation::Activation;
 use super::attention::{WindowAttention, cross_attention};
+use super::biased_attention::BiasedAttention;
 use super::classify::classify;
 use super::convolution;
 use super::device::{read, upload};
@@ -64,7 +65,9 @@ pub async fn check(device: &Device, seed: u64, rounds: usize) -> Result<Vec<Chec
     checker.products(rounds).await?;
     checker.quantized(rounds).await?;
     checker.convolutions(rounds).await?;
+    checker.strided(rounds).await?;
     checker.windows(rounds).await?;
+    checker.biased_windows(rounds).await?;
     checker.crossings(rounds).await?;
     checker.norms(rounds).await?;
     checker.rest(rounds).await?;
@@ -135,8 +138,8 @@ impl Checker<'_> {
     async fn product(&mut self, case: usize, [m, k, n]: [usize; 3]) -> Result<()> {
         let (x, w) = (self.numbers(m * k), self.numbers(k * n));
         let (add, bias, residual) = (self.numbers(m * k), self.numbers(n), self.numbers(m * n));
-        let activation = [Activation::None, Activation::Relu, Activation::Gelu][case % 3];
-        let (adds, biased, resumes) = (case.is_multiple_of(2), case % 4 < 3, case % 5 > 1);
+        let activation = [Activation::None, Activation::Relu, Activation::Gelu, Activation::Relu6][case % 4];
+        let (adds, biased, resumes) = (case.is_multiple_of(2), case % 3 < 2, case % 5 > 1);
         let sum: Vec<f32> = if adds { x.iter().zip(&add).map(|(a, b)| a + b).collect() } else { x.clone() };
         let mut expected = reference::product(&sum, &w, [m, k, n]);
         reference::finish(&mut expected, biased.then_some(&bias), resumes.then_some(&residual), activation);
@@ -193,7 +196,7 @@ impl Checker<'_> {
             let (x, weight) = (self.numbers(b * h * w * c), self.numbers(n * c * 9));
             self.poison(b * h * w * n);
             let found = convolution::conv3x3(self.tensor(&x, [b, h, w, c]), self.tensor(&weight, [n, c, 3, 3]));
-            let expected = reference::conv3x3(&x, &weight, [b, h, w, c, n]);
+            let expected = reference::convolution(&x, &weight, [b, h, w, c], [n, c, 3], [1, 1]);
             self.compare("3x3 convolution", format!("{b} x {h} x {w} x {c} to {n}"), found, &expected).await?;
 
             let (weight, bias) = (self.numbers(c * n * 4), self.numbers(n));
@@ -204,6 +207,44 @@ impl Checker<'_> {
             self.compare("upscaling", format!("{b} x {h} x {w} x {c} to {n}"), found, &expected).await?;
         }
         Ok(())
+    }
+
+    async fn strided(&mut self, rounds: usize) -> Result<()> {
+        for case in 0..4 + rounds {
+            let [b, h, w, n] = [self.upto(2), self.upto(11), self.upto(11), 4 * self.upto(5)];
+            let [c, stride] = [if case % 2 == 0 { 3 } else { self.upto(9) }, 1 + case / 2 % 2];
+            self.convolution([b, h, w, c], [n, c, 3], stride, case).await?;
+            let (c, side) = (4 * self.upto(9), [3, 5, self.upto(7)][case % 3]);
+            self.convolution([b, h, w, c], [c, 1, side], stride, case).await?;
+        }
+        Ok(())
+    }
+
+    /// Of `part` channels for each of n results. Where the kernels begin, and what follows them, depends on `case`.
+    async fn convolution(
+        &mut self,
+        [b, h, w, c]: [usize; 4],
+        [n, part, side]: [usize; 3],
+        stride: usize,
+        case: usize,
+    ) -> Result<()> {
+        let (x, weight) = (self.numbers(b * h * w * c), self.numbers(n * part * side * side));
+        let bias = (case % 3 < 2).then(|| self.numbers(n));
+        let before = self.upto(side) - 1;
+        let activation = [Activation::Gelu, Activation::Relu6, Activation::None][case / 2 % 3];
+        let mut expected = reference::convolution(&x, &weight, [b, h, w, c], [n, part, side], [stride, before]);
+        reference::finish(&mut expected, bias.as_ref(), None, activation);
+        self.poison(expected.len());
+        let bias = bias.map(|bias| self.tensor(&bias, [n]));
+        let placement = convolution::Placement { stride, before, bias, activation };
+        let (map, kernel) = (self.tensor(&x, [b, h, w, c]), self.tensor(&weight, [n, part, side, side]));
+        let (name, found) = if part == c {
+            ("strided convolution", convolution::strided3x3(map, kernel, placement))
+        } else {
+            ("depthwise convolution", convolution::depthwise(map, kernel, placement))
+        };
+        let shape = format!("{b} x {h} x {w} x {c} to {n}, {side} / {stride} from {before}, {activation:?}");
+        self.compare(name, shape, found, &expected).await
     }
 
     async fn windows(&mut self, rounds: usize) -> Result<()> {
@@ -232,8 +273,8 @@ impl Checker<'_> {
         let c = heads * dim;
         let (qkv, bias) = (self.numbers(b * h * w * 3 * c), self.numbers(3 * c));
         let (by_row, by_column) = (self.numbers((2 * rows - 1) * dim), self.numbers((2 * columns - 1) * dim));
-        let expected =
-            reference::window_attention(&qkv, &bias, [&by_row, &by_column], [b, h, w, c], [rows, columns, heads]);
+        let added = reference::Added::Relative([&by_row, &by_column]);
+        let expected = reference::window_attention(&qkv, &bias, &added, [b, h, w, c], [rows, columns, heads]);
         let tokens = self.tensor(&qkv[..b * h * w * c], [b, h, w, c]);
         self.poison(b * h * w * c);
         let attention = WindowAttention {
@@ -248,6 +289,28 @@ impl Checker<'_> {
         let found = attention.forward(tokens, self.tensor(&bias, [3 * c]), |_, _| qkv);
         let shape = format!("{b} x {h} x {w} in {rows} x {columns}, {heads} x {dim}");
         self.compare("window attention", shape, found, &expected).await
+    }
+
+    async fn biased_windows(&mut self, rounds: usize) -> Result<()> {
+        // batch, height, width, window, heads, fours of a head
+        let mut shapes = vec![[1, 1, 1, 1, 1, 1], [1, 16, 9, 14, 2, 8], [2, 8, 15, 7, 2, 8], [1, 14, 14, 7, 3, 4]];
+        shapes.extend((0..rounds).map(|_| {
+            let [h, w, side] = [self.upto(12), self.upto(12), self.upto(9)];
+            [self.upto(2), h, w, side, self.upto(3), self.upto(12)]
+        }));
+        for [b, h, w, side, heads, d4] in shapes {
+            let c = heads * 4 * d4;
+            let (qkv, beyond) = (self.numbers(b * h * w * 3 * c), self.numbers(3 * c));
+            let biases = self.numbers(heads * side * side);
+            let added = reference::Added::Biases(&biases);
+            let expected = reference::window_attention(&qkv, &beyond, &added, [b, h, w, c], [side, side, heads]);
+            self.poison(b * h * w * c);
+            let attention = BiasedAttention { side, heads, biases: self.tensor(&biases, [heads, side, side]) };
+            let found = attention.forward(self.tensor(&qkv, [b, h, w, 3 * c]), self.tensor(&beyond, [3 * c]));
+            let shape = format!("{b} x {h} x {w} in {side}, {heads} x {}", 4 * d4);
+            self.compare("biased attention", shape, found, &expected).await?;
+        }
+        Ok(())
     }
 
     async fn crossings(&mut self, rounds: usize) -> Result<()> {

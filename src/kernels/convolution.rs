@@ -60,7 +60,7 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
     dispatch!(x, weight;
     gpu => {
         let mut product = gpu::GpuProduct::new(x, gpu::GpuMatrix::Dense(gpu::values(matrix(weight))));
-        product.gather = gpu::Gather::Neighbours;
+        product.gather = gpu::Gather::Neighbours { stride: 1, before: 1 };
         product.run()
     },
     cpu => {
@@ -121,6 +121,13 @@ pub fn strided3x3(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tens
     // [9 c, n], in the order of row, column and channel of the kernel
     let matrix = |weight| reshape(permute(weight, [2, 3, 1, 0]), [9 * c, n]);
     dispatch!(x, weight, placement.bias;
+    gpu if n % 4 == 0 => {
+        let mut product = gpu::GpuProduct::new(x, gpu::GpuMatrix::Dense(gpu::values::<2>(matrix(weight))));
+        product.gather = gpu::Gather::Neighbours { stride: placement.stride, before: placement.before };
+        product.bias = placement.bias.map(gpu::values);
+        product.activation = placement.activation;
+        product.run()
+    },
     cpu => placement.with_cpu(|placement| cpu::conv3x3(&x, &Matrix::Dense(matrix(weight)).on_cpu(), placement)),
     reference => placement.reference(x, weight, 1))
 }
@@ -133,6 +140,11 @@ pub fn depthwise(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tenso
     // [k, k, c]
     let kernels = |weight| reshape::<4, 3>(permute(weight, [2, 3, 0, 1]), [side, side, c]);
     dispatch!(x, weight, placement.bias;
+    gpu if c % 4 == 0 => {
+        let weight = gpu::values(kernels(weight));
+        let Placement { stride, before, bias, activation } = placement;
+        gpu::depthwise(&x, &weight, bias.map(gpu::values).as_ref(), [stride, before], activation)
+    },
     cpu => placement.with_cpu(|placement| cpu::depthwise(&x, &cpu::values(&kernels(weight)), placement)),
     reference => placement.reference(x, weight, c))
 }

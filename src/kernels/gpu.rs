@@ -5,6 +5,7 @@
 
 mod attention;
 mod classify;
+mod depthwise;
 mod elementwise;
 mod launch;
 mod norm;
@@ -14,11 +15,12 @@ mod take;
 mod template;
 mod tensor;
 
-pub use attention::{cross_attention, window_attention};
+pub use attention::{biased_attention, cross_attention, window_attention};
 pub use classify::{classify, masks_of_words};
+pub use depthwise::depthwise;
 pub use elementwise::{add, concat, dense_pe, masks, permute, resample, rows, stack};
 pub use norm::layer_norm;
 pub use product::{Gather, GpuMatrix, GpuProduct, Scatter};
 pub use profile::{Profile, profile, set_profile};
 pub use take::{Take, runs_on, take_strided, values};
-pub use tensor::{expanded, permuted, read, read_floats, reshape, upload, words, wrap};
+pub use tensor::{expanded, permuted, read, read_floats, reshape, upload, upload_integers, words, wrap};

@@ -13,6 +13,9 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use half::f16;
 
+#[cfg(feature = "gpu")]
+use super::gpu;
+
 /// Inputs that share a scale.
 pub const BLOCK: usize = 32;
 
@@ -107,7 +110,11 @@ impl Quantized {
 
 /// Words in rows of `columns`, on `device`.
 fn upload(words: Vec<u32>, columns: usize, device: &Device) -> Tensor<2, Int> {
-    let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
     let shape = [words.len() / columns, columns];
+    #[cfg(feature = "gpu")]
+    if gpu::runs_on(device) {
+        return gpu::upload_integers(words, shape, device);
+    }
+    let words: Vec<i32> = words.into_iter().map(u32::cast_signed).collect();
     Tensor::from_data(TensorData::new(words, shape), (device, DType::I32))
 }

@@ -70,18 +70,27 @@ pub fn patch_embed(image: &[f32], weight: &[f32], bias: &[f32], [b, bands, h, w,
     y
 }
 
-/// `[b, h, w, c]` and `[n, c, 3, 3]`: `[b, h, w, n]`.
-pub fn conv3x3(x: &[f32], weight: &[f32], [b, h, w, c, n]: [usize; 5]) -> Vec<f32> {
+/// `[b, h, w, c]` and `[n, part, side, side]`, where each of n outputs has as many inputs and the groups of c follow one another, with
+/// `before` zero pixels above and left: `[b, ceil(h / stride), ceil(w / stride), n]`.
+pub fn convolution(
+    x: &[f32],
+    weight: &[f32],
+    [b, h, w, c]: [usize; 4],
+    [n, part, side]: [usize; 3],
+    [stride, before]: [usize; 2],
+) -> Vec<f32> {
+    let (down, across) = (h.div_ceil(stride), w.div_ceil(stride));
     let mut y = Vec::new();
-    for (image, row, column, out) in
-        (0..b * h * w * n).map(|at| (at / (h * w * n), at / (w * n) % h, at / n % w, at % n))
-    {
+    for at in 0..b * down * across * n {
+        let (image, row, column, out) = (at / (down * across * n), at / (across * n) % down, at / n % across, at % n);
+        let first = out / (n * part / c) * part;
         let mut sum = 0.0f64;
-        for (i, j) in (0..9).map(|tap| (row + tap / 3, column + tap % 3)) {
-            if (1..=h).contains(&i) && (1..=w).contains(&j) {
-                let from = ((image * h + i - 1) * w + j - 1) * c;
-                let tap = (i - row) * 3 + j - column;
-                sum += (0..c).map(|k| f64::from(x[from + k]) * f64::from(weight[(out * c + k) * 9 + tap])).sum::<f64>();
+        for tap in 0..side * side {
+            let (i, j) = (row * stride + tap / side, column * stride + tap % side);
+            if (before..before + h).contains(&i) && (before..before + w).contains(&j) {
+                let from = ((image * h + i - before) * w + j - before) * c + first;
+                let product = |k| f64::from(x[from + k]) * f64::from(weight[(out * part + k) * side * side + tap]);
+                sum += (0..part).map(product).sum::<f64>();
             }
         }
         y.push(sum as f32);
@@ -111,35 +120,57 @@ fn attend(scores: &[f64], dim: usize, value: impl Fn(usize, usize) -> f32) -> Ve
     (0..dim).map(|i| (sum(i) / total) as f32).collect()
 }
 
-/// The reference: the image is filled up with zero tokens to whole windows, whose q, k and v are the bias.
+/// What is added to scores, and with it the order of a token's queries, keys and values.
+pub enum Added<'a> {
+    /// Products of queries with relative positions along rows and columns; tokens are `[3, heads, d]`.
+    Relative([&'a [f32]; 2]),
+    /// Biases `[heads, rows, columns]` by distance; tokens are `[heads, 3, d]`.
+    Biases(&'a [f32]),
+}
+
+/// The image is filled up to whole windows with tokens whose q, k and v are `beyond`.
 pub fn window_attention(
     qkv: &[f32],
-    bias: &[f32],
-    [by_row, by_column]: [&[f32]; 2],
+    beyond: &[f32],
+    added: &Added,
     [b, h, w, c]: [usize; 4],
     [rows, columns, heads]: [usize; 3],
 ) -> Vec<f32> {
     let dim = c / heads;
     let number = |image: usize, row: usize, column: usize, at: usize| {
-        if row < h && column < w { qkv[((image * h + row) * w + column) * 3 * c + at] } else { bias[at] }
+        if row < h && column < w { qkv[((image * h + row) * w + column) * 3 * c + at] } else { beyond[at] }
+    };
+    // Where the queries (0), keys (1) or values (2) of a head are.
+    let part = |i: usize, head: usize| match added {
+        Added::Relative(_) => i * c + head * dim,
+        Added::Biases(_) => (3 * head + i) * dim,
     };
     let mut y = Vec::new();
     for (image, row, column, head) in
         (0..b * h * w * heads).map(|at| (at / (h * w * heads), at / (w * heads) % h, at / heads % w, at % heads))
     {
         let (top, left) = (row / rows * rows, column / columns * columns);
-        let query: Vec<f64> = (0..dim).map(|i| f64::from(number(image, row, column, head * dim + i))).collect();
+        let query: Vec<f64> = (0..dim).map(|i| f64::from(number(image, row, column, part(0, head) + i))).collect();
         let dot = |other: &dyn Fn(usize) -> f32| -> f64 { (0..dim).map(|i| query[i] * f64::from(other(i))).sum() };
         let key = |key: usize| (top + key / columns, left + key % columns);
         let scores: Vec<f64> = (0..rows * columns)
             .map(|k| {
                 let (key_row, key_column) = key(k);
-                dot(&|i| number(image, key_row, key_column, c + head * dim + i)) / (dim as f64).sqrt()
-                    + dot(&|i| by_row[(row + rows - 1 - key_row) * dim + i])
-                    + dot(&|i| by_column[(column + columns - 1 - key_column) * dim + i])
+                let product = dot(&|i| number(image, key_row, key_column, part(1, head) + i));
+                let added = match added {
+                    Added::Relative([by_row, by_column]) => {
+                        dot(&|i| by_row[(row + rows - 1 - key_row) * dim + i])
+                            + dot(&|i| by_column[(column + columns - 1 - key_column) * dim + i])
+                    }
+                    Added::Biases(biases) => {
+                        let line = head * rows + row.abs_diff(key_row);
+                        f64::from(biases[line * columns + column.abs_diff(key_column)])
+                    }
+                };
+                product / (dim as f64).sqrt() + added
             })
             .collect();
-        y.extend(attend(&scores, dim, |k, i| number(image, key(k).0, key(k).1, 2 * c + head * dim + i)));
+        y.extend(attend(&scores, dim, |k, i| number(image, key(k).0, key(k).1, part(2, head) + i)));
     }
     y
 }

@@ -18,14 +18,33 @@ const SOFTWARE_QUERIES: usize = 8;
 pub fn window_attention(
     qkv: CubeTensor,
     bias: CubeTensor,
+    sides: [usize; 2],
+    heads: usize,
+    positions: [CubeTensor; 2],
+) -> CubeTensor {
+    let relative = relative(&qkv, sides, heads, positions);
+    windows(&qkv, &bias, sides, heads, &relative, false)
+}
+
+/// See [`crate::kernels::BiasedAttention::forward`].
+pub fn biased_attention(qkv: CubeTensor, beyond: CubeTensor, biases: CubeTensor) -> CubeTensor {
+    let [heads, rows, columns] = dims(&biases);
+    windows(&qkv, &beyond, [rows, columns], heads, &biases, true)
+}
+
+/// Attention in windows of an image. What is added to scores is a learnt bias (`is_biased`; then `qkv` is ordered by heads), or
+/// products with relative positions.
+fn windows(
+    qkv: &CubeTensor,
+    beyond: &CubeTensor,
     [rows, columns]: [usize; 2],
     heads: usize,
-    [by_row, by_column]: [CubeTensor; 2],
+    added: &CubeTensor,
+    is_biased: bool,
 ) -> CubeTensor {
-    let [b, h, w, c] = dims(&qkv);
+    let [b, h, w, c] = dims(qkv);
     let c = c / 3;
-    let relative = relative(&qkv, [rows, columns], heads, [by_row, by_column]);
-    let y = empty(&qkv, &[b, h, w, c]);
+    let y = empty(qkv, &[b, h, w, c]);
     let (down, across) = (h.div_ceil(rows), w.div_ceil(columns));
     let is_padded = (down * rows, across * columns) != (h, w);
     let launch = Launch::new("attention", wgsl!("attention"), &y)
@@ -33,9 +52,10 @@ pub fn window_attention(
         .set("across", across)
         .set("rows", rows)
         .set("columns", columns)
-        .bind(&qkv)
-        .bind_some("padded", is_padded.then_some(&bias))
-        .bind(&relative);
+        .set("biased", usize::from(is_biased))
+        .bind(qkv)
+        .bind_some("padded", is_padded.then_some(beyond))
+        .bind(added);
     let count = [rows.min(h) * columns.min(w), heads, b * down * across];
     run(launch, &y, c / heads, &[h, w, 0, 0, heads], count);
     y

@@ -4,14 +4,19 @@
 // split a query's keys among them and reduce their sums at the end; without it a thread reads all keys by itself.
 
 #if windows
-// Queries, keys and values of an image with their bias: [images, H, W, 3, HEADS, D4].
+// Queries, keys and values of an image with their bias: [images, H, W, 3, HEADS, D4], or with BIASED [images, H, W, HEADS, 3, D4].
 @group(0) @binding(#) var<storage, read_write> qkv: array<vec4<T>>;
 #if padded
-// [3, HEADS, D4]
-@group(0) @binding(#) var<storage, read_write> bias: array<vec4<T>>;
+// What a token beyond the image has there.
+@group(0) @binding(#) var<storage, read_write> beyond: array<vec4<T>>;
 #end
+#if biased
+// Added to scores, by the rows and columns between query and key: [HEADS, ROWS, COLUMNS].
+@group(0) @binding(#) var<storage, read_write> biases: array<T>;
+#else
 // Products of queries with relative positions: [images, H, W, HEADS, ROWS + COLUMNS].
 @group(0) @binding(#) var<storage, read_write> relative: array<f32>;
+#end
 #else
 // [images, QUERIES, HEADS, D4], and twice [images, KEYS, HEADS, D4]
 @group(0) @binding(#) var<storage, read_write> q: array<vec4<T>>;
@@ -45,8 +50,14 @@ const NOWHERE = 0xffffffffu;
 var<private> top: u32;
 var<private> left: u32;
 
-// Where the query starts in qkv, and the result in y.
+// Where the query starts in qkv, how far on its key does, and where the result starts in y.
+#if biased
+fn query_at(token: u32) -> u32 { return (token * p[HEADS] + head) * 3u * D4; }
+fn part() -> u32 { return D4; }
+#else
 fn query_at(token: u32) -> u32 { return (token * 3u * p[HEADS] + head) * D4; }
+fn part() -> u32 { return p[HEADS] * D4; }
+#end
 fn result_at(token: u32) -> u32 { return (token * p[HEADS] + head) * D4; }
 
 // Where the window's token t starts in qkv, or that it lies beyond the image.
@@ -58,15 +69,17 @@ fn key_at(t: u32) -> u32 {
     return NOWHERE;
   }
 #end
-  return (((image * p[H] + row) * p[W] + column) * 3u * p[HEADS] + head) * D4;
+  return query_at((image * p[H] + row) * p[W] + column);
 }
 fn query(at: u32, i: u32) -> vec4<f32> { return vec4<f32>(qkv[at + i]); }
-fn key(at: u32, i: u32) -> vec4<f32> { return vec4<f32>(qkv[at + p[HEADS] * D4 + i]); }
-fn value(at: u32, i: u32) -> vec4<f32> { return vec4<f32>(qkv[at + 2u * p[HEADS] * D4 + i]); }
+fn key(at: u32, i: u32) -> vec4<f32> { return vec4<f32>(qkv[at + part() + i]); }
+fn value(at: u32, i: u32) -> vec4<f32> { return vec4<f32>(qkv[at + 2u * part() + i]); }
 #if padded
-// A padded token is zero before the product with the weight, and so the bias alone after it.
-fn beyond_key(i: u32) -> vec4<f32> { return vec4<f32>(bias[(p[HEADS] + head) * D4 + i]); }
-fn beyond_value(i: u32) -> vec4<f32> { return vec4<f32>(bias[(2u * p[HEADS] + head) * D4 + i]); }
+fn beyond_key(i: u32) -> vec4<f32> { return vec4<f32>(beyond[query_at(0u) + part() + i]); }
+fn beyond_value(i: u32) -> vec4<f32> { return vec4<f32>(beyond[query_at(0u) + 2u * part() + i]); }
+#end
+#if biased
+fn between(a: u32, b: u32) -> u32 { return max(a, b) - min(a, b); }
 #end
 #else
 fn query_at(token: u32) -> u32 { return (token * p[HEADS] + head) * D4; }
@@ -105,7 +118,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   let keys = ROWS * COLUMNS;
   let mine = min(query_index, queries - 1u);
   let token = (image * p[H] + top + mine / line) * p[W] + left + mine % line;
+#if biased
+  let my_row = mine / line;
+  let my_column = mine % line;
+#else
   let relative_at = (token * p[HEADS] + head) * (ROWS + COLUMNS);
+#end
 #else
   image = group.z;
   let queries = p[QUERIES];
@@ -187,7 +205,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #end
 #if windows
     let t{{c}} = min(first + {{c}}u, keys - 1u);
+#if biased
+    s{{c}} += f32(biases[(head * ROWS + between(t{{c}} / COLUMNS, my_row)) * COLUMNS + between(t{{c}} % COLUMNS, my_column)]);
+#else
     s{{c}} += relative[relative_at + t{{c}} / COLUMNS] + relative[relative_at + ROWS + t{{c}} % COLUMNS];
+#end
 #end
     s{{c}} = select(LOWEST, s{{c}}, first + {{c}}u < keys);
 #end

@@ -48,14 +48,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   let scale = inverseSqrt(sum_of_row(local.x, local.y, sum) / n + {{epsilon}});
   if (row < p[M]) {
     for (var i = local.x; i < p[N4]; i += LANES) {
-      var v = (vec4<f32>(x[start + i]) - mean) * scale * vec4<f32>(weight[i]) + vec4<f32>(bias[i]);
-#if relu
-      v = max(v, vec4<f32>(0.0));
-#end
-#if gelu
-      v = gelu(v);
-#end
-      y[start + i] = vec4<T>(v);
+      let v = (vec4<f32>(x[start + i]) - mean) * scale * vec4<f32>(weight[i]) + vec4<f32>(bias[i]);
+      y[start + i] = vec4<T>(activate(v));
     }
   }
 }

@@ -16,3 +16,19 @@ fn gelu(v: vec4<f32>) -> vec4<f32> {
   return 0.5 * v * (1.0 + sign(x) * (1.0 - p * exp(-z * z)));
 }
 #end
+
+fn activate(v: vec4<f32>) -> vec4<f32> {
+#if relu
+  return max(v, vec4<f32>(0.0));
+#else
+#if relu6
+  return clamp(v, vec4<f32>(0.0), vec4<f32>(6.0));
+#else
+#if gelu
+  return gelu(v);
+#else
+  return v;
+#end
+#end
+#end
+}

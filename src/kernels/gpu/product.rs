@@ -14,8 +14,13 @@ pub enum Gather {
     Rows,
     /// Patches of this side of `[b, bands, h, w]`; terms are ordered as a convolution's weight, `[bands, side, side]`.
     Patches(usize),
-    /// The nine neighbours of each pixel of `[b, h, w, c]`, zero beyond its borders; terms are ordered `[3, 3, c]`.
-    Neighbours,
+    /// Nine neighbours of pixels of `[b, h, w, c]`, zero beyond its borders; terms are ordered `[3, 3, c]`. c may be any number.
+    Neighbours {
+        /// Pixels from one group of neighbours to the next.
+        stride: usize,
+        /// How far above and left of the first pixel the first group begins.
+        before: usize,
+    },
 }
 
 /// How the rows of the result are written.
@@ -109,9 +114,15 @@ impl GpuProduct {
     pub fn run(self) -> CubeTensor {
         let [_, n] = self.inner();
         let mut shape: Vec<usize> = self.x.meta.shape().iter().copied().collect();
-        if let Gather::Patches(side) = self.gather {
-            let [b, _, h, w] = dims(&self.x);
-            shape = vec![b, h / side, w / side, n];
+        match self.gather {
+            Gather::Rows => {}
+            Gather::Patches(side) => {
+                let [b, _, h, w] = dims(&self.x);
+                shape = vec![b, h / side, w / side, n];
+            }
+            Gather::Neighbours { stride, .. } => {
+                (shape[1], shape[2]) = (shape[1].div_ceil(stride), shape[2].div_ceil(stride));
+            }
         }
         if let Some(last) = shape.last_mut() {
             *last = n;
@@ -128,24 +139,30 @@ impl GpuProduct {
 
     fn launch(self, y: &CubeTensor, rows: usize) {
         let [k, n] = self.inner();
-        debug_assert!(k % 4 == 0 && n % 4 == 0, "{k} x {n}");
+        let is_gathered = matches!(self.gather, Gather::Neighbours { .. });
+        debug_assert!((k % 4 == 0 || is_gathered) && n % 4 == 0, "{k} x {n}");
         let cut = Cut::of(rows);
         let rows_of = |tensor: &Option<CubeTensor>, width: usize| {
             tensor.as_ref().map_or(1, |t| t.meta.shape().iter().product::<usize>() / width)
         };
-        let image = match (self.gather, self.scatter) {
+        let mut sizes = vec![rows, n / 4, k.div_ceil(4), rows_of(&self.add, k), rows_of(&self.residual, n)];
+        let mut is_odd = false;
+        match (self.gather, self.scatter) {
             (Gather::Patches(_), _) => {
                 let [_, bands, h, w] = dims(&self.x);
-                [h, w, bands]
+                sizes.extend([h, w, bands]);
             }
-            (Gather::Neighbours, _) | (_, Scatter::Double) => {
-                let [_, h, w, c] = dims(&self.x);
-                [h, w, if self.scatter == Scatter::Double { n / 16 } else { c / 4 }]
+            (Gather::Neighbours { stride, before }, _) => {
+                let ([_, h, w, c], [_, down, across, _]) = (dims(&self.x), dims(y));
+                is_odd = c % 4 != 0;
+                sizes.extend([h, w, if is_odd { c } else { c / 4 }, down, across, stride, before]);
             }
-            _ => [0; 3],
-        };
-        let mut sizes = vec![rows, n / 4, k / 4, rows_of(&self.add, k), rows_of(&self.residual, n)];
-        sizes.extend(image);
+            (_, Scatter::Double) => {
+                let [_, h, w, _] = dims(&self.x);
+                sizes.extend([h, w, n / 16]);
+            }
+            _ => {}
+        }
 
         let launch =
             Launch::new("product", wgsl!("product"), &self.x).bind(&self.x).bind_some("add", self.add.as_ref());
@@ -158,7 +175,7 @@ impl GpuProduct {
         let launch = match self.gather {
             Gather::Rows => launch,
             Gather::Patches(side) => launch.set("patches", side),
-            Gather::Neighbours => launch.set("neighbours", 1),
+            Gather::Neighbours { .. } => launch.set("neighbours", 1).set("odd", usize::from(is_odd)),
         };
         launch
             .bind_some("bias", self.bias.as_ref())

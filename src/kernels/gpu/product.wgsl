@@ -4,7 +4,11 @@
 // and for few rows, a thread reads what it needs by itself.
 
 // [M, 4 K4], or an image whose rows are gathered.
+#if odd
+@group(0) @binding(#) var<storage, read_write> x: array<T>;
+#else
 @group(0) @binding(#) var<storage, read_write> x: array<vec4<T>>;
+#end
 #if add
 @group(0) @binding(#) var<storage, read_write> add: array<vec4<T>>;
 #end
@@ -31,10 +35,32 @@ const K4 = 2u;
 // Rows after which `add` and `residual` start again.
 const ADD_ROWS = 3u;
 const RESIDUAL_ROWS = 4u;
-// Of the image that is gathered from or scattered to: rows, columns, channels in fours (bands of an image in patches).
+// Of the image that is gathered from or scattered to: rows, columns, channels in fours (ODD: one by one; PATCHES: bands of an image).
 const H = 5u;
 const W = 6u;
 const C4 = 7u;
+#if neighbours
+// Rows and columns of the result; pixels from one of its pixels to the next; zero pixels above and left of the image.
+const DOWN = 8u;
+const ACROSS = 9u;
+const STRIDE = 10u;
+const BEFORE = 11u;
+const NOWHERE = 0xffffffffu;
+
+// Where a term of a row lies in x: the nine neighbours of a pixel of [b, H, W, C4], ordered [3, 3, C4]. Or that it lies beyond the
+// borders, or after the last one.
+fn neighbour(row: u32, k: u32) -> u32 {
+  let tap = k / p[C4];
+  let line = row / p[ACROSS];
+  // Wraps around below zero, and so is beyond the border there too.
+  let from_row = line % p[DOWN] * p[STRIDE] + tap / 3u - p[BEFORE];
+  let column = row % p[ACROSS] * p[STRIDE] + tap % 3u - p[BEFORE];
+  if (from_row >= p[H] || column >= p[W] || tap > 8u) {
+    return NOWHERE;
+  }
+  return ((line / p[DOWN] * p[H] + from_row) * p[W] + column) * p[C4] + k % p[C4];
+}
+#end
 
 // Rows of a thread; threads of a workgroup along columns and rows.
 const RUN = {{rows}}u;
@@ -57,23 +83,28 @@ fn load_x(row: u32, k4: u32) -> vec4<f32> {
   let image_row = (row / patches * p[C4] + band) * p[H] + patch_index / columns * SIDE + line;
   return vec4<f32>(x[(image_row * p[W] + patch_index % columns * SIDE + k % SIDE) / 4u]);
 #else
+#if odd
+  var v = vec4<f32>(0.0);
+#for i in 0..4
+  let a{{i}} = neighbour(row, 4u * k4 + {{i}}u);
+  if (a{{i}} != NOWHERE) {
+    v[{{i}}] = f32(x[a{{i}}]);
+  }
+#end
+  return v;
+#else
 #if neighbours
-  // The nine neighbours of a pixel of [b, H, W, 4 C4], zero beyond the borders; terms are ordered [3, 3, 4 C4].
-  let tap = k4 / p[C4];
-  let pixels = p[H] * p[W];
-  let pixel = row % pixels;
-  // Wraps around below zero, and so is beyond the border there too.
-  let line = pixel / p[W] + tap / 3u - 1u;
-  let column = pixel % p[W] + tap % 3u - 1u;
-  if (line >= p[H] || column >= p[W]) {
+  let at = neighbour(row, k4);
+  if (at == NOWHERE) {
     return vec4<f32>(0.0);
   }
-  return vec4<f32>(x[((row - pixel) + line * p[W] + column) * p[C4] + k4 % p[C4]]);
+  return vec4<f32>(x[at]);
 #else
 #if add
   return vec4<f32>(x[row * p[K4] + k4]) + vec4<f32>(add[row % p[ADD_ROWS] * p[K4] + k4]);
 #else
   return vec4<f32>(x[row * p[K4] + k4]);
+#end
 #end
 #end
 #end
@@ -89,7 +120,12 @@ fn load_w(k: u32, n4: u32) -> vec4<f32> {
   return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - 8.0;
 #end
 #else
+#if odd
+  // What comes after the last term is zero in x, and must be a number here.
+  return vec4<f32>(w[min(k, 9u * p[C4] - 1u) * p[N4] + n4]);
+#else
   return vec4<f32>(w[k * p[N4] + n4]);
+#end
 #end
 }
 
@@ -113,12 +149,7 @@ fn store(row: u32, n4: u32, sum: vec4<f32>) {
 #if residual
   v += vec4<f32>(residual[row % p[RESIDUAL_ROWS] * p[N4] + n4]);
 #end
-#if relu
-  v = max(v, vec4<f32>(0.0));
-#end
-#if gelu
-  v = gelu(v);
-#end
+  v = activate(v);
 #if double
   // Rows are pixels of [b, H, W], columns [2, 2, 4 C4]: to [b, 2 H, 2 W, 4 C4].
   let quarter = n4 / p[C4];

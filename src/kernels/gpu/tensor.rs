@@ -1,28 +1,37 @@
 //! The GPU's tensors: shapes and strides, and numbers on their way to them and back.
 
-use burn::tensor::{DType, Device, FloatDType, Int, Shape, Tensor, TensorData};
+use burn::tensor::{Bytes, DType, Device, FloatDType, Int, Shape, Tensor};
 use burn_wgpu::{CubeBackend, CubeTensor};
 use cubecl::zspace::metadata::Metadata;
 
 use crate::error::Result;
 use crate::kernels::unread::unread;
 
-/// Numbers, row-major, as a tensor on `device` in its precision: as words of bits, since burn's own way to upload floats brings its
-/// kernels for quantised ones along.
+/// Numbers, row-major, as a tensor on `device` in its precision.
 pub fn upload(values: Vec<f32>, shape: &[usize], device: &Device) -> CubeTensor {
     assert_eq!(values.len(), shape.iter().product::<usize>(), "numbers for {shape:?}");
     let is_half = device.settings().float_dtype == FloatDType::F16;
-    let words: Vec<i32> = if is_half {
+    let words: Vec<u32> = if is_half {
         let bits = |v: &f32| u32::from(half::f16::from_f32(*v).to_bits());
-        values.chunks(2).map(|pair| bits(&pair[0]) | pair.get(1).map_or(0, bits) << 16).map(u32::cast_signed).collect()
+        values.chunks(2).map(|pair| bits(&pair[0]) | pair.get(1).map_or(0, bits) << 16).collect()
     } else {
-        values.into_iter().map(|v| v.to_bits().cast_signed()).collect()
+        values.into_iter().map(f32::to_bits).collect()
     };
-    let count = words.len();
-    let words = Tensor::<1, Int>::from_data(TensorData::new(words, [count]), device);
-    let words = of_gpu(words.try_into_primitive::<CubeBackend>());
-    let dtype = if is_half { DType::F16 } else { DType::F32 };
-    CubeTensor::new_contiguous(words.client, words.device, Shape::from(shape.to_vec()), words.handle, dtype)
+    upload_words(words, shape, if is_half { DType::F16 } else { DType::F32 }, device)
+}
+
+/// Words of an integer tensor.
+pub fn upload_integers<const D: usize>(words: Vec<u32>, shape: [usize; D], device: &Device) -> Tensor<D, Int> {
+    Tensor::from_primitive::<CubeBackend>(upload_words(words, &shape, DType::I32, device))
+}
+
+/// Words as they are. burn's own way to upload brings its conversions between all types of numbers along, and its kernels for quantised
+/// ones; an empty tensor of its tells who talks to the device.
+fn upload_words(words: Vec<u32>, shape: &[usize], dtype: DType, device: &Device) -> CubeTensor {
+    let CubeTensor { client, device, .. } =
+        of_gpu(Tensor::<1, Int>::empty([1], device).try_into_primitive::<CubeBackend>());
+    let handle = client.create(Bytes::from_elems(words));
+    CubeTensor::new_contiguous(client, device, Shape::from(shape.to_vec()), handle, dtype)
 }
 
 /// Reads a tensor's bytes back.

@@ -12,7 +12,12 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_backend::BackendTypes;
 use burn_flex::{Flex, FlexTensor};
 
+use super::activation::Activation;
 use super::cpu::{self, AttentionShape, Order, Products};
+
+mod convolution;
+
+pub use convolution::{conv3x3, depthwise};
 
 type AutodiffTensor = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
 
@@ -71,15 +76,45 @@ fn plain(x: &AutodiffTensor) -> FlexTensor {
     x.primitive().to_contiguous()
 }
 
+/// In place of an input that is not there.
+fn absent() -> AutodiffTensor {
+    AutodiffTensor::new(cpu::primitive(Vec::new(), &[0]))
+}
+
+/// An activation that is a limit, or none: the result tells where it let its gradient pass.
+#[derive(Clone, Debug)]
+struct Limited(Option<(FlexTensor, f32)>);
+
+impl Limited {
+    /// Of an activation that is not [`Activation::Gelu`], which gave `output`.
+    fn new(activation: Activation, output: &FlexTensor) -> Self {
+        Self(match activation {
+            Activation::None | Activation::Gelu => None,
+            Activation::Relu => Some((output.clone(), f32::INFINITY)),
+            Activation::Relu6 => Some((output.clone(), 6.0)),
+        })
+    }
+
+    /// The gradient of what was limited.
+    fn gradient(&self, gradient: FlexTensor) -> FlexTensor {
+        match &self.0 {
+            Some((output, most)) => cpu::limit_gradient(output, *most, gradient),
+            None => gradient,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct LinearBackward {
     /// Only where the matrix's gradient is asked for.
     x: Option<FlexTensor>,
     matrix: FlexTensor,
+    limited: Limited,
 }
 
 impl Gradient<4> for LinearBackward {
     fn gradients(&self, output: FlexTensor, [x, matrix, bias, residual]: [bool; 4]) -> [Option<FlexTensor>; 4] {
+        let output = self.limited.gradient(output);
         let outputs = self.matrix.layout().shape()[1];
         let transposed = || cpu::CpuMatrix::dense(cpu::transposed(&self.matrix));
         let dx = x.then(|| cpu::linear(&output, &transposed(), &cpu::CpuEpilogue::default()));
@@ -89,23 +124,24 @@ impl Gradient<4> for LinearBackward {
     }
 }
 
-/// `x matrix + bias + residual`. See [`super::linear`].
+/// `activation(x matrix + bias + residual)`. See [`super::linear`]; the activation is not [`Activation::Gelu`].
 pub fn linear<const D: usize>(
     x: Tensor<D>,
     matrix: Tensor<2>,
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<D>>,
+    activation: Activation,
 ) -> Tensor<D> {
-    let absent = || AutodiffTensor::new(cpu::primitive(Vec::new(), &[0]));
     let is_there = [bias.is_some(), residual.is_some()];
     let inputs = [node(x), node(matrix), bias.map_or_else(absent, node), residual.map_or_else(absent, node)];
     let flat = plain(&inputs[0]);
     let matrix = inputs[1].primitive().clone();
     let [bias, residual] = [0, 1].map(|i| is_there[i].then(|| plain(&inputs[2 + i])));
-    let epilogue = cpu::CpuEpilogue { bias: bias.as_ref(), residual: residual.as_ref(), ..Default::default() };
+    let epilogue = cpu::CpuEpilogue { bias: bias.as_ref(), residual: residual.as_ref(), activation };
     let output = cpu::linear(&flat, &cpu::CpuMatrix::dense(matrix.clone()), &epilogue);
     let x = inputs[1].is_tracked().then_some(flat);
-    record(inputs, output, LinearBackward { x, matrix })
+    let limited = Limited::new(activation, &output);
+    record(inputs, output, LinearBackward { x, matrix, limited })
 }
 
 #[derive(Clone, Debug)]

@@ -4,6 +4,8 @@ use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{Tensor, module};
 
 use super::activation::Activation;
+#[cfg(all(feature = "cpu", feature = "train"))]
+use super::autodiff;
 #[cfg(feature = "cpu")]
 use super::cpu;
 use super::dispatch::dispatch;
@@ -63,6 +65,7 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
         product.gather = gpu::Gather::Neighbours { stride: 1, before: 1 };
         product.run()
     },
+    autodiff => autodiff::conv3x3(x, matrix(weight), None, [1, 1], Activation::None),
     cpu => {
         let placement = cpu::CpuPlacement { stride: 1, before: 1, bias: None, activation: Activation::None };
         cpu::conv3x3(&x, &Matrix::Dense(matrix(weight)).on_cpu(), &placement)
@@ -101,6 +104,19 @@ impl Placement {
         work(&cpu::CpuPlacement { stride, before, bias: bias.as_ref(), activation })
     }
 
+    /// Calls `convolve` with what it can do within the convolution: a bias, stride and zeros before, and an activation.
+    #[cfg(all(feature = "cpu", feature = "train"))]
+    fn with_gradient(self, convolve: impl FnOnce(Option<Tensor<1>>, [usize; 2], Activation) -> Tensor<4>) -> Tensor<4> {
+        let Self { stride, before, bias, activation } = self;
+        match activation {
+            // Its gradient needs the sums.
+            Activation::Gelu => {
+                apply_epilogue(convolve(None, [stride, before], Activation::None), bias, None, activation)
+            }
+            _ => convolve(bias, [stride, before], activation),
+        }
+    }
+
     /// The convolution in burn's own operations: `[b, h, w, c]` and `[n, c / groups, k, k]`.
     fn reference(self, x: Tensor<4>, weight: Tensor<4>, groups: usize) -> Tensor<4> {
         let [_, h, w, _] = x.dims();
@@ -128,6 +144,9 @@ pub fn strided3x3(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tens
         product.activation = placement.activation;
         product.run()
     },
+    autodiff => placement.with_gradient(|bias, placed, activation| {
+        autodiff::conv3x3(x, matrix(weight), bias, placed, activation)
+    }),
     cpu => placement.with_cpu(|placement| cpu::conv3x3(&x, &Matrix::Dense(matrix(weight)).on_cpu(), placement)),
     reference => placement.reference(x, weight, 1))
 }
@@ -145,6 +164,9 @@ pub fn depthwise(x: Tensor<4>, weight: Tensor<4>, placement: Placement) -> Tenso
         let Placement { stride, before, bias, activation } = placement;
         gpu::depthwise(&x, &weight, bias.map(gpu::values).as_ref(), [stride, before], activation)
     },
+    autodiff => placement.with_gradient(|bias, placed, activation| {
+        autodiff::depthwise(x, kernels(weight), bias, placed, activation)
+    }),
     cpu => placement.with_cpu(|placement| cpu::depthwise(&x, &cpu::values(&kernels(weight)), placement)),
     reference => placement.reference(x, weight, c))
 }

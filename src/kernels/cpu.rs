@@ -21,11 +21,15 @@ pub use attention::biases::Biases;
 pub use attention::gradients::window_attention_gradients;
 pub use attention::positions::Positions;
 pub use attention::{AttentionShape, Order, Products, window_attention};
+#[cfg(feature = "train")]
+pub use convolution::gradients::{conv3x3_input_gradient, conv3x3_matrix_gradient};
 pub use convolution::{conv3x3, patch_embed};
+#[cfg(feature = "train")]
+pub use depthwise::gradients::{depthwise_input_gradient, depthwise_kernel_gradient};
 pub use depthwise::{CpuPlacement, depthwise};
 pub use elementwise::bias_gelu;
 #[cfg(feature = "train")]
-pub use elementwise::bias_gelu_gradient;
+pub use elementwise::{bias_gelu_gradient, limit_gradient};
 pub use linear::{CpuEpilogue, CpuMatrix, from_panels, linear, to_panels};
 #[cfg(feature = "train")]
 pub use linear::{product_of_transposed, transposed};

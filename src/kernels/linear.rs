@@ -56,12 +56,13 @@ fn linear_of_sum<const D: usize>(x: Tensor<D>, matrix: Matrix, epilogue: Epilogu
     let Epilogue { bias, residual, activation, .. } = epilogue;
     dispatch!(x, matrix, bias, residual;
         autodiff => {
-            // The activation's gradient is its own, and so is that of a residual which every image of a batch gets.
+            // GELU's gradient needs the sums, and a residual that every image of a batch gets has one of its own.
             let fits = |residual: &Tensor<D>| residual.dims()[0] == x.dims()[0];
-            if activation == Activation::None && residual.as_ref().is_none_or(fits) {
-                autodiff::linear(x, matrix.dense(), bias, residual)
+            if activation != Activation::Gelu && residual.as_ref().is_none_or(fits) {
+                autodiff::linear(x, matrix.dense(), bias, residual, activation)
             } else {
-                apply_epilogue(autodiff::linear(x, matrix.dense(), None, None), bias, residual, activation)
+                let product = autodiff::linear(x, matrix.dense(), None, None, Activation::None);
+                apply_epilogue(product, bias, residual, activation)
             }
         },
         cpu => {

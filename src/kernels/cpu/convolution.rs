@@ -8,6 +8,9 @@ use super::parallel::{ROWS, for_chunks};
 use super::product::{Plane, RowSource};
 use super::tensor::primitive;
 
+#[cfg(feature = "train")]
+pub mod gradients;
+
 /// A 3x3 convolution, zero beyond the border: x `[b, h, w, c]`, matrix `[9 c, n]` in the order of row, column and channel of the
 /// kernel; `[b, ceil(h / stride), ceil(w / stride), n]`.
 pub fn conv3x3(x: &FlexTensor, matrix: &CpuMatrix, placement: &CpuPlacement) -> FlexTensor {

@@ -1,7 +1,5 @@
 //! Depthwise convolutions: channels in vectors, the sums of some neighbouring pixels in registers.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256, __m512};
 use std::ops::Range;
 
 use burn_flex::FlexTensor;
@@ -9,10 +7,13 @@ use burn_flex::FlexTensor;
 use super::activation::apply;
 use super::linear::CpuEpilogue;
 use super::parallel::{Shared, for_tasks, threads};
-use super::product::{Base, Level};
+use super::product::{Level, VectorWork};
 use super::tensor::primitive;
 use super::vector::Vector;
 use crate::kernels::activation::Activation;
+
+#[cfg(feature = "train")]
+pub mod gradients;
 
 /// Where the kernels of a convolution lie on its input, and what follows it: a [`crate::kernels::convolution::Placement`].
 pub struct CpuPlacement<'a> {
@@ -51,7 +52,7 @@ pub fn depthwise(x: &FlexTensor, kernels: &FlexTensor, placement: &CpuPlacement)
     for_tasks((b * rows).div_ceil(run), |task| {
         for row in task * run..((task + 1) * run).min(b * rows) {
             // SAFETY: only this task has this row; the lengths are asserted above; the level is this machine's.
-            unsafe { image.row(level, row) };
+            unsafe { level.run(Row { of: &image, row }) };
         }
     });
     // SAFETY: the tasks' rows are all there are, and each has been written.
@@ -90,40 +91,33 @@ struct Image<'a> {
     to: &'a Shared,
 }
 
-impl Image<'_> {
-    /// Row `row` of the result of all images.
-    ///
-    /// # Safety
-    /// Nobody else reads or writes it, it has memory, the slices have the lengths of their shapes, and `level` is [`Level::here`].
-    unsafe fn row(&self, level: Level, row: usize) {
-        // SAFETY: as the caller promises, of the row and of the instructions.
-        unsafe {
-            match level {
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => avx512(self, row),
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => avx2(self, row),
-                Level::Base => self.row_of::<Base>(row),
-            }
-        }
-    }
+/// Row `row` of the result of all images, which nobody else reads or writes and which has memory.
+struct Row<'a> {
+    of: &'a Image<'a>,
+    row: usize,
+}
 
-    /// [`Image::row`] in vectors of `T`.
+impl VectorWork for Row<'_> {
+    /// # Safety
+    /// As [`Row`] says, and the slices have the lengths of their shapes.
     #[inline(always)]
-    unsafe fn row_of<T: Vector>(&self, row: usize) {
+    unsafe fn run<T: Vector>(self) {
+        let Self { of, row } = self;
         // SAFETY: as the caller promises; kernel and stride are those of the image, and there are as many channels as lanes.
         unsafe {
-            match (self.side, self.stride) {
-                _ if self.sides[2] < T::LANES => self.any::<f32>(row),
-                (3, 1) => self.some::<T, 3, 1>(row),
-                (3, 2) => self.some::<T, 3, 2>(row),
-                (5, 1) => self.some::<T, 5, 1>(row),
-                (5, 2) => self.some::<T, 5, 2>(row),
-                _ => self.any::<T>(row),
+            match (of.side, of.stride) {
+                _ if of.sides[2] < T::LANES => of.any::<f32>(row),
+                (3, 1) => of.some::<T, 3, 1>(row),
+                (3, 2) => of.some::<T, 3, 2>(row),
+                (5, 1) => of.some::<T, 5, 1>(row),
+                (5, 2) => of.some::<T, 5, 2>(row),
+                _ => of.any::<T>(row),
             }
         }
     }
+}
 
+impl Image<'_> {
     /// The rows of the kernel that lie on the image for row `row` of the result, and the row of all images' under the kernel's first
     /// row, which may lie above.
     #[inline(always)]
@@ -137,7 +131,7 @@ impl Image<'_> {
     /// A row of kernels of any size, pixel by pixel.
     ///
     /// # Safety
-    /// As [`Image::row`]; there are as many channels as `T` has lanes.
+    /// As [`Row`]'s; there are as many channels as `T` has lanes.
     #[inline(always)]
     unsafe fn any<T: Vector>(&self, row: usize) {
         let ([_, w, c], side) = (self.sides, self.side);
@@ -197,7 +191,7 @@ impl Image<'_> {
     /// A row of kernels of side `K` and stride `S`.
     ///
     /// # Safety
-    /// As [`Image::row`]; there are as many channels as `T` has lanes, and `K` and `S` are the image's.
+    /// As [`Row`]'s; there are as many channels as `T` has lanes, and `K` and `S` are the image's.
     #[inline(always)]
     unsafe fn some<T: Vector, const K: usize, const S: usize>(&self, row: usize) {
         let [_, w, c] = self.sides;
@@ -272,18 +266,4 @@ impl Image<'_> {
             }
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512cd")]
-unsafe fn avx512(image: &Image, row: usize) {
-    // SAFETY: as the caller promises.
-    unsafe { image.row_of::<__m512>(row) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(image: &Image, row: usize) {
-    // SAFETY: as the caller promises.
-    unsafe { image.row_of::<__m256>(row) }
 }

@@ -44,3 +44,21 @@ pub fn bias_gelu_gradient(x: &FlexTensor, bias: &FlexTensor, mut gradient: FlexT
     });
     gradient
 }
+
+/// The gradient of what was limited to numbers from 0 to `most` and gave `output`.
+#[cfg(feature = "train")]
+pub fn limit_gradient(output: &FlexTensor, most: f32, mut gradient: FlexTensor) -> FlexTensor {
+    const LENGTH: usize = 1 << 14;
+    let output: &[f32] = output.storage();
+    for_chunks(gradient.storage_mut(), LENGTH, |i, gradient| {
+        widest(
+            #[inline(always)]
+            || {
+                for (g, y) in gradient.iter_mut().zip(&output[i * LENGTH..]) {
+                    *g = if *y > 0.0 && *y < most { *g } else { 0.0 };
+                }
+            },
+        );
+    });
+    gradient
+}

@@ -12,6 +12,6 @@ mod rhs;
 mod tile;
 
 pub use block::{CpuProduct, Plane, RowSource};
-pub use level::{Base, Level};
+pub use level::{Level, VectorWork};
 pub use panels::Panels;
 pub use rhs::{Blocks, Rhs, panel_width, panels};

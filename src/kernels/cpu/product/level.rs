@@ -25,7 +25,47 @@ pub enum Level {
     Base,
 }
 
+/// Work in vectors, compiled for each kind of them.
+pub trait VectorWork {
+    /// Does it. Implementations say `#[inline(always)]`: only so are they compiled for those vectors.
+    ///
+    /// # Safety
+    /// The machine has `T`'s instructions; implementations may ask for more.
+    unsafe fn run<T: Vector>(self);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512cd")]
+unsafe fn avx512(work: impl VectorWork) {
+    // SAFETY: as the caller promises.
+    unsafe { work.run::<__m512>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(work: impl VectorWork) {
+    // SAFETY: as the caller promises.
+    unsafe { work.run::<__m256>() }
+}
+
 impl Level {
+    /// Does `work` in the vectors of this level.
+    ///
+    /// # Safety
+    /// This is [`Level::here`], and what the work asks for is so.
+    pub unsafe fn run(self, work: impl VectorWork) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match self {
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512 => avx512(work),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => avx2(work),
+                Self::Base => work.run::<Base>(),
+            }
+        }
+    }
+
     /// The best of this machine.
     pub fn here() -> Self {
         #[cfg(target_arch = "x86_64")]

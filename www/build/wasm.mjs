@@ -1,10 +1,12 @@
-// The crate to wasm/{gpu,cpu,cpu-relaxed}: cargo, wasm-bindgen, wasm-opt, and a record of what made it (build.json beside it).
+// The crate to wasm/{gpu,cpu,cpu-relaxed}: cargo, wasm-bindgen, for the GPU `prune`, wasm-opt, and a record of what made it (build.json
+// beside it).
 
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as esbuild from "esbuild";
 import { ask, DEVICES, features, filesBelow, root, run, sha256, TARGET, www } from "./common.mjs";
 import { revision } from "./provenance.mjs";
+import { prune } from "./prune.mjs";
 
 const PROFILE = "wasm";
 
@@ -24,7 +26,10 @@ const WASM_OPT = [
 /** Cargo's settings beside the profile: the CPU build's loops are worth more than their size. */
 const settings = (device) => (device !== "gpu" ? ["--config", `profile.${PROFILE}.package.samlora.opt-level=3`] : []);
 
-/** wasm-opt's arguments: the GPU build is mostly a shader compiler, of which size counts; the CPU build computes. */
+/** rustc's own, beside cargo's: functions are pruned by their names, which the profile would leave out. */
+const rustc = (device) => (device === "gpu" ? ["--", "-C", "strip=debuginfo"] : []);
+
+/** wasm-opt's arguments: of the GPU build the size counts, since the GPU computes; the CPU build computes. */
 const optimisation = (device) => [
   device === "gpu" ? "-Oz" : "-O3",
   ...WASM_OPT,
@@ -36,6 +41,8 @@ const ADDRESS = 'export const address=()=>new URL("samlora_bg.wasm",import.meta.
 
 const wasmOpt = join(www, "node_modules/binaryen/bin/wasm-opt");
 
+const pruning = readFileSync(join(www, "build/prune.mjs"), "utf8");
+
 /** Builds the wasm modules; `quick` leaves wasm-opt out. */
 export async function buildWasm({ quick }) {
   const target = await targetDirectory();
@@ -44,7 +51,7 @@ export async function buildWasm({ quick }) {
     // Cargo names both artefacts alike, so that to it each build makes the other stale.
     const sources = sha256(
       ...sourceFiles().map((file) => readFileSync(file)),
-      JSON.stringify([optimisation(device), settings(device), quick, ADDRESS]),
+      JSON.stringify([optimisation(device), settings(device), rustc(device), quick, ADDRESS, pruning]),
     );
     if (recordOf(device).sources === sources) {
       console.log(`wasm for ${device}: is up to date`);
@@ -61,6 +68,7 @@ export async function buildWasm({ quick }) {
       "--locked",
       ...features(device),
       ...settings(device),
+      ...rustc(device),
     ]);
     const artefact = readFileSync(join(target, TARGET, PROFILE, "samlora.wasm"));
     finishing.push(finishWasm(device, artefact, await findBindgen(target), { quick, sources }));
@@ -114,7 +122,7 @@ async function findBindgen(target) {
 /** wasm-bindgen, wasm-opt and a minified glue script, unless they were made from this very artefact. */
 async function finishWasm(device, artefact, bindgen, { quick, sources }) {
   const folder = join(www, "wasm", device);
-  const made = sha256(artefact, JSON.stringify([bindgen.version, quick || optimisation(device), ADDRESS]));
+  const made = sha256(artefact, JSON.stringify([bindgen.version, quick || optimisation(device), ADDRESS, pruning]));
   if (recordOf(device).made !== made) {
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
@@ -129,6 +137,7 @@ async function finishWasm(device, artefact, bindgen, { quick, sources }) {
     ]);
     rmSync(raw);
     const wasm = join(folder, "samlora_bg.wasm");
+    if (device === "gpu") writeFileSync(wasm, prune(readFileSync(wasm)));
     if (!quick) await run(process.execPath, [wasmOpt, ...optimisation(device), wasm, "-o", wasm]);
     const glue = join(folder, "samlora.js");
     const { code } = await esbuild.transform(readFileSync(glue, "utf8"), {

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "train")]
 use crate::kernels::Weight;
 use crate::kernels::{Matrix, has_gpu_kernels, upload};
-use crate::layers::{Adapted, Joined, LowRank};
+use crate::layers::{Adapted, Joined, LowRank, widened};
 use crate::model::Sam;
 use crate::model::image_encoder::Block;
 use crate::model::mask_decoder::MaskDecoder;
@@ -210,6 +210,26 @@ impl Factor {
         Ok(())
     }
 
+    /// The factor for a layer of `outputs` and `inputs` on its device, and its first output there: the layer's heads may have been filled
+    /// up with zeros ([`crate::layers::HeadPadding`]).
+    fn fitted(&self, config: &SamConfig, [outputs, inputs]: [usize; 2]) -> (Self, usize) {
+        let (own_inputs, own_outputs, start) = self.target.extent(config);
+        let dim = config.head_dim();
+        let mut fitted = self.clone();
+        match self.target {
+            Target::Query | Target::Key | Target::Value if outputs != 3 * own_outputs => {
+                let wide = dim * outputs / (3 * own_outputs);
+                fitted.b = widened(&self.b, dim * self.rank, wide * self.rank);
+                (fitted, start / dim * wide)
+            }
+            Target::Projection if inputs != own_inputs => {
+                fitted.a = widened(&self.a, dim, dim * inputs / own_inputs);
+                (fitted, start)
+            }
+            _ => (fitted, start),
+        }
+    }
+
     /// Merges into its weight in memory: `weight` is the whole matrix `[out, in]` called [`Target::weight_name`].
     ///
     /// # Panics
@@ -237,13 +257,15 @@ pub fn attach(sam: &mut Sam, config: &SamConfig, factors: &[Factor], dropout: f6
         factor.check(config)?;
     }
     for factor in factors {
-        let (inputs, outputs, start) = factor.target.extent(config);
-        let matrix = |values: &[f32], shape: [usize; 2]| {
-            Param::from_tensor(Tensor::from_data(TensorData::new(values.to_vec(), shape), device))
+        let layer = layer(sam, factor.block, factor.target);
+        let (factor, start) = factor.fitted(config, layer.linear.weight.dims());
+        let matrix = |values: Vec<f32>, shape: [usize; 2]| {
+            Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
         };
-        layer(sam, factor.block, factor.target).adapters.push(LowRank {
-            a: matrix(&factor.a, [factor.rank, inputs]),
-            b: matrix(&factor.b, [outputs, factor.rank]),
+        let [inputs, outputs] = [factor.a.len(), factor.b.len()].map(|count| count / factor.rank);
+        layer.adapters.push(LowRank {
+            a: matrix(factor.a, [factor.rank, inputs]),
+            b: matrix(factor.b, [outputs, factor.rank]),
             scale: factor.scale,
             start,
             dropout: DropoutConfig::new(dropout).init(),
@@ -273,7 +295,7 @@ pub fn attach_for_inference(sam: &mut Sam, config: &SamConfig, factors: &[Factor
         let (mut a, mut b) = (vec![0.0f32; inputs * ranks], vec![0.0f32; ranks * outputs]);
         let mut first = 0;
         for factor in factors {
-            let (_, _, start) = factor.target.extent(config);
+            let (factor, start) = factor.fitted(config, [outputs, inputs]);
             for (rank, row) in factor.a.chunks_exact(inputs).enumerate() {
                 row.iter().enumerate().for_each(|(input, value)| a[input * ranks + first + rank] = *value);
             }
@@ -308,7 +330,7 @@ pub fn attach_to_decoder(sam: &mut Sam, lora: &LoraConfig, seed: u64, device: &D
     }
 }
 
-/// Turns the matrices of the encoder's blocks to 8 bits in memory, symmetric, in blocks of 32 along the input with f32 scales
+/// Turns the matrices of the encoder's blocks to 8 bits in memory, symmetric, in blocks of up to 32 along the input with f32 scales
 /// (QLoRA, Dettmers et al. 2023): for training adapters on a frozen base.
 #[cfg(feature = "train")]
 pub fn quantize_base(sam: &mut Sam) {
@@ -317,7 +339,7 @@ pub fn quantize_base(sam: &mut Sam) {
             let Weight::Dense(weight) = &mut layer.linear.weight else { continue };
             let values = weight.val();
             let [outputs, inputs] = values.dims();
-            // The largest power of two up to 32 that divides the inputs; SAM's widths are all multiples of 32.
+            // The largest power of two up to 32 that divides the inputs: 32 for SAM's widths, 8 for SlimSAM-77's (168 and 696).
             let run = 1 << inputs.trailing_zeros().min(5);
             let scheme = values.device().settings().quantization.scheme;
             let scheme = scheme.with_value(QuantValue::Q8S).per_block([1, run], ScaleDtype::F32);

@@ -25,6 +25,8 @@ pub struct AttentionShape {
     pub columns: usize,
     /// Attention heads.
     pub heads: usize,
+    /// What products of queries with keys are multiplied by.
+    pub scale: f32,
 }
 
 /// See [`crate::kernels::WindowAttention::forward`]: `qkv` `[b, h, w, 3 c]`, `bias` `[3 c]`.
@@ -74,6 +76,7 @@ struct Task<'a> {
     rows: usize,
     columns: usize,
     dim: usize,
+    scale: f32,
     /// Windows in a column of the image.
     down: usize,
     /// Windows in a row of the image.
@@ -85,7 +88,7 @@ impl<'a> Task<'a> {
         let ([_, h, w, c], rows, columns) = (shape.image, shape.rows, shape.columns);
         let (down, across) = (h.div_ceil(rows), w.div_ceil(columns));
         let (qkv, bias) = (qkv.storage(), bias.storage());
-        Self { qkv, bias, image: [h, w, c], rows, columns, dim: c / shape.heads, down, across }
+        Self { qkv, bias, image: [h, w, c], rows, columns, dim: c / shape.heads, scale: shape.scale, down, across }
     }
 
     /// The part of window `window` that lies in the image: batch index, first row and column, rows and columns there.
@@ -104,8 +107,7 @@ impl<'a> Task<'a> {
         let (from, end) = (run * inside / runs, (run + 1) * inside / runs);
         let [mut q, k, v] = self.gather(window, head);
         let relative = positions.times(&q[from * dim..end * dim]);
-        let scale = (dim as f32).powf(-0.5);
-        q[from * dim..end * dim].iter_mut().for_each(|x| *x *= scale);
+        q[from * dim..end * dim].iter_mut().for_each(|x| *x *= self.scale);
         let k = Panels::new(&k, [1, dim], [dim, tokens]);
         let v = Panels::new(&v, [dim, 1], [tokens, dim]);
         let width = 2 * (rows + columns) - 2;

@@ -13,13 +13,13 @@ const SPLITS: usize = 4;
 /// Queries of a workgroup elsewhere.
 const SOFTWARE_QUERIES: usize = 8;
 
-/// See [`crate::kernels::WindowAttention::forward`]: `qkv` `[b, h, w, 3 c]` with its bias, `bias` `[3 c]`, relative
-/// positions `[2 rows - 1, d]` and `[2 columns - 1, d]`.
+/// See [`crate::kernels::WindowAttention::forward`]: `qkv` `[b, h, w, 3 c]` with its bias, `bias` `[3 c]`, heads and the
+/// scale of their products, relative positions `[2 rows - 1, d]` and `[2 columns - 1, d]`.
 pub fn window_attention(
     qkv: CubeTensor,
     bias: CubeTensor,
     [rows, columns]: [usize; 2],
-    heads: usize,
+    (heads, scale): (usize, f64),
     [by_row, by_column]: [CubeTensor; 2],
 ) -> CubeTensor {
     let [b, h, w, c] = dims(&qkv);
@@ -37,7 +37,7 @@ pub fn window_attention(
         .bind_some("padded", is_padded.then_some(&bias))
         .bind(&relative);
     let count = [rows.min(h) * columns.min(w), heads, b * down * across];
-    run(launch, &y, c / heads, &[h, w, 0, 0, heads], count);
+    run(launch, &y, (c / heads, scale), &[h, w, 0, 0, heads], count);
     y
 }
 
@@ -46,17 +46,24 @@ pub fn cross_attention(q: CubeTensor, k: CubeTensor, v: CubeTensor, heads: usize
     let ([b, n, c], [_, m, _]) = (dims(&q), dims(&k));
     let y = empty(&q, &[b, n, c]);
     let launch = Launch::new("attention", wgsl!("attention"), &y).bind(&q).bind(&k).bind(&v);
-    run(launch, &y, c / heads, &[0, 0, n, m, heads], [n, heads, b]);
+    let dim = c / heads;
+    run(launch, &y, (dim, (dim as f64).powf(-0.5)), &[0, 0, n, m, heads], [n, heads, b]);
     y
 }
 
 /// Launches the kernel on a grid of queries, heads, and images or windows.
-fn run(launch: Launch, y: &CubeTensor, dim: usize, sizes: &[usize], [queries, heads, images]: [usize; 3]) {
+fn run(
+    launch: Launch,
+    y: &CubeTensor,
+    (dim, scale): (usize, f64),
+    sizes: &[usize],
+    [queries, heads, images]: [usize; 3],
+) {
     let (group, splits) = if is_hardware() { (QUERIES, SPLITS) } else { (SOFTWARE_QUERIES, 0) };
     launch
         .bind(y)
         .set("d4", dim / 4)
-        .set_text("scale", format!("{:?}", (dim as f64).powf(-0.5)))
+        .set_text("scale", format!("{scale:?}"))
         .set("group", group)
         .set("splits", splits)
         .sizes(sizes)

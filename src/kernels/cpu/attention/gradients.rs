@@ -141,7 +141,7 @@ impl<'a> Gradients<'a> {
         let [q, k, v] = self.gather(window, head);
         let (_, _, inside @ [inside_rows, inside_columns]) = self.place(window);
         let count_inside = inside_rows * inside_columns;
-        let scale = (dim as f32).powf(-0.5);
+        let scale = self.scale;
         let [by_row, by_column] = self.relative(&q, inside);
         let douts = self.gather_gradient(window, head, gradient);
 

@@ -1,7 +1,8 @@
 //! All architecture numbers on one page.
 //!
-//! Sources: `build_sam.py` and the constructors of `segment-anything` 1.0 for `vit_b`, `vit_l` and `vit_h`; `build_sam.py` of MobileSAM
-//! for `mobile_sam`; `lite0` is EfficientNet-Lite0 under SAM's neck and decoder, this project's combination; `vit_t` is
+//! Sources: `build_sam.py` and the constructors of `segment-anything` 1.0 for `vit_b`, `vit_l` and `vit_h`; `build_sam.py` of SlimSAM
+//! (Chen et al. 2024) and its checkpoints' `config.json` for `slimsam_77` and `slimsam_50`; `build_sam.py` of MobileSAM for `mobile_sam`;
+//! `lite0` is EfficientNet-Lite0 under SAM's neck and decoder, this project's combination; `vit_t` is
 //! this project's own light backbone; `tiny` is the parity fixture's. Nothing else in the crate asks for a backbone's
 //! name: a package's manifest carries these numbers.
 
@@ -25,7 +26,7 @@ pub struct SamConfig {
     pub depth: usize,
     /// Attention heads of an encoder block.
     pub num_heads: usize,
-    /// Hidden channels of an encoder block's MLP (`mlp_ratio * embed_dim`).
+    /// Hidden channels of an encoder block's MLP: in SAM itself `mlp_ratio * embed_dim`.
     pub mlp_dim: usize,
     /// Blocks (from 0) that attend over the whole image; all others attend in windows.
     pub global_attn_indexes: Vec<usize>,
@@ -96,11 +97,12 @@ pub struct BlockSize {
 /// A backbone with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backbone {
-    /// `vit_b`, `vit_l`, `vit_h`, `mobile_sam`, `lite0`, `vit_t` or `tiny`.
+    /// `vit_b`, `vit_l`, `vit_h`, `slimsam_77`, `slimsam_50`, `mobile_sam`, `lite0`, `vit_t` or `tiny`.
     pub name: &'static str,
     embed_dim: usize,
     depth: usize,
     num_heads: usize,
+    mlp_dim: usize,
     global_attn_indexes: &'static [usize],
     window_size: usize,
     out_chans: usize,
@@ -149,15 +151,59 @@ impl Normalization {
 }
 
 /// Every backbone this crate knows by name.
-pub const BACKBONES: [Backbone; 7] = [
-    Backbone { name: "vit_b", embed_dim: 768, depth: 12, num_heads: 12, global_attn_indexes: &[2, 5, 8, 11], ..SAM },
-    Backbone { name: "vit_l", embed_dim: 1024, depth: 24, num_heads: 16, global_attn_indexes: &[5, 11, 17, 23], ..SAM },
-    Backbone { name: "vit_h", embed_dim: 1280, depth: 32, num_heads: 16, global_attn_indexes: &[7, 15, 23, 31], ..SAM },
+pub const BACKBONES: [Backbone; 9] = [
+    Backbone {
+        name: "vit_b",
+        embed_dim: 768,
+        depth: 12,
+        num_heads: 12,
+        mlp_dim: 3072,
+        global_attn_indexes: &[2, 5, 8, 11],
+        ..SAM
+    },
+    Backbone {
+        name: "vit_l",
+        embed_dim: 1024,
+        depth: 24,
+        num_heads: 16,
+        mlp_dim: 4096,
+        global_attn_indexes: &[5, 11, 17, 23],
+        ..SAM
+    },
+    Backbone {
+        name: "vit_h",
+        embed_dim: 1280,
+        depth: 32,
+        num_heads: 16,
+        mlp_dim: 5120,
+        global_attn_indexes: &[7, 15, 23, 31],
+        ..SAM
+    },
+    // Of every head of ViT-B 14 channels are left of 64, of its MLP 696 of 3072.
+    Backbone {
+        name: "slimsam_77",
+        embed_dim: 168,
+        depth: 12,
+        num_heads: 12,
+        mlp_dim: 696,
+        global_attn_indexes: &[2, 5, 8, 11],
+        ..SAM
+    },
+    Backbone {
+        name: "slimsam_50",
+        embed_dim: 384,
+        depth: 12,
+        num_heads: 12,
+        mlp_dim: 1536,
+        global_attn_indexes: &[2, 5, 8, 11],
+        ..SAM
+    },
     Backbone {
         name: "mobile_sam",
         embed_dim: 320,
         depth: 10,
         num_heads: 10,
+        mlp_dim: 1280,
         encoder: EncoderKind::TinyVit(TinyVit {
             stem_dim: 64,
             stem_blocks: 2,
@@ -175,6 +221,7 @@ pub const BACKBONES: [Backbone; 7] = [
         embed_dim: LITE_DIM,
         depth: LITE_BLOCKS.len(),
         num_heads: 1,
+        mlp_dim: 6 * 192,
         encoder: EncoderKind::Lite,
         window_size: 1,
         pretrained_size: 224,
@@ -186,6 +233,7 @@ pub const BACKBONES: [Backbone; 7] = [
         embed_dim: 192,
         depth: 12,
         num_heads: 3,
+        mlp_dim: 768,
         global_attn_indexes: &[2, 5, 8, 11],
         window_size: 8,
         decoder_mlp: 512,
@@ -199,6 +247,7 @@ pub const BACKBONES: [Backbone; 7] = [
         embed_dim: 48,
         depth: 4,
         num_heads: 3,
+        mlp_dim: 192,
         global_attn_indexes: &[1, 3],
         out_chans: 32,
         decoder_heads: 4,
@@ -216,6 +265,7 @@ const SAM: Backbone = Backbone {
     embed_dim: 0,
     depth: 0,
     num_heads: 0,
+    mlp_dim: 0,
     global_attn_indexes: &[],
     window_size: 14,
     out_chans: 256,
@@ -234,7 +284,8 @@ pub const PIXEL_MEAN: [f32; 3] = [123.675, 116.28, 103.53];
 pub const PIXEL_STD: [f32; 3] = [58.395, 57.12, 57.375];
 /// Epsilon of every layer norm of SAM except the decoder's transformer (`build_sam.py`, `norm_layer`; `common.py`).
 pub const NORM_EPS: f64 = 1e-6;
-/// Epsilon of the decoder transformer's layer norms (PyTorch's default, used by `transformer.py`).
+/// Epsilon of the decoder transformer's layer norms (PyTorch's default, used by `transformer.py`). `SamModel` of Hugging Face's
+/// `transformers` has 1e-6 there; SAM and SlimSAM were trained with this one.
 pub const DECODER_NORM_EPS: f64 = 1e-5;
 /// Epsilon of a TinyViT's layer norms and batch norms (PyTorch's default).
 pub const TINY_VIT_NORM_EPS: f64 = 1e-5;
@@ -258,7 +309,7 @@ impl Backbone {
             embed_dim: self.embed_dim,
             depth: self.depth,
             num_heads: self.num_heads,
-            mlp_dim: 4 * self.embed_dim,
+            mlp_dim: self.mlp_dim,
             global_attn_indexes: self.global_attn_indexes.to_vec(),
             window_size: self.window_size,
             patch_size: 16,
@@ -337,14 +388,11 @@ impl SamConfig {
             .map(|b| b.name)
     }
 
-    /// Whether every width is a multiple of 4, as the kernels for GPUs have it. All published models are.
+    /// Whether every width is a multiple of 4, as the kernels for GPUs have it. All published models are, but for the encoder's heads
+    /// of SlimSAM-77, which do not count: they are filled up when the model is loaded ([`HeadPadding`](crate::layers::HeadPadding)).
     pub fn is_in_fours(&self) -> bool {
         let (out, inner) = (self.out_chans, self.out_chans / self.attention_downsample.max(1));
-        let heads = [
-            self.embed_dim / self.num_heads.max(1),
-            inner / self.decoder_heads.max(1),
-            out / self.decoder_heads.max(1),
-        ];
+        let heads = [inner / self.decoder_heads.max(1), out / self.decoder_heads.max(1)];
         let widths = [self.embed_dim, self.mlp_dim, self.patch_size, out / 8, inner, self.decoder_mlp];
         let stages = match self.encoder {
             EncoderKind::Vit | EncoderKind::Lite => Vec::new(),

@@ -122,7 +122,7 @@ impl Segmenter {
                 .at(source.name())
                 .remedy("load its base package first, then the adapter onto it"));
         }
-        let mut parameters = Parameters::new(device);
+        let mut parameters = Parameters::for_inference(&manifest.architecture, device);
         let insert = |name: &str, shape: &[usize], stored| upload::insert(&mut parameters, name, shape, stored);
         package::read_stored(source, &manifest, insert, progress).await?;
         let sam = Sam::load(&manifest.architecture, parameters).map_err(|e| e.at(source.name()))?;

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "train")]
 use crate::kernels::Weight;
 use crate::kernels::{Matrix, has_gpu_kernels, upload};
-use crate::layers::{Adapted, Joined, LowRank, Rows};
+use crate::layers::{Adapted, Joined, LowRank, Rows, widened};
 use crate::model::Sam;
 use crate::model::encoder::AdaptedLayers;
 use crate::model::mask_decoder::MaskDecoder;
@@ -251,6 +251,27 @@ impl Factor {
         Ok(())
     }
 
+    /// The factor for a layer of `outputs` and `inputs` on its device, and its rows there: the layer's heads may have been filled
+    /// up with zeros ([`crate::layers::HeadPadding`]).
+    fn fitted(&self, config: &SamConfig, [outputs, inputs]: [usize; 2]) -> (Self, Rows) {
+        let (own_inputs, own_outputs, rows) = self.target.extent(config, self.block);
+        let dim = config.head_dim();
+        let mut fitted = self.clone();
+        match self.target {
+            Target::Query | Target::Key | Target::Value if outputs != 3 * own_outputs => {
+                let wide = dim * outputs / (3 * own_outputs);
+                fitted.b = widened(&self.b, dim * self.rank, wide * self.rank);
+                let [start, run, stride] = [rows.start, rows.run, rows.stride].map(|count| count / dim * wide);
+                (fitted, Rows { start, run, stride })
+            }
+            Target::Projection if inputs != own_inputs => {
+                fitted.a = widened(&self.a, dim, dim * inputs / own_inputs);
+                (fitted, rows)
+            }
+            _ => (fitted, rows),
+        }
+    }
+
     /// Merges into its weight in memory: `weight` is the whole matrix `[out, in]` called [`Target::weight_name`].
     ///
     /// # Panics
@@ -278,21 +299,20 @@ pub fn attach(sam: &mut Sam, config: &SamConfig, factors: &[Factor], dropout: f6
         factor.check(config)?;
     }
     for factor in factors {
-        let (inputs, outputs, rows) = factor.target.extent(config, factor.block);
-        let matrix = |values: &[f32], shape: [usize; 2]| {
-            Param::from_tensor(Tensor::from_data(TensorData::new(values.to_vec(), shape), device))
+        // There is one: the factor has been checked.
+        let Some(layer) = layer(sam, factor.block, factor.target) else { continue };
+        let (factor, rows) = factor.fitted(config, layer.linear.weight.dims());
+        let matrix = |values: Vec<f32>, shape: [usize; 2]| {
+            Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
         };
-        let adapter = LowRank {
-            a: matrix(&factor.a, [factor.rank, inputs]),
-            b: matrix(&factor.b, [outputs, factor.rank]),
+        let [inputs, outputs] = [factor.a.len(), factor.b.len()].map(|count| count / factor.rank);
+        layer.adapters.push(LowRank {
+            a: matrix(factor.a, [factor.rank, inputs]),
+            b: matrix(factor.b, [outputs, factor.rank]),
             scale: factor.scale,
             rows,
             dropout: DropoutConfig::new(dropout).init(),
-        };
-        // There is one: the factor has been checked.
-        if let Some(layer) = layer(sam, factor.block, factor.target) {
-            layer.adapters.push(adapter);
-        }
+        });
     }
     Ok(())
 }
@@ -318,7 +338,7 @@ pub fn attach_for_inference(sam: &mut Sam, config: &SamConfig, factors: &[Factor
         let (mut a, mut b) = (vec![0.0f32; inputs * ranks], vec![0.0f32; ranks * outputs]);
         let mut first = 0;
         for factor in factors {
-            let (_, _, rows) = factor.target.extent(config, factor.block);
+            let (factor, rows) = factor.fitted(config, [outputs, inputs]);
             for (rank, row) in factor.a.chunks_exact(inputs).enumerate() {
                 row.iter().enumerate().for_each(|(input, value)| a[input * ranks + first + rank] = *value);
             }
@@ -353,7 +373,7 @@ pub fn attach_to_decoder(sam: &mut Sam, lora: &LoraConfig, seed: u64, device: &D
     }
 }
 
-/// Turns the matrices of the encoder's blocks to 8 bits in memory, symmetric, in blocks of 32 along the input with f32 scales
+/// Turns the matrices of the encoder's blocks to 8 bits in memory, symmetric, in blocks of up to 32 along the input with f32 scales
 /// (QLoRA, Dettmers et al. 2023): for training adapters on a frozen base.
 #[cfg(feature = "train")]
 pub fn quantize_base(sam: &mut Sam) {
@@ -362,7 +382,7 @@ pub fn quantize_base(sam: &mut Sam) {
             let Weight::Dense(weight) = &mut layer.linear.weight else { continue };
             let values = weight.val();
             let [outputs, inputs] = values.dims();
-            // The largest power of two up to 32 that divides the inputs; SAM's widths are all multiples of 32.
+            // The largest power of two up to 32 that divides the inputs: 32 for SAM's widths, 8 for SlimSAM-77's (168 and 696).
             let run = 1 << inputs.trailing_zeros().min(5);
             let scheme = values.device().settings().quantization.scheme;
             let scheme = scheme.with_value(QuantValue::Q8S).per_block([1, run], ScaleDtype::F32);

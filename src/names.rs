@@ -282,6 +282,16 @@ pub fn blocks_before(config: &SamConfig, name: &str) -> Option<usize> {
     })
 }
 
+/// The axis along which an encoder block's tensor has one attention head after the other, by SAM's name; none for those that have no
+/// such axis.
+pub fn head_axis(name: &str) -> Option<usize> {
+    let (_, tensor) = numbered(below(below(name, table::ENCODER)?, table::BLOCKS)?)?;
+    if matches!(below(tensor, table::QKV), Some("weight" | "bias")) {
+        return Some(0);
+    }
+    (table::REL_POS.contains(&tensor) || below(tensor, table::PROJ) == Some("weight")).then_some(1)
+}
+
 /// The tensor with SAM's name `name`.
 pub fn named(name: &str) -> Option<NameMatch> {
     find(Naming::Sam, name, &[]).filter(|found| found.name == name)

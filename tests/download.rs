@@ -10,6 +10,11 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use samlora::config::{Backbone, SamConfig};
+use samlora::weights::layout;
+use samlora::weights::safetensors::Writer;
+use samlora::weights::source::{Dtype, TensorInfo};
+
 const NAME: &str = "sam_vit_b_01ec64.pth";
 const LEN: usize = 300_000;
 
@@ -31,10 +36,19 @@ enum Answer {
     OtherRange,
     Status(u16),
     Body(usize),
+    /// The whole file elsewhere on this server.
+    Moved,
+    /// So many bytes, and no word of how many there are.
+    Unsized(usize),
 }
 
 /// Answers one request after another (the last answer for all further ones); returns its address and the heads received.
 fn server(answers: &[Answer]) -> (String, Arc<Mutex<Vec<String>>>) {
+    server_of(content(), answers)
+}
+
+/// [`server`] that publishes `content`.
+fn server_of(content: Vec<u8>, answers: &[Answer]) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/base/", listener.local_addr().unwrap());
     let heads = Arc::new(Mutex::new(Vec::new()));
@@ -44,7 +58,7 @@ fn server(answers: &[Answer]) -> (String, Arc<Mutex<Vec<String>>>) {
             let mut stream = stream.unwrap();
             let head = read_head(&stream);
             log.lock().unwrap().push(head.clone());
-            let _ = answer(&mut stream, &head, answers[i.min(answers.len() - 1)]);
+            let _ = answer(&mut stream, &content, &head, answers[i.min(answers.len() - 1)]);
             let _ = stream.shutdown(Shutdown::Both);
         }
     });
@@ -62,40 +76,50 @@ fn read_head(stream: &TcpStream) -> String {
     head
 }
 
-fn answer(out: &mut TcpStream, head: &str, answer: Answer) -> std::io::Result<()> {
-    let content = content();
+fn answer(out: &mut TcpStream, content: &[u8], head: &str, answer: Answer) -> std::io::Result<()> {
+    let len = content.len();
     let start: usize =
         head.lines().find_map(|l| l.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok()).unwrap_or(0);
     let common = "ETag: \"v1\"\r\nConnection: close\r\n";
     match answer {
+        Answer::Range(_) if start >= len => {
+            write!(out, "HTTP/1.1 416 No\r\n{common}Content-Range: bytes */{len}\r\nContent-Length: 0\r\n\r\n")
+        }
         Answer::Range(n) if start > 0 => {
             let rest = &content[start..];
-            let range = format!("Content-Range: bytes {start}-{}/{LEN}\r\n", LEN - 1);
+            let range = format!("Content-Range: bytes {start}-{}/{len}\r\n", len - 1);
             write!(out, "HTTP/1.1 206 Partial Content\r\n{common}{range}Content-Length: {}\r\n\r\n", rest.len())?;
             out.write_all(&rest[..n.min(rest.len())])
         }
         Answer::Range(n) => {
-            write!(out, "HTTP/1.1 200 OK\r\n{common}Content-Length: {LEN}\r\n\r\n")?;
-            out.write_all(&content[..n.min(LEN)])
+            write!(out, "HTTP/1.1 200 OK\r\n{common}Content-Length: {len}\r\n\r\n")?;
+            out.write_all(&content[..n.min(len)])
         }
         Answer::Whole => {
-            write!(out, "HTTP/1.1 200 OK\r\n{common}Content-Length: {LEN}\r\n\r\n")?;
-            out.write_all(&content)
+            write!(out, "HTTP/1.1 200 OK\r\n{common}Content-Length: {len}\r\n\r\n")?;
+            out.write_all(content)
         }
         Answer::Wrong => {
-            write!(out, "HTTP/1.1 200 OK\r\n{common}Content-Length: {LEN}\r\n\r\n")?;
-            out.write_all(&vec![1; LEN])
+            write!(out, "HTTP/1.1 200 OK\r\n{common}Content-Length: {len}\r\n\r\n")?;
+            out.write_all(&vec![1; len])
         }
         Answer::OtherRange => {
             write!(
                 out,
-                "HTTP/1.1 206 Partial Content\r\n{common}Content-Range: bytes 5-9/{LEN}\r\nContent-Length: 5\r\n\r\n01234"
+                "HTTP/1.1 206 Partial Content\r\n{common}Content-Range: bytes 5-9/{len}\r\nContent-Length: 5\r\n\r\n01234"
             )
         }
         Answer::Status(code) => write!(out, "HTTP/1.1 {code} No\r\n{common}Content-Length: 0\r\n\r\n"),
-        Answer::Body(len) => {
-            write!(out, "HTTP/1.1 200 OK\r\n{common}Content-Length: {len}\r\n\r\n")?;
-            out.write_all(&vec![0; len])
+        Answer::Body(bytes) => {
+            write!(out, "HTTP/1.1 200 OK\r\n{common}Content-Length: {bytes}\r\n\r\n")?;
+            out.write_all(&vec![0; bytes])
+        }
+        Answer::Moved => {
+            write!(out, "HTTP/1.1 302 Found\r\n{common}Location: /elsewhere\r\nContent-Length: 0\r\n\r\n")
+        }
+        Answer::Unsized(n) => {
+            write!(out, "HTTP/1.1 200 OK\r\n{common}\r\n")?;
+            out.write_all(&content[..n.min(len)])
         }
     }
 }
@@ -248,4 +272,151 @@ fn a_folder_that_cannot_be_written_to() {
     fs::write(&blocked, "").unwrap();
     let error = failure(&download("http://127.0.0.1:9/", &blocked).output().unwrap());
     assert!(error.contains("--dir"), "{error}");
+}
+
+/// A checkpoint in SAM's names, in 16 bits, all zero.
+fn checkpoint(config: &SamConfig) -> Vec<u8> {
+    let info = |(name, shape)| TensorInfo { name, shape, dtype: Dtype::F16 };
+    let infos: Vec<TensorInfo> = layout::tensors(config).into_iter().map(info).collect();
+    let mut writer = Writer::new(Vec::new(), &infos, &Default::default()).unwrap();
+    for info in &infos {
+        writer.tensor(&info.name, &vec![0; 2 * info.shape.iter().product::<usize>()]).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn slimsam() -> SamConfig {
+    Backbone::named("slimsam_77").unwrap().config(4)
+}
+
+const SLIMSAM: &str = "SlimSAM-uniform-77.safetensors";
+
+fn download_slimsam(url: &str, folder: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_samlora"));
+    command.args(["download", "slimsam_77", "--json", "--url", url, "--dir"]).arg(folder);
+    command.env_remove("SAMLORA_CHECKPOINTS").env("NO_PROXY", "127.0.0.1").output().unwrap()
+}
+
+/// The published SlimSAM has no hash that is known: it is told by what it holds.
+#[test]
+fn without_a_published_hash_the_contents_are_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = checkpoint(&slimsam());
+    // As Hugging Face does, which sends each request on to where the file is.
+    let (url, heads) =
+        server_of(file.clone(), &[Answer::Moved, Answer::Range(5_000_000), Answer::Moved, Answer::Range(file.len())]);
+    let output = download_slimsam(&url, folder.path());
+    let first = json(&output);
+    assert_eq!((&first["downloaded"], &first["verified_by"]), (&true.into(), &"contents".into()));
+    assert_eq!(first["bytes"], file.len());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("9723528 parameters; no hash of this file is published"), "{said}");
+    assert_eq!(files(folder.path()), [SLIMSAM.to_owned(), format!("{SLIMSAM}.sha256")]);
+    assert!(fs::read(folder.path().join(SLIMSAM)).unwrap() == file);
+    let heads = heads.lock().unwrap();
+    assert!(heads[0].starts_with("get /base/model.safetensors ") && heads[1].starts_with("get /elsewhere "));
+    assert!(
+        heads[3].contains("\nrange: bytes=5000000-\n") && heads[3].contains("\nif-range: \"v1\"\n"),
+        "{}",
+        heads[3]
+    );
+
+    let second = json(&download_slimsam("http://127.0.0.1:9/", folder.path()));
+    assert_eq!((&second["downloaded"], &second["sha256"]), (&false.into(), &first["sha256"]));
+}
+
+#[test]
+fn a_size_that_only_the_server_knows() {
+    let file = checkpoint(&slimsam());
+    let part = format!("{SLIMSAM}.part");
+    // All had arrived before the last run was stopped.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(&part), &file).unwrap();
+    fs::write(folder.path().join(format!("{part}.tag")), "\"v1\"").unwrap();
+    let (url, heads) = server_of(file.clone(), &[Answer::Range(file.len())]);
+    json(&download_slimsam(&url, folder.path()));
+    assert_eq!((heads.lock().unwrap().len(), files(folder.path()).len()), (1, 2));
+    assert!(heads.lock().unwrap()[0].contains(&format!("\nrange: bytes={}-\n", file.len())));
+    // What nobody knows to be of the same file is fetched again: no hash would tell.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(&part), vec![9; 1000]).unwrap();
+    let (url, heads) = server_of(file.clone(), &[Answer::Range(file.len())]);
+    json(&download_slimsam(&url, folder.path()));
+    assert!(!heads.lock().unwrap()[0].contains("range:"));
+    assert!(fs::read(folder.path().join(SLIMSAM)).unwrap() == file);
+    // More than there is had arrived: it starts anew.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(&part), vec![0; file.len() + 10]).unwrap();
+    fs::write(folder.path().join(format!("{part}.tag")), "\"v1\"").unwrap();
+    let (url, _) = server_of(file.clone(), &[Answer::Range(file.len()), Answer::Whole]);
+    json(&download_slimsam(&url, folder.path()));
+    // A server that does not tell: what the header of the file says decides.
+    let folder = tempfile::tempdir().unwrap();
+    let (url, _) = server_of(file.clone(), &[Answer::Unsized(file.len())]);
+    json(&download_slimsam(&url, folder.path()));
+    let folder = tempfile::tempdir().unwrap();
+    let (url, _) = server_of(file.clone(), &[Answer::Unsized(file.len() - 1)]);
+    let error = failure(&download_slimsam(&url, folder.path()));
+    assert!(error.contains("no checkpoint of slimsam_77") && files(folder.path()).is_empty(), "{error}");
+    // Broken off for good: what has arrived is kept.
+    let folder = tempfile::tempdir().unwrap();
+    let (url, _) = server_of(file, &[Answer::Range(1_000_000), Answer::Status(503)]);
+    let error = failure(&download_slimsam(&url, folder.path()));
+    assert!(error.contains("goes on from 1000000 bytes") && files(folder.path()).contains(&part), "{error}");
+}
+
+#[test]
+fn another_model_is_refused_and_removed() {
+    let other = SamConfig { mlp_dim: 700, ..slimsam() };
+    for (content, expected) in [
+        (checkpoint(&other), "no known backbone with 9739704 parameters, expected slimsam_77 with 9723528"),
+        (vec![b' '; 20_000_000], "no checkpoint of slimsam_77"),
+        (content(), "the file has 300000 bytes, expected about 38894112"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, _) = server_of(content, &[Answer::Whole]);
+        let error = failure(&download_slimsam(&url, folder.path()));
+        assert!(error.contains(expected) && error.contains(&url), "{error}");
+        let left = files(folder.path());
+        assert!(left.is_empty() || left == [format!("{SLIMSAM}.part")], "{left:?}");
+        // A file of the user's own is named, and stays.
+        fs::write(folder.path().join(SLIMSAM), b"something else").unwrap();
+        assert!(failure(&download_slimsam(&url, folder.path())).contains("delete this file"));
+        assert!(folder.path().join(SLIMSAM).exists());
+    }
+}
+
+#[test]
+fn mobile_sam_is_told_by_its_hash() {
+    let sha256 = "fa7deae4b0504401a056ca3b1e6007902a7e681efda07fd7ca8819760caeff95";
+    for (answer, fits) in [(Answer::Whole, true), (Answer::Wrong, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, heads) = server(&[answer]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_samlora"));
+        command.args([
+            "download",
+            "mobile_sam",
+            "--json",
+            "--url",
+            &url,
+            "--size",
+            &LEN.to_string(),
+            "--sha256",
+            sha256,
+        ]);
+        command.arg("--dir").arg(folder.path()).env_remove("SAMLORA_CHECKPOINTS").env("NO_PROXY", "127.0.0.1");
+        let output = command.output().unwrap();
+        assert!(heads.lock().unwrap()[0].starts_with("get /base/mobile_sam.pt "));
+        if fits {
+            let found = json(&output);
+            assert_eq!((&found["verified_by"], &found["sha256"]), (&"sha256".into(), &sha256.into()));
+            assert_eq!(files(folder.path()), ["mobile_sam.pt", "mobile_sam.pt.sha256"]);
+        } else {
+            let error = failure(&output);
+            assert!(
+                error.contains("SHA-256") && error.contains("removed") && files(folder.path()).is_empty(),
+                "{error}"
+            );
+        }
+    }
 }

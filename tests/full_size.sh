@@ -4,7 +4,7 @@
 # more than 100 MB as q8 or 60 MB as q4, an export takes more than 4 GB of memory, or f16 changes the logits by more than
 # 1 %. Not part of `make test`: it needs 10 GB of disk, 6 GB of memory and about a quarter of an hour.
 #
-#     tests/full_size.sh [vit_b vit_l vit_h]
+#     tests/full_size.sh [vit_b vit_l vit_h slimsam_77 slimsam_50]    # Meta's three unless named
 #
 # SAMLORA names the program (built if unset), WORK the folder for checkpoints and packages (a new one, deleted at the end).
 set -euo pipefail
@@ -64,8 +64,8 @@ missed = []
 def budget(what, value, most, unit):
     if value > most:
         missed.append(f"{what}: {value:.1f} {unit}, at most {most} {unit}")
-PARAMETERS = dict(vit_b=93_735_472, vit_l=312_342_832, vit_h=641_090_608)
-PACKAGE_MB = {("vit_b", "q8"): 100, ("vit_b", "q4"): 60}
+PARAMETERS = dict(vit_b=93_735_472, vit_l=312_342_832, vit_h=641_090_608, slimsam_77=9_723_528, slimsam_50=27_961_776)
+PACKAGE_MB = {("vit_b", "q8"): 100, ("vit_b", "q4"): 60, ("slimsam_77", "q8"): 11}
 EXPORT_GB = 4
 F16_ERROR = 0.01
 print("backbone   parameters  scheme  package MB  export s  export peak MB  encode s  error max  error norm  same class")
@@ -86,7 +86,7 @@ for backbone in backbones:
         norm = np.linalg.norm(logits - exact) / np.linalg.norm(exact)
         same = (classes == exact_classes).mean()
         size, peak = export["weight_bytes"] / 1e6, export["peak_memory_bytes"] / 1e6
-        print(f"{backbone:<8} {parameters:>12,}  {scheme:<6} {size:>11.1f} {export['seconds']:>9.1f} {peak:>15.0f} "
+        print(f"{backbone:<10} {parameters:>11,}  {scheme:<6} {size:>11.1f} {export['seconds']:>9.1f} {peak:>15.0f} "
               f"{segment['timings_ms']['encode'] / 1e3:>9.1f} {worst:>10.1e} {norm:>11.1e} {same:>10.2%}")
         budget(f"{name}, package", size, PACKAGE_MB.get((backbone, scheme), float("inf")), "MB")
         budget(f"{name}, memory of the export", peak / 1e3, EXPORT_GB, "GB")

@@ -114,6 +114,7 @@ fn window_attention_equals_its_reference() {
             rows,
             columns,
             heads,
+            scale: (dim as f64).powf(-0.5),
             rel_pos_h: random([2 * rows - 1, dim], seed + 1, &device),
             rel_pos_w: random([2 * columns - 1, dim], seed + 2, &device),
         };

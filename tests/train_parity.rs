@@ -232,8 +232,14 @@ fn gradients_of_window_attention_equal_burns() {
         let rel_pos_h = random([2 * rows - 1, dim], &mut seed).autodiff().require_grad();
         let rel_pos_w = random([2 * columns - 1, dim], &mut seed).autodiff().require_grad();
         let gradient = random([b, h, w, c], &mut seed);
-        let attention =
-            WindowAttention { rows, columns, heads, rel_pos_h: rel_pos_h.clone(), rel_pos_w: rel_pos_w.clone() };
+        let attention = WindowAttention {
+            rows,
+            columns,
+            heads,
+            scale: (dim as f64).powf(-0.5),
+            rel_pos_h: rel_pos_h.clone(),
+            rel_pos_w: rel_pos_w.clone(),
+        };
         let tokens = random([b, h, w, c], &mut seed);
         let ours = attention.forward(tokens, bias.clone(), |_, _| qkv.clone());
         let ours = (ours * gradient.clone()).sum().backward();

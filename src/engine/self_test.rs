@@ -46,7 +46,7 @@ pub async fn self_test(device: &Device) -> Result<Vec<(&'static str, Vec<f32>)>>
 /// # Errors
 /// Those of [`Sam::load`].
 pub fn random_model(config: &SamConfig, seed: u64, scheme: Scheme, device: &Device) -> Result<Sam> {
-    let mut parameters = Parameters::new(device);
+    let mut parameters = Parameters::for_inference(config, device);
     for (name, shape) in layout::tensors(config) {
         let values = layout::random(&name, &shape, seed);
         upload::insert(&mut parameters, &name, &shape, Stored::new(scheme.of_tensor(&name, &shape), &values, &shape))?;

@@ -34,6 +34,9 @@ pub struct WindowAttention {
     pub columns: usize,
     /// Attention heads.
     pub heads: usize,
+    /// What products of queries with keys are multiplied by: `head_dim^-0.5`, with the channels that a head has in its checkpoint. It may
+    /// have more here, all of them zero.
+    pub scale: f64,
     /// Relative positions along the height, of keys `rows - 1` below the query to as many above it: `[2 * rows - 1, head_dim]`.
     pub rel_pos_h: Tensor<2>,
     /// The same along the width: `[2 * columns - 1, head_dim]`.
@@ -63,9 +66,10 @@ impl WindowAttention {
     /// Attention of products that have their bias already, which padded tokens still need.
     fn of_biased(&self, qkv: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
         dispatch!(qkv, bias, self.rel_pos_h, self.rel_pos_w;
-            gpu => {
+            // Heads of other widths were not filled up where the model is for training.
+            gpu if self.rel_pos_h.dims()[1].is_multiple_of(4) => {
                 let positions = [self.rel_pos_h.clone(), self.rel_pos_w.clone()].map(gpu::values);
-                gpu::window_attention(qkv, gpu::values(bias), [self.rows, self.columns], self.heads, positions)
+                gpu::window_attention(qkv, gpu::values(bias), [self.rows, self.columns], (self.heads, self.scale), positions)
             },
             // What learns on a GPU carries a graph only after the first adapter.
             reference => self.of_products(qkv - bias.clone().unsqueeze(), bias))
@@ -77,7 +81,7 @@ impl WindowAttention {
         let shape = {
             let [b, h, w, c] = qkv.dims();
             let (rows, columns, heads) = (self.rows, self.columns, self.heads);
-            cpu::AttentionShape { image: [b, h, w, c / 3], rows, columns, heads }
+            cpu::AttentionShape { image: [b, h, w, c / 3], rows, columns, heads, scale: self.scale as f32 }
         };
         dispatch!(qkv, bias, self.rel_pos_h, self.rel_pos_w;
             autodiff => {
@@ -136,7 +140,7 @@ impl WindowAttention {
         let rel_w = rel_w.reshape([windows, heads, tokens, columns]);
         let one_hot = one_hot_grid(rows, columns, &device).unsqueeze::<4>();
         let one_hot = one_hot.expand([windows, heads, tokens, rows + columns]);
-        let q = Tensor::cat(vec![q * (dim as f64).powf(-0.5), rel_h, rel_w], 3);
+        let q = Tensor::cat(vec![q * self.scale, rel_h, rel_w], 3);
         let k = Tensor::cat(vec![k, one_hot], 3);
         let options = AttentionModuleOptions { scale: Some(1.0), ..Default::default() };
         let rows = (SCORES_AT_ONCE / (windows * heads * tokens)).clamp(1, tokens);

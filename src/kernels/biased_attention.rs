@@ -29,7 +29,8 @@ impl BiasedAttention {
         #[cfg(feature = "cpu")]
         let shape = {
             let ([b, h, w, c], side) = (qkv.dims(), self.side);
-            cpu::AttentionShape { image: [b, h, w, c / 3], rows: side, columns: side, heads: self.heads }
+            let scale = ((c / 3 / self.heads) as f32).powf(-0.5);
+            cpu::AttentionShape { image: [b, h, w, c / 3], rows: side, columns: side, heads: self.heads, scale }
         };
         let [_, _, _, channels] = qkv.dims();
         dispatch!(qkv, beyond, self.biases;

@@ -281,6 +281,7 @@ impl Checker<'_> {
             rows,
             columns,
             heads,
+            scale: (dim as f64).powf(-0.5),
             rel_pos_h: self.tensor(&by_row, [2 * rows - 1, dim]),
             rel_pos_w: self.tensor(&by_column, [2 * columns - 1, dim]),
         };

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 
+use super::heads::HeadPadding;
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{Weight, reshape, upload};
@@ -16,6 +17,7 @@ use crate::names::{Parameter, by_path};
 /// Strict: what is missing, misshapen, not finite, or left over is an error that names the tensor.
 pub struct Parameters {
     device: Device,
+    padding: Option<HeadPadding>,
     tensors: BTreeMap<String, Uploaded>,
 }
 
@@ -31,9 +33,20 @@ enum UploadedValues {
 }
 
 impl Parameters {
-    /// No tensors yet, on `device`.
+    /// No tensors yet, on `device`, which keep the shapes that they are given in.
     pub fn new(device: &Device) -> Self {
-        Self { device: device.clone(), tensors: BTreeMap::new() }
+        Self { device: device.clone(), padding: None, tensors: BTreeMap::new() }
+    }
+
+    /// [`Parameters::new`] of a whole model of `config` that will not be trained: its heads are filled up with zeros where the device's
+    /// kernels need that ([`HeadPadding`]).
+    pub fn for_inference(config: &SamConfig, device: &Device) -> Self {
+        Self { padding: HeadPadding::of(config, device), ..Self::new(device) }
+    }
+
+    /// How attention heads are filled up, if they are.
+    pub fn padding(&self) -> Option<HeadPadding> {
+        self.padding
     }
 
     /// The device that the tensors are on.
@@ -57,13 +70,17 @@ impl Parameters {
         if self.tensors.contains_key(name) {
             return error("is given twice".into());
         }
+        let (values, shape) = match self.padding {
+            Some(padding) => (padding.fill(name, values, shape[1..].iter().product()), padding.shape(name, shape)),
+            None => (values, shape.to_vec()),
+        };
         let count = values.len();
         let flat = upload(values, [count], &self.device);
-        self.tensors.insert(name.to_owned(), Uploaded { shape: shape.to_vec(), values: UploadedValues::Flat(flat) });
+        self.tensors.insert(name.to_owned(), Uploaded { shape, values: UploadedValues::Flat(flat) });
         Ok(())
     }
 
-    /// Takes a linear layer's weight that is on the device already.
+    /// Takes a linear layer's weight that is on the device already, its heads filled up if [`Parameters::padding`] says so.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if the name comes twice.
@@ -150,6 +167,7 @@ impl Scope<'_> {
     /// SAM's name, shape and values of a field's tensor.
     fn remove<const D: usize>(&mut self, field: &str) -> Result<(&str, [usize; D], UploadedValues)> {
         let path = format!("{}{field}", self.path);
+        let padding = self.from.padding;
         let Some(Parameter { name, shape, .. }) = self.table.get(&path) else {
             let message = "no checkpoint has a tensor for this field";
             return Err(Error::new(ErrorKind::NotFound, message).at(format!("module {path}")));
@@ -158,6 +176,7 @@ impl Scope<'_> {
         let Some(uploaded) = self.from.tensors.remove(name) else {
             return error(ErrorKind::NotFound, "is missing from the checkpoint".into());
         };
+        let shape = padding.map_or_else(|| shape.clone(), |padding| padding.shape(name, shape));
         match <[usize; D]>::try_from(shape.as_slice()) {
             Ok(sides) if uploaded.shape == sides => Ok((name, sides, uploaded.values)),
             Ok(sides) => error(ErrorKind::Format, format!("has shape {:?}, expected {sides:?}", uploaded.shape)),

@@ -120,6 +120,8 @@ pub struct Attention {
     /// Relative positions along the width, `[2 * side - 1, head_dim]`.
     pub rel_pos_w: Param<Tensor<2>>,
     num_heads: usize,
+    /// What products of queries with keys are multiplied by, as [`WindowAttention::scale`] says.
+    scale: f64,
     /// Side of a window in tokens; none for attention over the whole image.
     window: Option<usize>,
 }
@@ -132,6 +134,7 @@ impl Attention {
             rel_pos_h: from.take("rel_pos_h")?,
             rel_pos_w: from.take("rel_pos_w")?,
             num_heads: config.num_heads,
+            scale: (config.head_dim() as f64).powf(-0.5),
             window,
         })
     }
@@ -148,6 +151,7 @@ impl Attention {
             rows,
             columns,
             heads: self.num_heads,
+            scale: self.scale,
             rel_pos_h: relative_positions(self.rel_pos_h.val(), rows),
             rel_pos_w: relative_positions(self.rel_pos_w.val(), columns),
         };

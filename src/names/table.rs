@@ -50,12 +50,13 @@ pub(super) const QKV: &str = "attn.qkv";
 pub(super) const PROJ: &str = "attn.proj";
 pub(super) const LIN1: &str = "mlp.lin1";
 pub(super) const LIN2: &str = "mlp.lin2";
+pub(super) const REL_POS: [&str; 2] = ["attn.rel_pos_h", "attn.rel_pos_w"];
 
 /// `image_encoder.py`, `Block`.
 const BLOCK: &[TableNode] = &[
     norm("norm1", Of(EmbedDim)).alias(&[(HuggingFace, "layer_norm1")]),
-    tensor("attn.rel_pos_h", TensorRole::RelativePositions, &[RelativePositions, Of(HeadDim)]),
-    tensor("attn.rel_pos_w", TensorRole::RelativePositions, &[RelativePositions, Of(HeadDim)]),
+    tensor(REL_POS[0], TensorRole::RelativePositions, &[RelativePositions, Of(HeadDim)]),
+    tensor(REL_POS[1], TensorRole::RelativePositions, &[RelativePositions, Of(HeadDim)]),
     linear(QKV, Of(EmbedDim), Times(3, EmbedDim)).alias(&[(Wrapped, "attn.qkv.qkv")]),
     linear(PROJ, Of(EmbedDim), Of(EmbedDim)),
     norm("norm2", Of(EmbedDim)).alias(&[(HuggingFace, "layer_norm2")]),

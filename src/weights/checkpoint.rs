@@ -237,7 +237,7 @@ pub fn merged_tensor(name: &str, base: &Checkpoint, adapter: Option<&Adapter>, c
     Ok(values)
 }
 
-/// Loads a checkpoint onto a device, with an adapter merged into it if there is one.
+/// Loads a checkpoint onto a device for inference, with an adapter merged into it if there is one.
 ///
 /// # Errors
 /// Naming file and tensor.
@@ -246,7 +246,7 @@ pub fn load(base: &Checkpoint, adapter: Option<&Adapter>, device: &Device) -> Re
         Some(adapter) => adapter.config(base.config())?,
         None => base.config().clone(),
     };
-    let mut parameters = Parameters::new(device);
+    let mut parameters = Parameters::for_inference(&config, device);
     for (name, shape) in layout::tensors(&config) {
         parameters.insert(&name, &shape, merged_tensor(&name, base, adapter, &config)?)?;
     }

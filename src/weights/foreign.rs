@@ -66,7 +66,7 @@ const MERGE_LORALIB: &str = "merge them in Python: model.eval() does so, then sa
 const USE_SAM_HQ: &str = "use SAM's own checkpoint of the same size, as `samlora download vit_b` fetches it: SAM-HQ \
                           keeps its weights as they are and adds a decoder for prompts, which class masks do not use";
 const USE_LIGHT: &str = "its encoder is another; use a checkpoint of the first Segment Anything, as `samlora download \
-                         vit_b` fetches it, or SlimSAM, a smaller one of the same kind";
+                         vit_b` fetches it, or SlimSAM, a smaller one of the same kind, as `samlora download slimsam_77` does";
 const PLAIN: &str = "use the checkpoint of the first Segment Anything that it was trained from, and train LoRA on it";
 
 /// The model that names of tensors or of pickled classes belong to, if it is one of those that are known and not read.

@@ -258,7 +258,8 @@ mod tests {
 
     #[test]
     fn published_backbones_have_their_published_size() {
-        for (name, parameters) in [("vit_b", 93_735_472), ("vit_l", 312_342_832), ("vit_h", 641_090_608)] {
+        let sam = [("vit_b", 93_735_472), ("vit_l", 312_342_832), ("vit_h", 641_090_608)];
+        for (name, parameters) in sam.into_iter().chain([("slimsam_77", 9_723_528), ("slimsam_50", 27_961_776)]) {
             let config = Backbone::named(name).expect("known").config(4);
             assert_eq!(parameter_count(&config), parameters, "{name}");
         }

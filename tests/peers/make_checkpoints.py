@@ -20,18 +20,22 @@ BACKBONES = {                                            # the numbers of src/co
     "vit_b": SAM | dict(embed_dim=768, depth=12, num_heads=12, global_attn_indexes=[2, 5, 8, 11]),
     "vit_l": SAM | dict(embed_dim=1024, depth=24, num_heads=16, global_attn_indexes=[5, 11, 17, 23]),
     "vit_h": SAM | dict(embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=[7, 15, 23, 31]),
+    "slimsam_77": SAM | dict(embed_dim=168, mlp_dim=696, depth=12, num_heads=12, global_attn_indexes=[2, 5, 8, 11]),
+    "slimsam_50": SAM | dict(embed_dim=384, depth=12, num_heads=12, global_attn_indexes=[2, 5, 8, 11]),
     "vit_t": SAM | dict(embed_dim=192, depth=12, num_heads=3, global_attn_indexes=[2, 5, 8, 11], window_size=8),
     "tiny": SAM | dict(embed_dim=48, depth=4, num_heads=3, global_attn_indexes=[1, 3], out_chans=32, decoder_heads=4,
                        decoder_mlp=64, iou_hidden=32),
 }
-PARAMETERS = {"vit_b": 93_735_472, "vit_l": 312_342_832, "vit_h": 641_090_608}
+PARAMETERS = {"vit_b": 93_735_472, "vit_l": 312_342_832, "vit_h": 641_090_608}            # what Meta publishes
+PARAMETERS_LIGHT = {"slimsam_77": 9_723_528, "slimsam_50": 27_961_776}
 PRETRAINED_SIZE = 1024
 
 
 def encoder(c, size):
     """SAM's image encoder of config `c` for `size` px input, on the current default device."""
+    ratio = (c.get("mlp_dim", 4 * c["embed_dim"]) + 0.5) / c["embed_dim"]    # the constructor takes int(ratio * embed_dim)
     return ImageEncoderViT(
-        depth=c["depth"], embed_dim=c["embed_dim"], img_size=size, mlp_ratio=4, num_heads=c["num_heads"], patch_size=16,
+        depth=c["depth"], embed_dim=c["embed_dim"], img_size=size, mlp_ratio=ratio, num_heads=c["num_heads"], patch_size=16,
         norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-6), qkv_bias=True, use_rel_pos=True,
         global_attn_indexes=c["global_attn_indexes"], window_size=c["window_size"], out_chans=c["out_chans"])
 
@@ -65,7 +69,7 @@ def write(backbone, out, seed):
     """Writes `OUT/sam_<backbone>.safetensors` and `.pth`; returns the number of parameters (buffers not counted)."""
     model = skeleton(BACKBONES[backbone])
     count = sum(p.numel() for p in model.parameters())
-    assert count == PARAMETERS.get(backbone, count), f"{backbone}: {count} parameters"
+    assert count == (PARAMETERS | PARAMETERS_LIGHT).get(backbone, count), f"{backbone}: {count} parameters"
     state = model.state_dict()                                    # Meta's names in Meta's order
     header, end = {"__metadata__": {"format": "pt"}}, 0
     for name, t in state.items():

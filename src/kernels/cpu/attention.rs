@@ -26,6 +26,8 @@ pub struct AttentionShape {
     pub columns: usize,
     /// Attention heads.
     pub heads: usize,
+    /// What products of queries with keys are multiplied by.
+    pub scale: f32,
 }
 
 /// How the products of a token lie, and what a token beyond the image's border has.
@@ -91,6 +93,7 @@ struct Task<'a> {
     rows: usize,
     columns: usize,
     dim: usize,
+    scale: f32,
     /// Windows in a column of the image.
     down: usize,
     /// Windows in a row of the image.
@@ -102,7 +105,8 @@ impl<'a> Task<'a> {
         let ([_, h, w, c], rows, columns) = (shape.image, shape.rows, shape.columns);
         let (down, across) = (h.div_ceil(rows), w.div_ceil(columns));
         let (qkv, beyond) = (qkv.storage(), beyond.storage());
-        Self { qkv, beyond, order, image: [h, w, c], rows, columns, dim: c / shape.heads, down, across }
+        let (dim, scale) = (c / shape.heads, shape.scale);
+        Self { qkv, beyond, order, image: [h, w, c], rows, columns, dim, scale, down, across }
     }
 
     /// The part of window `window` that lies in the image: batch index, first row and column, rows and columns there.
@@ -121,8 +125,7 @@ impl<'a> Task<'a> {
         let (from, end) = (run * inside / runs, (run + 1) * inside / runs);
         let [mut q, k, v] = self.gather(window, head);
         let numbers = added.numbers(head, &q[from * dim..end * dim]);
-        let scale = (dim as f32).powf(-0.5);
-        q[from * dim..end * dim].iter_mut().for_each(|x| *x *= scale);
+        q[from * dim..end * dim].iter_mut().for_each(|x| *x *= self.scale);
         let k = Panels::new(&k, [1, dim], [dim, tokens]);
         let v = Panels::new(&v, [dim, 1], [tokens, dim]);
         let mut scores = Vec::new();

@@ -13,23 +13,25 @@ const SPLITS: usize = 4;
 /// Queries of a workgroup elsewhere.
 const SOFTWARE_QUERIES: usize = 8;
 
-/// See [`crate::kernels::WindowAttention::forward`]: `qkv` `[b, h, w, 3 c]` with its bias, `bias` `[3 c]`, relative
-/// positions `[2 rows - 1, d]` and `[2 columns - 1, d]`.
+/// See [`crate::kernels::WindowAttention::forward`]: `qkv` `[b, h, w, 3 c]` with its bias, `bias` `[3 c]`, heads and the
+/// scale of their products, relative positions `[2 rows - 1, d]` and `[2 columns - 1, d]`.
 pub fn window_attention(
     qkv: CubeTensor,
     bias: CubeTensor,
     sides: [usize; 2],
-    heads: usize,
+    (heads, scale): (usize, f64),
     positions: [CubeTensor; 2],
 ) -> CubeTensor {
     let relative = relative(&qkv, sides, heads, positions);
-    windows(&qkv, &bias, sides, heads, &relative, false)
+    windows(&qkv, &bias, sides, (heads, scale), &relative, false)
 }
 
 /// See [`crate::kernels::BiasedAttention::forward`].
 pub fn biased_attention(qkv: CubeTensor, beyond: CubeTensor, biases: CubeTensor) -> CubeTensor {
     let [heads, rows, columns] = dims(&biases);
-    windows(&qkv, &beyond, [rows, columns], heads, &biases, true)
+    let [_, _, _, channels] = dims(&qkv);
+    let scale = ((channels / 3 / heads) as f64).powf(-0.5);
+    windows(&qkv, &beyond, [rows, columns], (heads, scale), &biases, true)
 }
 
 /// Attention in windows of an image. What is added to scores is a learnt bias (`is_biased`; then `qkv` is ordered by heads), or
@@ -38,7 +40,7 @@ fn windows(
     qkv: &CubeTensor,
     beyond: &CubeTensor,
     [rows, columns]: [usize; 2],
-    heads: usize,
+    (heads, scale): (usize, f64),
     added: &CubeTensor,
     is_biased: bool,
 ) -> CubeTensor {
@@ -57,7 +59,7 @@ fn windows(
         .bind_some("padded", is_padded.then_some(beyond))
         .bind(added);
     let count = [rows.min(h) * columns.min(w), heads, b * down * across];
-    run(launch, &y, c / heads, &[h, w, 0, 0, heads], count);
+    run(launch, &y, (c / heads, scale), &[h, w, 0, 0, heads], count);
     y
 }
 
@@ -66,17 +68,24 @@ pub fn cross_attention(q: CubeTensor, k: CubeTensor, v: CubeTensor, heads: usize
     let ([b, n, c], [_, m, _]) = (dims(&q), dims(&k));
     let y = empty(&q, &[b, n, c]);
     let launch = Launch::new("attention", wgsl!("attention"), &y).bind(&q).bind(&k).bind(&v);
-    run(launch, &y, c / heads, &[0, 0, n, m, heads], [n, heads, b]);
+    let dim = c / heads;
+    run(launch, &y, (dim, (dim as f64).powf(-0.5)), &[0, 0, n, m, heads], [n, heads, b]);
     y
 }
 
 /// Launches the kernel on a grid of queries, heads, and images or windows.
-fn run(launch: Launch, y: &CubeTensor, dim: usize, sizes: &[usize], [queries, heads, images]: [usize; 3]) {
+fn run(
+    launch: Launch,
+    y: &CubeTensor,
+    (dim, scale): (usize, f64),
+    sizes: &[usize],
+    [queries, heads, images]: [usize; 3],
+) {
     let (group, splits) = if is_hardware() { (QUERIES, SPLITS) } else { (SOFTWARE_QUERIES, 0) };
     launch
         .bind(y)
         .set("d4", dim / 4)
-        .set_text("scale", format!("{:?}", (dim as f64).powf(-0.5)))
+        .set_text("scale", format!("{scale:?}"))
         .set("group", group)
         .set("splits", splits)
         .sizes(sizes)

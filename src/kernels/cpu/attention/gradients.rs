@@ -100,7 +100,7 @@ impl Gradients<'_> {
         let (_, _, [inside_rows, inside_columns]) = self.place(window);
         let count_inside = inside_rows * inside_columns;
         let place = |i: usize| [i / inside_columns, i % inside_columns];
-        let scale = (dim as f32).powf(-0.5);
+        let scale = self.scale;
         let numbers = added.numbers(head, &q);
         let douts = self.gather_gradient(window, head, gradient);
 

@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use samlora::config::{Backbone, SamConfig};
 use samlora::error::Result;
 use samlora::kernels::{self, Activation, Epilogue, Matrix, WindowAttention, convolution};
+use samlora::layers::HeadPadding;
 use samlora::random::SplitMix;
 use samlora::weights::package::Stored;
 use samlora::weights::quantize::Scheme;
@@ -77,8 +78,8 @@ impl Maker<'_> {
         side: usize,
         window: usize,
     ) -> BenchedLayer {
-        let (c, heads) = (config.embed_dim, config.num_heads);
-        let dim = c / heads;
+        let (heads, dim) = (config.num_heads, HeadPadding::head_dim(config, self.device));
+        let c = heads * dim;
         let (x, qkv) = (self.random([1, side, side, c]), self.random([1, side, side, 3 * c]));
         let bias = self.random([3 * c]);
         let positions = self.random([2 * window - 1, dim]);
@@ -86,6 +87,7 @@ impl Maker<'_> {
             rows: window,
             columns: window,
             heads,
+            scale: (config.head_dim() as f64).powf(-0.5),
             rel_pos_h: positions.clone(),
             rel_pos_w: positions,
         };
@@ -112,14 +114,16 @@ pub fn run(args: &BenchArgs, device: &Device) -> Result<()> {
     let (side, c, out) = (args.size / config.patch_size, config.embed_dim, config.out_chans);
     let (tokens, global) = (side * side, config.global_attn_indexes.len());
     let windows = config.depth - global;
+    // What the heads are on this device.
+    let inner = config.num_heads * HeadPadding::head_dim(&config, device);
 
     let mut layers = vec![peak_product(&make), peak_copy(&make)];
     layers.push(patch_embedding(&make, &config, args.size));
     layers.push(norm(&make, 2 * config.depth, [tokens, c]));
-    layers.push(make.linear("qkv", config.depth, [tokens, c, 3 * c], Activation::None));
+    layers.push(make.linear("qkv", config.depth, [tokens, c, 3 * inner], Activation::None));
     layers.push(make.attention("window attention", windows, &config, side, config.window_size));
     layers.push(make.attention("global attention", global, &config, side, side));
-    layers.push(make.linear("projection", config.depth, [tokens, c, c], Activation::None));
+    layers.push(make.linear("projection", config.depth, [tokens, inner, c], Activation::None));
     layers.push(make.linear("MLP, first", config.depth, [tokens, c, config.mlp_dim], Activation::Gelu));
     layers.push(make.linear("MLP, second", config.depth, [tokens, config.mlp_dim, c], Activation::None));
     layers.push(neck(&make, side, out));

@@ -32,6 +32,14 @@ fn same_figures(kept: &Value, evaluated: &Value, classes: &[&str]) {
     for (class, of_class) in classes.iter().zip(metrics["classes"].as_array().unwrap()) {
         found.extend(of_class["iou"].as_f64().map(|v| (format!("iou_{class}"), v)));
     }
+    let quality = &evaluated["quality"];
+    for (name, figure) in [
+        ("mean_boundary_iou_foreground", &quality["all"]["means"]["boundary_iou"]),
+        ("mean_object_f1_foreground", &quality["all"]["means"]["object_f1"]),
+        ("calibration_error", &quality["calibration_error"]),
+    ] {
+        found.extend(figure.as_f64().map(|v| (name.to_owned(), v)));
+    }
     let kept: BTreeMap<String, f64> =
         kept.as_object().unwrap().iter().map(|(name, v)| (name.clone(), v.as_f64().unwrap())).collect();
     assert!(kept.keys().eq(found.keys()), "{kept:?} {found:?}");
@@ -127,6 +135,60 @@ fn packages_carry_the_figures_that_evaluation_finds() {
     let kept = ["evaluate", "--model", &package, "--data", &lab.path("data"), "--keep", "roof", "--json"];
     assert_eq!(json(&kept)["chips"], 8);
     fails(&["evaluate", "--model", &package, "--data", &lab.path("nowhere")], &["nowhere"]);
+}
+
+#[test]
+fn runs_are_calibrated_and_thresholds_give_what_was_wished() {
+    let lab = Lab::new();
+    let (run, plain) = (lab.path("run"), lab.path("plain"));
+    let out = json(&lab.train(&run, &["--backbone", "tiny", "--epochs", "6", "--lr", "3e-3", "--json"]).as_args());
+    let found = &run_json(&run)["calibration"];
+    assert_eq!(&out["calibration"], found);
+    let before_and_after = |name: &str| [0, 1].map(|i| found[name][i].as_f64().unwrap());
+    let [before, after] = before_and_after("log_loss");
+    assert!(after <= before && found["calibration"]["temperature"].as_f64().unwrap() > 0.0, "{found}");
+    let report = fs::read_to_string(format!("{run}/report.html")).unwrap();
+    assert!(report.contains("Reliability") && report.contains("Thresholds of roof") && report.contains("Quartiles"));
+
+    // The package carries it, and what is measured is calibrated.
+    let exported = json(&["export", "--run", &run, "--scheme", "f32", "--out", &plain, "--json"]);
+    assert_eq!(manifest(&plain)["calibration"], found["calibration"]);
+    assert_eq!(exported["calibration"], found["calibration"]);
+    let evaluate = |model: &str| {
+        json(&["evaluate", "--run", &run, "--model", model, "--split", "valid", "--json", "--threads", "1"])
+    };
+    let measured = evaluate(&plain);
+    let error = measured["quality"]["calibration_error"].as_f64().unwrap();
+    let [_, fitted] = before_and_after("calibration_error");
+    assert!((error - fitted).abs() < 1e-3, "{error} was {fitted} when it was fitted");
+    let images = measured["quality"]["images"].as_array().unwrap();
+    assert_eq!(images.len(), measured["chips"].as_u64().unwrap() as usize);
+    let iou = |image: &Value| image["iou"].as_f64().unwrap_or(1.0);
+    assert!(images.is_sorted_by(|a, b| iou(a) <= iou(b)), "the worst first: {images:?}");
+
+    // What no threshold gives is said before anything is written; what one gives is what the package then has.
+    let roof = |found: &Value, figure: &str| found["metrics"]["classes"][1][figure].as_f64().unwrap();
+    let most = roof(&measured, "recall");
+    let (wished, strict) = (lab.path("wished"), lab.path("strict"));
+    let export = |out: &str, wish: &str| {
+        ["export", "--run", &run, "--scheme", "f32", "--out", out, "--json", "--threshold-for", wish].map(str::to_owned)
+    };
+    let args = export(&wished, &format!("roof=recall:{}", (most + 1.0) / 2.0));
+    fails(&args.each_ref().map(String::as_str), &["roof", "recall of", "at most"]);
+    fails(&["export", "--run", &run, "--out", &wished, "--threshold-for", "river=best-f1"], &["river", "roof, road"]);
+    assert!(!Path::new(&wished).exists());
+    json(&export(&wished, "roof=best-f1").each_ref().map(String::as_str));
+    let best = evaluate(&wished);
+    assert!(roof(&best, "f1") >= roof(&measured, "f1"), "{} {}", roof(&best, "f1"), roof(&measured, "f1"));
+    let threshold = manifest(&wished)["classes"][1]["threshold"].as_f64().unwrap();
+    assert!((0.0..1.0).contains(&threshold), "{threshold}");
+    same_figures(&manifest(&wished)["metrics"], &best, &CLASSES);
+    assert_eq!(best["quality"]["calibration_error"], measured["quality"]["calibration_error"], "before thresholds");
+    // Half the recall, for more precision if there is any to be had.
+    json(&export(&strict, &format!("roof=recall:{}", most / 2.0)).each_ref().map(String::as_str));
+    let strict = evaluate(&strict);
+    assert!(roof(&strict, "recall") >= most / 2.0 - 1e-9, "{} of {most}", roof(&strict, "recall"));
+    assert!(roof(&strict, "precision") >= roof(&measured, "precision"));
 }
 
 #[test]

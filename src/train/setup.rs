@@ -181,6 +181,7 @@ fn assemble(
         device: given.device_name.to_owned(),
         budget: Budget::default(),
         metrics: None,
+        calibration: None,
         settings,
     };
     let info = json_stable(info)?;

@@ -1,0 +1,318 @@
+//! Figures beside the confusion matrix's: borders, objects, confidence, and how all of them spread over images, places and ground
+//! resolutions.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+use serde::Serialize;
+
+use super::boundary::{self, BoundaryWidth};
+use super::confidence::{Bin, Confidences};
+use super::{objects, quotient, spread};
+use crate::train::dataset::IGNORE;
+
+/// What was counted of one class in one or several images: sums of it give the figures of all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ClassCounts {
+    /// Pixels that labels and prediction give to the class, that labels do, that the prediction does.
+    pub pixels: [u64; 3],
+    /// Pixels in the bands along both borders, and in either.
+    pub boundary: [u64; 2],
+    /// Objects that match, labelled ones, predicted ones.
+    pub objects: [u64; 3],
+}
+
+impl AddAssign<&Self> for ClassCounts {
+    fn add_assign(&mut self, other: &Self) {
+        let mine = self.pixels.iter_mut().chain(&mut self.boundary).chain(&mut self.objects);
+        let more = other.pixels.iter().chain(&other.boundary).chain(&other.objects);
+        mine.zip(more).for_each(|(mine, more)| *mine += more);
+    }
+}
+
+impl ClassCounts {
+    /// Intersection over union of pixels.
+    pub fn iou(&self) -> Option<f64> {
+        let [both, labelled, predicted] = self.pixels.map(|n| n as f64);
+        quotient(both, labelled + predicted - both)
+    }
+
+    /// [`boundary`] IoU.
+    pub fn boundary_iou(&self) -> Option<f64> {
+        quotient(self.boundary[0] as f64, self.boundary[1] as f64)
+    }
+
+    /// `2 TP / (2 TP + FP + FN)` of objects that match from an IoU of [`objects::LEAST_IOU`] on.
+    pub fn object_f1(&self) -> Option<f64> {
+        let [matched, labelled, predicted] = self.objects.map(|n| n as f64);
+        quotient(2.0 * matched, labelled + predicted)
+    }
+}
+
+/// Counts one image: class indices `[height, width]`, [`IGNORE`] in `truth` where there is no label; `d` is the width of the band
+/// along borders in pixels. Pixels without a label are of no class on either side, so borders and objects end there.
+pub fn count(
+    truth: &[u8],
+    prediction: &[u8],
+    (width, height): (usize, usize),
+    d: usize,
+    classes: usize,
+) -> Vec<ClassCounts> {
+    let unlabelled = |(t, p): (&u8, &u8)| if *t == IGNORE { IGNORE } else { *p };
+    let prediction: Vec<u8> = truth.iter().zip(prediction).map(unlabelled).collect();
+    let mut counts = vec![ClassCounts::default(); classes];
+    for (&t, &p) in truth.iter().zip(&prediction) {
+        let mut add = |class: u8, side: usize| {
+            if let Some(counts) = counts.get_mut(usize::from(class)).filter(|_| class != IGNORE) {
+                counts.pixels[side] += 1;
+            }
+        };
+        add(t, 1);
+        add(p, 2);
+        if t == p {
+            add(t, 0);
+        }
+    }
+    let boundaries = boundary::overlaps(truth, &prediction, width, d, classes);
+    let objects = objects::count(truth, &prediction, width, height, classes);
+    for (counts, (boundary, objects)) in counts.iter_mut().zip(boundaries.into_iter().zip(objects)) {
+        (counts.boundary, counts.objects) = (boundary, objects);
+    }
+    counts
+}
+
+/// One image of an evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageCounts {
+    /// The sample's name.
+    pub name: String,
+    /// The place that it shows, if samples are told apart by places.
+    pub place: Option<String>,
+    /// Metres on the ground that a pixel covers, if known.
+    pub metres_per_pixel: Option<f64>,
+    /// Counts of each class.
+    pub classes: Vec<ClassCounts>,
+}
+
+/// Means over the classes that occur, without background; fractions 0 to 1, `None` where none does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Means {
+    /// Of the IoU.
+    pub iou: Option<f64>,
+    /// Of the boundary IoU.
+    pub boundary_iou: Option<f64>,
+    /// Of the objects' F1.
+    pub object_f1: Option<f64>,
+}
+
+impl Means {
+    /// Of counts by class, background first.
+    pub fn of(classes: &[ClassCounts]) -> Self {
+        let mean = |figure: &dyn Fn(&ClassCounts) -> Option<f64>| {
+            let defined: Vec<f64> = classes.iter().skip(1).filter_map(figure).collect();
+            quotient(defined.iter().sum(), defined.len() as f64)
+        };
+        Self {
+            iou: mean(&ClassCounts::iou),
+            boundary_iou: mean(&ClassCounts::boundary_iou),
+            object_f1: mean(&ClassCounts::object_f1),
+        }
+    }
+}
+
+/// Figures of some images together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Group {
+    /// What they have in common.
+    pub name: String,
+    /// How many there are.
+    pub images: usize,
+    /// All their pixels, borders and objects counted together.
+    pub means: Means,
+    /// 95 % bootstrap intervals over images of the same three; `None` of fewer than two images.
+    pub intervals: Intervals,
+    /// Quartiles of the images' own mean IoU without background, over those where it is defined.
+    pub quartiles: Option<[f64; 3]>,
+}
+
+/// Lower and upper end of each mean.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Intervals {
+    /// Of the IoU.
+    pub iou: Option<[f64; 2]>,
+    /// Of the boundary IoU.
+    pub boundary_iou: Option<[f64; 2]>,
+    /// Of the objects' F1.
+    pub object_f1: Option<[f64; 2]>,
+}
+
+impl Group {
+    fn of(name: &str, images: &[&ImageCounts]) -> Self {
+        let total = |indices: &mut dyn Iterator<Item = usize>| {
+            let mut sum = vec![ClassCounts::default(); images.first().map_or(0, |image| image.classes.len())];
+            indices.filter_map(|i| images.get(i)).for_each(|image| {
+                sum.iter_mut().zip(&image.classes).for_each(|(sum, counts)| *sum += counts);
+            });
+            Means::of(&sum)
+        };
+        let [iou, boundary_iou, object_f1] = spread::intervals(images.len(), |drawn| {
+            let means = total(&mut drawn.iter().copied());
+            [means.iou, means.boundary_iou, means.object_f1]
+        });
+        let mut each: Vec<f64> = images.iter().filter_map(|image| Means::of(&image.classes).iou).collect();
+        let quartiles = [0.25, 0.5, 0.75].map(|part| spread::quantile(&mut each, part));
+        let quartiles = if let [Some(a), Some(b), Some(c)] = quartiles { Some([a, b, c]) } else { None };
+        let (means, intervals) = (total(&mut (0..images.len())), Intervals { iou, boundary_iou, object_f1 });
+        Self { name: name.to_owned(), images: images.len(), means, intervals, quartiles }
+    }
+}
+
+/// What an evaluation counts beside the confusion matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quality {
+    /// Width of the band along borders.
+    pub boundary_width: BoundaryWidth,
+    /// Each image, in the order measured.
+    pub images: Vec<ImageCounts>,
+    /// Confidences before thresholds.
+    pub confidences: Confidences,
+}
+
+/// A [`Quality`]'s figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Width of the band along borders.
+    pub boundary_width: BoundaryWidth,
+    /// Counts of each class over all images.
+    pub classes: Vec<ClassFigures>,
+    /// All images.
+    pub all: Group,
+    /// By place, if more than one is known.
+    pub places: Vec<Group>,
+    /// By ground resolution in half powers of two, if more than one is known.
+    pub resolutions: Vec<Group>,
+    /// Expected calibration error before thresholds, 0 to 1, over the bins of `reliability`.
+    pub calibration_error: Option<f64>,
+    /// The reliability curve.
+    pub reliability: Vec<Bin>,
+    /// Each image, the worst first.
+    pub images: Vec<ImageFigures>,
+}
+
+/// A class's borders and objects.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ClassFigures {
+    /// IoU of the bands along borders.
+    pub boundary_iou: Option<f64>,
+    /// Harmonic mean of the objects' precision and recall.
+    pub object_f1: Option<f64>,
+    /// Objects that match, labelled ones, predicted ones.
+    pub objects: [u64; 3],
+}
+
+/// One image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImageFigures {
+    /// The sample's name.
+    pub name: String,
+    /// Its own means.
+    #[serde(flatten)]
+    pub means: Means,
+    /// The part of its labelled pixels whose class is wrong.
+    pub wrong: f64,
+}
+
+impl Quality {
+    /// All figures.
+    pub fn summary(&self) -> Summary {
+        let images: Vec<&ImageCounts> = self.images.iter().collect();
+        let mut total = vec![ClassCounts::default(); images.first().map_or(0, |image| image.classes.len())];
+        images.iter().for_each(|i| total.iter_mut().zip(&i.classes).for_each(|(sum, counts)| *sum += counts));
+        let of_class = |counts: &ClassCounts| ClassFigures {
+            boundary_iou: counts.boundary_iou(),
+            object_f1: counts.object_f1(),
+            objects: counts.objects,
+        };
+        let mut each: Vec<ImageFigures> = images.iter().map(|image| image.figures()).collect();
+        each.sort_by(|a, b| badness(a).partial_cmp(&badness(b)).unwrap_or(std::cmp::Ordering::Equal));
+        Summary {
+            boundary_width: self.boundary_width,
+            classes: total.iter().map(of_class).collect(),
+            all: Group::of("all", &images),
+            places: groups(&images, |image| Some((0, image.place.clone()?))),
+            resolutions: groups(&images, |image| {
+                let step = (2.0 * image.metres_per_pixel?.log2()).round();
+                Some((step as i64, format!("about {:.2} m", (step / 2.0).exp2())))
+            }),
+            calibration_error: self.confidences.calibration_error(),
+            reliability: self.confidences.reliability(),
+            images: each,
+        }
+    }
+}
+
+impl ImageCounts {
+    /// Its figures.
+    pub fn figures(&self) -> ImageFigures {
+        let sum = |side: usize| self.classes.iter().map(|c| c.pixels[side]).sum::<u64>() as f64;
+        let wrong = quotient(sum(1) - sum(0), sum(1)).unwrap_or(0.0);
+        ImageFigures { name: self.name.clone(), means: Means::of(&self.classes), wrong }
+    }
+}
+
+/// Orders images from the worst on: by mean IoU without background, then by wrong pixels; where nothing but background is labelled and
+/// predicted, nothing is wrong.
+pub fn badness(image: &ImageFigures) -> (f64, f64) {
+    (image.means.iou.unwrap_or(1.0), -image.wrong)
+}
+
+/// The groups that `key` tells apart, in the order of the keys; none unless there are several.
+fn groups(images: &[&ImageCounts], key: impl Fn(&ImageCounts) -> Option<(i64, String)>) -> Vec<Group> {
+    let mut by_key: BTreeMap<(i64, String), Vec<&ImageCounts>> = BTreeMap::new();
+    for &image in images {
+        by_key.entry(key(image).unwrap_or((i64::MAX, "unknown".to_owned()))).or_default().push(image);
+    }
+    if by_key.len() < 2 {
+        return Vec::new();
+    }
+    by_key.iter().map(|((_, name), images)| Group::of(name, images)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(name: &str, place: &str, metres: f64, found: u64) -> ImageCounts {
+        let counts = |pixels| ClassCounts { pixels, boundary: [found, 10], objects: [found / 5, 2, 2] };
+        let classes = vec![counts([90, 90, 90]), counts([found, 10, 10])];
+        ImageCounts { name: name.into(), place: Some(place.into()), metres_per_pixel: Some(metres), classes }
+    }
+
+    #[test]
+    fn images_are_summed_grouped_and_ordered() {
+        let images = vec![image("a", "north", 0.3, 10), image("b", "south", 0.31, 0), image("c", "south", 0.6, 5)];
+        let quality = Quality { boundary_width: BoundaryWidth::default(), images, confidences: Confidences::new(2) };
+        let found = quality.summary();
+        assert_eq!(found.all.means.iou, Some(15.0 / 45.0), "of all pixels together");
+        assert_eq!((found.classes[1].boundary_iou, found.classes[1].object_f1), (Some(0.5), Some(0.5)));
+        let quartiles = found.all.quartiles.expect("three images");
+        let near = |(a, b): (f64, f64)| (a - b).abs() < 1e-12;
+        assert!(
+            quartiles.into_iter().zip([1.0 / 6.0, 1.0 / 3.0, 2.0 / 3.0]).all(near),
+            "of 0, 1/3 and 1: {quartiles:?}"
+        );
+        let [low, high] = found.all.intervals.iou.expect("three images");
+        assert!(low == 0.0 && high == 1.0, "{low} {high}");
+        let named = |groups: &[Group]| groups.iter().map(|g| (g.name.clone(), g.images)).collect::<Vec<_>>();
+        assert_eq!(named(&found.places), [("north".to_owned(), 1), ("south".to_owned(), 2)]);
+        assert_eq!(named(&found.resolutions), [("about 0.35 m".to_owned(), 2), ("about 0.71 m".to_owned(), 1)]);
+        assert_eq!(found.images.iter().map(|i| i.name.as_str()).collect::<String>(), "bca");
+    }
+
+    #[test]
+    fn pixels_without_a_label_count_nowhere() {
+        let truth = [IGNORE, IGNORE, 1, 0];
+        let [_, one] = count(&truth, &[1, 1, 1, 0], (4, 1), 1, 2)[..] else { panic!("two classes") };
+        assert_eq!((one.pixels, one.boundary, one.objects), ([1; 3], [1, 1], [1; 3]));
+    }
+}

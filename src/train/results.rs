@@ -9,7 +9,7 @@ use super::checkpoint::{self, RunProgress};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use super::learner::Learner;
 use super::metrics::confidence::Point;
-use super::metrics::quality::Means;
+use super::metrics::counts::Means;
 use super::report::{EpochRecord, Report};
 use super::run_folder::{Budget, RunFolder, RunInfo, indices};
 use super::setup;

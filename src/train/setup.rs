@@ -111,7 +111,9 @@ pub fn reopen(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -
         names: info.split.clone(),
         device_name: &info.device,
     };
-    assemble(settings, device, dataset, scan.as_ref(), base, given)
+    let mut prepared = assemble(settings, device, dataset, scan.as_ref(), base, given)?;
+    prepared.info.calibration = info.calibration;
+    Ok(prepared)
 }
 
 /// The batches that a run trains on.

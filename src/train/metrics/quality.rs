@@ -78,7 +78,7 @@ pub struct Summary {
     pub all: Group,
     /// By place, if more than one is known.
     pub places: Vec<Group>,
-    /// By ground resolution in half powers of two, if more than one is known.
+    /// By ground resolution, from factor to factor of the root of 2, if more than one is known.
     pub resolutions: Vec<Group>,
     /// Expected calibration error before thresholds, 0 to 1, over the bins of `reliability`.
     pub calibration_error: Option<f64>,
@@ -117,15 +117,25 @@ impl Quality {
             classes: total.iter().map(of_class).collect(),
             all: Group::of("all", &images),
             places: groups(&images, |image| Some((0, image.place.clone()?))),
-            resolutions: groups(&images, |image| {
-                let step = (2.0 * image.metres_per_pixel?.log2()).round();
-                Some((step as i64, format!("about {:.2} m", (step / 2.0).exp2())))
-            }),
+            resolutions: resolutions(&images),
             calibration_error: self.confidences.calibration_error(),
             reliability: self.confidences.reliability(),
             images: each,
         }
     }
+}
+
+/// Groups by metres that a pixel covers, from factor to factor of the root of 2, each named by its median.
+fn resolutions(images: &[&ImageCounts]) -> Vec<Group> {
+    let step = |metres: f64| (2.0 * metres.log2()).round() as i64;
+    let mut known: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
+    images.iter().filter_map(|image| image.metres_per_pixel).for_each(|m| known.entry(step(m)).or_default().push(m));
+    let median = |(step, mut metres): (i64, Vec<f64>)| Some((step, spread::quantile(&mut metres, 0.5)?));
+    let medians: BTreeMap<i64, f64> = known.into_iter().filter_map(median).collect();
+    groups(images, |image| {
+        let step = step(image.metres_per_pixel?);
+        Some((step, format!("{:.2} m", medians.get(&step)?)))
+    })
 }
 
 /// The groups that `key` tells apart, in the order of the keys; none unless there are several.
@@ -152,7 +162,7 @@ mod tests {
 
     #[test]
     fn images_are_summed_grouped_and_ordered() {
-        let images = vec![image("a", "north", 0.3, 10), image("b", "south", 0.31, 0), image("c", "south", 0.6, 5)];
+        let images = vec![image("a", "north", 0.3, 10), image("b", "south", 0.304, 0), image("c", "south", 0.6, 5)];
         let quality = Quality { boundary_width: BoundaryWidth::default(), images, confidences: Confidences::new(2) };
         let found = quality.summary();
         assert_eq!(found.all.means.iou, Some(15.0 / 45.0), "of all pixels together");
@@ -167,7 +177,7 @@ mod tests {
         assert!(low == 0.0 && high == 1.0, "{low} {high}");
         let named = |groups: &[Group]| groups.iter().map(|g| (g.name.clone(), g.images)).collect::<Vec<_>>();
         assert_eq!(named(&found.places), [("north".to_owned(), 1), ("south".to_owned(), 2)]);
-        assert_eq!(named(&found.resolutions), [("about 0.35 m".to_owned(), 2), ("about 0.71 m".to_owned(), 1)]);
+        assert_eq!(named(&found.resolutions), [("0.30 m".to_owned(), 2), ("0.60 m".to_owned(), 1)]);
         assert_eq!(found.images.iter().map(|i| i.name.as_str()).collect::<String>(), "bca");
     }
 }

@@ -32,9 +32,11 @@ pub(super) fn quality(found: &Summary, classes: &[Class]) -> String {
     let heads = ["Class", "Boundary IoU", "Object F1", "Objects found", "Labelled", "Predicted"];
     let width = text(&found.boundary_width.to_string());
     let unit = if width.ends_with('%') { " of the image's diagonal" } else { "" };
-    let mut out = format!("<p class=\"hint\">Borders within {width}{unit}.</p>");
+    let mut out = format!(
+        "<p class=\"hint\">Borders within {width}{unit}. Means are without background, with 95 % intervals.</p>"
+    );
     out += &table("Borders and objects", &heads, &rows);
-    let mut groups = vec![("Samples", std::slice::from_ref(&found.all))];
+    let mut groups = vec![("All samples", std::slice::from_ref(&found.all))];
     groups.extend([("Places", &found.places[..]), ("Ground resolutions", &found.resolutions[..])]);
     for (title, groups) in groups.into_iter().filter(|(_, groups)| !groups.is_empty()) {
         let heads = [title, "Samples", "Mean IoU", "Boundary IoU", "Object F1", "Quartiles of the samples' IoU"];

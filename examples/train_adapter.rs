@@ -54,9 +54,10 @@ pub fn train_adapter(folder: &Path) -> Result<Manifest, Box<dyn Error>> {
         licence: "CC0-1.0".into(),
         attribution: "drawn by an example".into(),
         base_package: None,
+        thresholds: Vec::new(),
     };
-    let (manifest, _) = package(&folder.join("adapter"), &options, &folder.join("package"), &device, |_, _, _| ())?;
-    Ok(manifest)
+    let written = package(&folder.join("adapter"), &options, &folder.join("package"), &device, |_, _, _| ())?;
+    Ok(written.manifest)
 }
 
 /// Trains to the end, and tells of each epoch.

@@ -183,7 +183,7 @@ impl Segmenter {
         Ok(pass.x)
     }
 
-    /// The low-resolution logits, `[classes, input / 4, input / 4]`, of the one window that an image runs in which fits
+    /// The low-resolution logits, calibrated, `[classes, input / 4, input / 4]`, of the one window that an image runs in which fits
     /// into the model's input.
     ///
     /// # Errors
@@ -196,7 +196,17 @@ impl Segmenter {
         }
         let windows = Windows::new(image.width(), image.height(), size, self.manifest.tile_size);
         let input = self.input(image, windows.xs[0], windows.ys[0])?;
-        read_back(self.sam.decode(self.sam.encode(input))).await
+        self.read(self.sam.decode(self.sam.encode(input))).await
+    }
+
+    /// [`read_back`], and the package's calibration: here and in [`kernels::classify`] logits become what probabilities are made
+    /// of.
+    async fn read(&self, logits: Tensor<4>) -> Result<Logits> {
+        let mut logits = read_back(logits).await?;
+        if let Some(calibration) = &self.manifest.calibration {
+            calibration.apply(&mut logits);
+        }
+        Ok(logits)
     }
 
     /// The normalised input window at column `x`, row `y` of `image`, `[1, bands, input, input]`.

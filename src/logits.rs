@@ -1,4 +1,6 @@
-//! Logits in memory: bilinear resampling to pixels, softmax, and the class of each pixel.
+//! Logits in memory: bilinear resampling to pixels, calibration, softmax, and the class of each pixel.
+
+use serde::{Deserialize, Serialize};
 
 /// Logits of every class, `[classes, height, width]`, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +13,37 @@ pub struct Logits {
     pub width: usize,
     /// `classes * height * width` numbers.
     pub values: Vec<f32>,
+}
+
+/// What makes a network's logits probabilities that can be believed: `logit / temperature + bias` of the class.
+///
+/// A temperature alone (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>) changes confidences and no class; biases move the
+/// border between classes (Alexandari et al. 2020, <https://arxiv.org/abs/1901.06852>). Both may be applied before or after
+/// resampling and blending, whose weights sum to one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Above 0; more than 1 makes the network less sure.
+    pub temperature: f32,
+    /// One for each class, background (0) included; empty for none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bias: Vec<f32>,
+}
+
+impl Calibration {
+    /// Factor of all logits and what is then added to those of `class`.
+    pub fn terms(&self, class: usize) -> (f32, f32) {
+        (1.0 / self.temperature, self.bias.get(class).copied().unwrap_or(0.0))
+    }
+
+    /// Calibrates logits.
+    pub fn apply(&self, logits: &mut Logits) {
+        let planes = logits.values.chunks_exact_mut((logits.height * logits.width).max(1));
+        for (class, plane) in planes.enumerate() {
+            let (factor, bias) = self.terms(class);
+            plane.iter_mut().for_each(|v| *v = *v * factor + bias);
+        }
+    }
 }
 
 impl Logits {
@@ -83,6 +116,19 @@ mod tests {
         // the outer half cell repeats the end, inside the slope is 1 a sample
         let row: Vec<f32> = (0..16).map(|i| (i as f32 - 1.5).clamp(0.0, 12.0)).collect();
         assert_eq!(wide.values, [row.clone(), row].concat());
+    }
+
+    #[test]
+    fn calibration_scales_and_shifts_whole_planes() {
+        let mut logits = Logits { classes: 2, height: 1, width: 2, values: vec![2.0, 4.0, 6.0, 8.0] };
+        let alone = Calibration { temperature: 2.0, bias: Vec::new() };
+        alone.apply(&mut logits);
+        assert_eq!(logits.values, [1.0, 2.0, 3.0, 4.0]);
+        Calibration { temperature: 1.0, bias: vec![0.0, -3.0] }.apply(&mut logits);
+        assert_eq!(logits.values, [1.0, 2.0, 0.0, 1.0]);
+        let text = serde_json::to_string(&alone).expect("JSON");
+        assert_eq!(text, r#"{"temperature":2.0}"#);
+        assert_eq!(serde_json::from_str::<Calibration>(&text).expect("JSON"), alone);
     }
 
     #[test]

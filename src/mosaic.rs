@@ -147,12 +147,35 @@ impl Blend {
         }
     }
 
-    /// The rows that are finished once the windows at row index `done` of [`Windows::ys`] have all been added.
-    pub fn finish(&mut self, done: usize) -> Rows {
-        let end = match self.windows.ys.get(done + 1) {
+    /// The row after the last that is finished once the windows at row index `done` have been added.
+    fn end(&self, done: usize) -> usize {
+        match self.windows.ys.get(done + 1) {
             Some(next) => (*next).max(0) as usize,
             None => self.height,
-        };
+        }
+    }
+
+    /// In place of [`Blend::finish`], the blended logits of its rows, `[rows, width, classes]`, and which of their pixels hold data.
+    #[cfg(feature = "train")]
+    pub fn finish_logits(&mut self, done: usize) -> (Vec<f32>, Vec<bool>) {
+        let end = self.end(done);
+        let pixels = end.saturating_sub(self.top) * self.width;
+        self.reserve(pixels);
+        self.weights.resize(self.weights.len().max(pixels), 0.0);
+        self.sums.resize(self.weights.len() * self.classes, 0.0);
+        self.top = end;
+        let weights: Vec<f32> = self.weights.drain(..pixels).collect();
+        let mut logits: Vec<f32> = self.sums.drain(..pixels * self.classes).collect();
+        for (logits, weight) in logits.chunks_exact_mut(self.classes).zip(weights) {
+            // A pixel that no window has reached holds no data either.
+            logits.iter_mut().for_each(|v| *v /= weight.max(f32::MIN_POSITIVE));
+        }
+        (logits, self.valid.drain(..pixels).collect())
+    }
+
+    /// The rows that are finished once the windows at row index `done` of [`Windows::ys`] have all been added.
+    pub fn finish(&mut self, done: usize) -> Rows {
+        let end = self.end(done);
         let pixels = end.saturating_sub(self.top) * self.width;
         self.reserve(pixels);
         let mut rows = match self.classified.take() {

@@ -6,6 +6,7 @@
 //!   -> logits at full resolution -> loss         init (the model), upload, loss
 //!   -> gradients -> new weights                  learner, replicas (several devices), schedule
 //!   -> checkpoints, log, metrics, report         trainer: metrics, evaluate, checkpoint, report, run_folder, results
+//!   -> confidences and thresholds                calibrate, thresholds
 //! ```
 //!
 //! [`setup`] joins these parts to a run, [`lr_find`] looks for its learning rate.
@@ -24,6 +25,8 @@ pub mod schedule;
 pub mod report;
 pub mod init;
 pub mod evaluate;
+pub mod calibrate;
+pub mod thresholds;
 pub mod checkpoint;
 pub mod run_folder;
 pub mod setup;

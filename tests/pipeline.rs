@@ -8,6 +8,8 @@ use samlora::engine::{SegmentOptions, Segmentation, Segmenter};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::georef::Georef;
 use samlora::image::RgbImage;
+#[cfg(feature = "train")]
+use samlora::logits::Calibration;
 use samlora::logits::{classify, to_byte};
 use samlora::mask::NO_DATA;
 use samlora::mosaic::{Rows, Windows};
@@ -98,6 +100,54 @@ fn one_window_is_the_logits_of_that_window() {
         assert_eq!((found.mask.classes[pixel], found.mask.confidence[pixel]), (class, to_byte(probability)));
     }
     assert!(pollster::block_on(segmenter.logits(&picture)).is_err(), "too large for one window");
+}
+
+/// `segmenter` with a calibration.
+#[cfg(feature = "train")]
+fn calibrated(segmenter: &Segmenter, temperature: f32, bias: Vec<f32>) -> Segmenter {
+    let mut manifest = segmenter.manifest().clone();
+    manifest.calibration = Some(Calibration { temperature, bias });
+    Segmenter::new(manifest, segmenter.model().clone(), segmenter.device())
+}
+
+#[test]
+#[cfg(feature = "train")]
+fn a_calibration_is_in_logits_confidences_and_probabilities_alike() {
+    let (segmenter, picture) = (tiny(), picture());
+    let bias: Vec<f32> = (0..6).map(|class| if class == 4 { 5.0 } else { 0.0 }).collect();
+    let (warm, shifted) = (calibrated(&segmenter, 4.0, Vec::new()), calibrated(&segmenter, 4.0, bias.clone()));
+    // In one window, and blended from several.
+    for side in [96, 150] {
+        let image = picture.crop(7, 9, side, side).unwrap();
+        let [plain, warm_found, shifted_found] = [&segmenter, &warm, &shifted].map(|s| segment(s, &image));
+        assert_eq!(plain.mask.classes, warm_found.mask.classes, "a temperature changes no class");
+        let sure = |found: &Segmentation| found.mask.confidence.iter().map(|c| u64::from(*c)).sum::<u64>();
+        assert!(sure(&warm_found) < sure(&plain), "and makes less sure");
+        let fourth = |found: &Segmentation| found.mask.classes.iter().filter(|c| **c == 4).count();
+        assert!(fourth(&shifted_found) > fourth(&plain), "a bias moves the border");
+        // By hand, from the logits without a calibration.
+        let mut at = 0;
+        let compare = |logits: &[f32], valid: &[bool]| {
+            for logits in logits.chunks_exact(6) {
+                let by_hand: Vec<f32> = logits.iter().zip(&bias).map(|(v, b)| v / 4.0 + b).collect();
+                let (class, probability) = classify(&by_hand);
+                let (found, sure) = (shifted_found.mask.classes[at], shifted_found.mask.confidence[at]);
+                // Blended before or after, sums differ by rounding.
+                let near = (f32::from(sure) - 255.0 * probability).abs() < 0.51;
+                assert!(
+                    near && (found == class || probability < 0.501),
+                    "pixel {at}: {found} {sure}, {class} {probability}"
+                );
+                at += 1;
+            }
+            assert!(valid.iter().all(|valid| *valid));
+        };
+        pollster::block_on(segmenter.blended_logits(&mut Memory::rgb(&image), compare)).unwrap();
+        assert_eq!(at, side * side);
+    }
+    let image = picture.crop(7, 9, 50, 50).unwrap();
+    let [plain, warm] = [&segmenter, &warm].map(|s| pollster::block_on(s.logits(&image)).unwrap());
+    assert!(plain.values.iter().zip(&warm.values).all(|(a, b)| a * 0.25 == *b));
 }
 
 /// The blend written down plainly: every window's logits by weights that fall linearly to its edge.

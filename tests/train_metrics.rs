@@ -12,8 +12,12 @@ use std::process::Command;
 use samlora::config::Class;
 use samlora::error::ErrorKind;
 use samlora::random::SplitMix;
+use samlora::train::calibrate::Samples;
 use samlora::train::dataset::IGNORE;
-use samlora::train::metrics::{Confusion, Metrics};
+use samlora::train::metrics::confidence::Confidences;
+use samlora::train::metrics::counts::{ImageCounts, count};
+use samlora::train::metrics::quality::Quality;
+use samlora::train::metrics::{BoundaryWidth, Confusion, Metrics};
 use samlora::train::report::{EpochRecord, Report, SamplePicture, lr_plot};
 use samlora::train::schedule::Schedule;
 
@@ -97,6 +101,91 @@ fn metrics_equal_scikit_learn() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/metrics_check.py");
     let status = Command::new(python).arg(script).arg(&file).status().expect("Python runs");
     assert!(status.success(), "the metrics are not scikit-learn's");
+}
+
+/// Images of one evaluation: drawn masks with blocks, unlabelled pixels and confidences, for [`tests/quality_check.py`].
+fn drawn_images(random: &mut SplitMix) -> Vec<SamplePicture> {
+    let mut draw = |below: usize| (random.next_u64() % below as u64) as usize;
+    let image = |i: usize| {
+        let (width, height) = (3 + draw(60), 3 + draw(60));
+        let block = 1 + draw(9);
+        let classes: Vec<usize> = (0..(64 / block + 2).pow(2)).map(|_| draw(4).saturating_sub(1)).collect();
+        let shift = draw(3);
+        let mut picture = SamplePicture { name: format!("image {i}"), width, height, ..SamplePicture::default() };
+        for at in 0..width * height {
+            let class = |x: usize, y: usize| classes[y / block * (64 / block + 2) + x / block] as u8;
+            let (x, y) = (at % width, at / width);
+            let noisy = draw(40) == 0;
+            picture.truth.push(if draw(30) == 0 { IGNORE } else { class(x, y) });
+            picture.prediction.push(if noisy { draw(3) as u8 } else { class((x + shift).min(63), y) });
+            picture.confidence.push((draw(256) / (1 + usize::from(noisy))) as u8);
+        }
+        picture
+    };
+    (0..12).map(image).collect()
+}
+
+#[test]
+fn borders_objects_confidences_and_intervals_equal_an_independent_program_s() {
+    let Some(python) = std::env::var_os("SAMLORA_PYTHON") else {
+        println!(
+            "left out: SAMLORA_PYTHON is not set (a Python with scipy), so nothing checks borders and confidences"
+        );
+        return;
+    };
+    let mut random = SplitMix(11);
+    let mut cases = Vec::new();
+    for n in 0..8 {
+        let width = [BoundaryWidth::Diagonal(2.0), BoundaryWidth::Diagonal(10.0), BoundaryWidth::Pixels(3.0)][n % 3];
+        let mut confidences = Confidences::new(3);
+        let (mut images, mut planes) = (Vec::new(), Vec::new());
+        for picture in drawn_images(&mut random) {
+            let SamplePicture { name, width: columns, height: rows, truth, prediction, confidence, .. } = picture;
+            confidences.add(&truth, &prediction, &confidence).expect("classes");
+            let d = width.pixels(columns, rows, None).expect("not in metres");
+            let classes = count(&truth, &prediction, (columns, rows), d, 3);
+            planes.push(serde_json::json!({
+                "width": columns, "height": rows, "truth": truth, "prediction": prediction, "confidence": confidence,
+                "counts": classes,
+            }));
+            images.push(ImageCounts { name, place: None, metres_per_pixel: None, classes });
+        }
+        let curves: Vec<_> = (0..3).map(|class| confidences.curve(class)).collect();
+        let quality = Quality { boundary_width: width, images, confidences };
+        cases.push(serde_json::json!({
+            "images": planes, "boundary_width": width, "summary": quality.summary(), "curves": curves,
+        }));
+    }
+    let fits: Vec<_> = [(2, 2.5), (3, 0.7), (4, 1.0)].map(|(classes, sure)| fitted(classes, sure, &mut random)).into();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cases.json");
+    let text = serde_json::json!({ "ignore": IGNORE, "cases": cases, "fits": fits }).to_string();
+    std::fs::write(&file, text).expect("written");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quality_check.py");
+    let status = Command::new(python).arg(script).arg(&file).status().expect("Python runs");
+    assert!(status.success(), "borders, objects or confidences are not what they are elsewhere");
+}
+
+/// Logits whose labels are drawn by their probabilities, the logits then made `sure` times as large, and what is fitted to them.
+fn fitted(classes: usize, sure: f32, random: &mut SplitMix) -> serde_json::Value {
+    let mut samples = Samples { classes, ..Samples::default() };
+    for _ in 0..3000 {
+        let logits: Vec<f32> = (0..classes).map(|class| 3.0 * random.uniform() - class as f32).collect();
+        let weights: Vec<f32> = logits.iter().map(|v| v.exp()).collect();
+        let mut at = (random.uniform() + 1.0) / 2.0 * weights.iter().sum::<f32>();
+        let mut truth = 0;
+        while truth + 1 < classes && at >= weights[truth] {
+            at -= weights[truth];
+            truth += 1;
+        }
+        samples.truth.push(truth as u8);
+        // The last class seems rarer than it is.
+        samples
+            .logits
+            .extend(logits.iter().enumerate().map(|(c, v)| sure * (v - if c + 1 == classes { 2.0 } else { 0.0 })));
+    }
+    let found = samples.fit().expect("samples");
+    serde_json::json!({ "classes": classes, "logits": samples.logits, "truth": samples.truth, "found": found })
 }
 
 fn close(a: f64, b: f64) {
@@ -201,12 +290,30 @@ fn epoch(epoch: usize, metrics: Option<Metrics>) -> EpochRecord {
     }
 }
 
+/// What an evaluation of the pictures would have found, every picture a place and a resolution of its own.
+fn quality(pictures: &[SamplePicture]) -> Quality {
+    let mut confidences = Confidences::new(3);
+    let image = |(i, picture): (usize, &SamplePicture)| {
+        confidences.add(&picture.truth, &picture.prediction, &picture.confidence).expect("classes");
+        let size = (picture.width, picture.height);
+        ImageCounts {
+            name: picture.name.clone(),
+            place: Some(picture.name.clone()),
+            metres_per_pixel: (i > 0).then_some(0.1 * i as f64),
+            classes: count(&picture.truth, &picture.prediction, size, 2, 3),
+        }
+    };
+    let images = pictures.iter().enumerate().map(image).collect();
+    Quality { boundary_width: BoundaryWidth::Pixels(2.0), images, confidences }
+}
+
 fn html(epochs: usize, pictures: &[SamplePicture]) -> String {
     let mut confusion = Confusion::new(3);
     for picture in pictures {
         confusion.add(&picture.truth, &picture.prediction).expect("classes");
     }
     let metrics = Metrics::from(&confusion);
+    let quality = (!pictures.is_empty()).then(|| quality(pictures));
     let epochs: Vec<_> = (1..=epochs).map(|e| epoch(e, (e % 2 == 0).then(|| metrics.clone()))).collect();
     let settings = serde_json::json!({ "seed": 3, "data": { "path": HOSTILE, "samples": vec!["s"; 10_000] } });
     let classes = classes();
@@ -217,6 +324,7 @@ fn html(epochs: usize, pictures: &[SamplePicture]) -> String {
         metrics: &metrics,
         confusion: &confusion,
         classes: &classes,
+        quality: quality.as_ref(),
         pictures,
     };
     let html = report.html().expect("a report");
@@ -276,6 +384,9 @@ fn a_report_is_sound_and_loads_nothing() {
     assert!(
         full.contains("id=\"curves\"")
             && full.contains("id=\"samples\"")
+            && full.contains("id=\"confidence\"")
+            && full.contains("Expected calibration error")
+            && full.contains("Borders within 2px")
             && full.contains("10,000 entries")
             && full.contains("All epochs as a table")
     );
@@ -283,7 +394,12 @@ fn a_report_is_sound_and_loads_nothing() {
         check(&html(epochs, pictures));
     }
     let bare = html(0, &[]);
-    assert!(!bare.contains("id=\"curves\"") && !bare.contains("id=\"samples\"") && bare.contains("–"));
+    assert!(
+        !bare.contains("id=\"curves\"")
+            && !bare.contains("id=\"samples\"")
+            && !bare.contains("id=\"quality\"")
+            && bare.contains("–")
+    );
 }
 
 #[test]
@@ -309,6 +425,7 @@ fn what_does_not_fit_together_is_an_error() {
             metrics: &metrics,
             confusion,
             classes: &classes,
+            quality: None,
             pictures,
         };
         report.html().map_err(|e| (e.kind(), e.to_string()))

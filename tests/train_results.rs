@@ -32,6 +32,14 @@ fn same_figures(kept: &Value, evaluated: &Value, classes: &[&str]) {
     for (class, of_class) in classes.iter().zip(metrics["classes"].as_array().unwrap()) {
         found.extend(of_class["iou"].as_f64().map(|v| (format!("iou_{class}"), v)));
     }
+    let quality = &evaluated["quality"];
+    for (name, figure) in [
+        ("mean_boundary_iou_foreground", &quality["all"]["means"]["boundary_iou"]),
+        ("mean_object_f1_foreground", &quality["all"]["means"]["object_f1"]),
+        ("calibration_error", &quality["calibration_error"]),
+    ] {
+        found.extend(figure.as_f64().map(|v| (name.to_owned(), v)));
+    }
     let kept: BTreeMap<String, f64> =
         kept.as_object().unwrap().iter().map(|(name, v)| (name.clone(), v.as_f64().unwrap())).collect();
     assert!(kept.keys().eq(found.keys()), "{kept:?} {found:?}");
@@ -127,6 +135,66 @@ fn packages_carry_the_figures_that_evaluation_finds() {
     let kept = ["evaluate", "--model", &package, "--data", &lab.path("data"), "--keep", "roof", "--json"];
     assert_eq!(json(&kept)["chips"], 8);
     fails(&["evaluate", "--model", &package, "--data", &lab.path("nowhere")], &["nowhere"]);
+}
+
+#[test]
+fn runs_are_calibrated_and_thresholds_give_what_was_wished() {
+    let lab = Lab::of(16, 64);
+    let (run, plain) = (lab.path("run"), lab.path("plain"));
+    let out = json(&lab.train(&run, &["--backbone", "tiny", "--epochs", "12", "--lr", "2e-3", "--json"]).as_args());
+    let found = &run_json(&run)["calibration"];
+    assert_eq!(out["calibration"]["log_loss"], found["log_loss"]);
+    let before_and_after = |name: &str| [0, 1].map(|i| found[name][i].as_f64().unwrap());
+    let [before, after] = before_and_after("log_loss");
+    assert!(after <= before && found["calibration"]["temperature"].as_f64().unwrap() > 0.0, "{found}");
+    let report = fs::read_to_string(format!("{run}/report.html")).unwrap();
+    assert!(report.contains("Reliability") && report.contains("Thresholds of roof") && report.contains("Quartiles"));
+
+    // The package carries it, and what is measured is calibrated.
+    let exported = json(&["export", "--run", &run, "--scheme", "f32", "--out", &plain, "--json"]);
+    assert_eq!(manifest(&plain)["calibration"], found["calibration"]);
+    let temperature = |of: &Value| of["calibration"]["temperature"].as_f64().unwrap();
+    assert!((temperature(&exported) - temperature(found)).abs() < 1e-6, "{exported}");
+    let evaluate = |model: &str| {
+        json(&["evaluate", "--run", &run, "--model", model, "--split", "valid", "--json", "--threads", "1"])
+    };
+    let measured = evaluate(&plain);
+    let error = measured["quality"]["calibration_error"].as_f64().unwrap();
+    let [_, fitted] = before_and_after("calibration_error");
+    assert!((error - fitted).abs() < 1e-3, "{error} was {fitted} when it was fitted");
+    let images = measured["quality"]["images"].as_array().unwrap();
+    assert_eq!(images.len(), measured["chips"].as_u64().unwrap() as usize);
+    let iou = |image: &Value| image["iou"].as_f64().unwrap_or(1.0);
+    assert!(images.is_sorted_by(|a, b| iou(a) <= iou(b)), "the worst first: {images:?}");
+
+    // What no threshold gives is said before anything is written; what one gives is what the package then has.
+    let figure = |found: &Value, class: usize, name: &str| found["metrics"]["classes"][class][name].as_f64();
+    let recall = |class: usize| figure(&measured, class, "recall").unwrap_or(0.0);
+    let class = if recall(1) > recall(2) { 1 } else { 2 };
+    let roof = |found: &Value, name: &str| figure(found, class, name).unwrap();
+    let (name, most) = (CLASSES[class], recall(class));
+    println!("{name}: recall {most}, precision {}", roof(&measured, "precision"));
+    assert!(most > 0.2 && most < 1.0, "{name} is found, and not all of it: {most}");
+    let (wished, strict) = (lab.path("wished"), lab.path("strict"));
+    let export = |out: &str, wish: &str| {
+        ["export", "--run", &run, "--scheme", "f32", "--out", out, "--json", "--threshold-for", wish].map(str::to_owned)
+    };
+    let args = export(&wished, &format!("{name}=recall:{}", (most + 1.0) / 2.0));
+    fails(&args.each_ref().map(String::as_str), &[name, "recall of", "at most"]);
+    fails(&["export", "--run", &run, "--out", &wished, "--threshold-for", "river=best-f1"], &["river", "roof, road"]);
+    assert!(!Path::new(&wished).exists());
+    json(&export(&wished, &format!("{name}=best-f1")).each_ref().map(String::as_str));
+    let best = evaluate(&wished);
+    assert!(roof(&best, "f1") >= roof(&measured, "f1"), "{} {}", roof(&best, "f1"), roof(&measured, "f1"));
+    let threshold = manifest(&wished)["classes"][class]["threshold"].as_f64().unwrap();
+    assert!((0.0..1.0).contains(&threshold), "{threshold}");
+    same_figures(&manifest(&wished)["metrics"], &best, &CLASSES);
+    assert_eq!(best["quality"]["calibration_error"], measured["quality"]["calibration_error"], "before thresholds");
+    // Half the recall, for more precision if there is any to be had.
+    json(&export(&strict, &format!("{name}=recall:{}", most / 2.0)).each_ref().map(String::as_str));
+    let strict = evaluate(&strict);
+    assert!(roof(&strict, "recall") >= most / 2.0 - 1e-9, "{} of {most}", roof(&strict, "recall"));
+    assert!(roof(&strict, "precision") >= roof(&measured, "precision"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From a raster to the finished rows of its mask: windows, blending, and the finish.
 
 use super::clock::Stopwatch;
-use super::{SegmentOptions, Segmentation, Segmenter, Summary, Timings, read_back};
+use super::{SegmentOptions, Segmentation, Segmenter, Summary, Timings};
 use crate::config::Class;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::RgbImage;
@@ -123,6 +123,33 @@ impl Segmenter {
         Ok(mask)
     }
 
+    /// The calibrated and blended logits of a raster, row by row: `sink` gets those of some rows, `[rows, width, classes]`, and
+    /// which of their pixels hold data, `[rows, width]`. They are what [`Segmenter::segment_windows`] finds classes by.
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment_windows`].
+    #[cfg(feature = "train")]
+    pub async fn blended_logits(&self, raster: &mut impl Raster, mut sink: impl FnMut(&[f32], &[bool])) -> Result<()> {
+        let (width, height) = raster.size();
+        self.check(raster, &SegmentOptions { probabilities: true, ..SegmentOptions::default() })?;
+        let bands: Vec<usize> = (0..raster.bands()).collect();
+        let windows = Windows::new(width, height, self.manifest.input_size, self.manifest.tile_size);
+        // Asked for probabilities, a blend takes logits of every window.
+        let mut blend = Blend::new(windows.clone(), width, height, self.manifest.architecture.mask_tokens, true);
+        for (index, &y) in windows.ys.iter().enumerate() {
+            for &x in &windows.xs {
+                let patch = raster.read(part(x, y, windows.size, (width, height)), &bands)?;
+                if !patch.is_blank() {
+                    blend.mark(x, y, &patch.valid);
+                    self.window(&patch, (x, y), &mut blend, &mut Timings::default(), async |_| Ok(())).await?;
+                }
+            }
+            let (logits, valid) = blend.finish_logits(index);
+            sink(&logits, &valid);
+        }
+        Ok(())
+    }
+
     /// Runs one window and adds what it finds to the blend.
     async fn window(
         &self,
@@ -144,12 +171,14 @@ impl Segmenter {
         #[cfg(feature = "gpu")]
         if blend.takes_classified() && kernels::classifies(&logits) {
             let place = [(-y).max(0) as usize, (-x).max(0) as usize];
-            let (classes, confidence) = kernels::classify(logits, size, place, [patch.height, patch.width]).await?;
+            let calibration = self.manifest.calibration.as_ref();
+            let (classes, confidence) =
+                kernels::classify(logits, size, place, [patch.height, patch.width], calibration).await?;
             timings.decode += watch.lap();
             blend.add_classified(classes, confidence);
             return Ok(());
         }
-        let logits = read_back(logits).await?;
+        let logits = self.read(logits).await?;
         timings.decode += watch.lap();
         blend.add(x, y, &logits.resize(size, size));
         timings.classify += watch.lap();

@@ -8,6 +8,8 @@ use super::dispatch::is_on_gpu;
 use super::gpu;
 #[cfg(feature = "gpu")]
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "gpu")]
+use crate::logits::Calibration;
 
 /// Whether [`classify`] can do it for `logits`.
 pub fn classifies(logits: &Tensor<4>) -> bool {
@@ -15,7 +17,7 @@ pub fn classifies(logits: &Tensor<4>) -> bool {
 }
 
 /// Class and confidence (0 to 255) of each pixel of a part of the image, row by row, from logits `[1, classes, h, w]` resampled to
-/// `side` x `side`: the part at `[top, left]` of `[rows, columns]`.
+/// `side` x `side` and calibrated: the part at `[top, left]` of `[rows, columns]`.
 ///
 /// # Errors
 /// [`ErrorKind::Device`] if the device fails or a logit is not finite.
@@ -25,8 +27,9 @@ pub async fn classify(
     side: usize,
     place: [usize; 2],
     [rows, columns]: [usize; 2],
+    calibration: Option<&Calibration>,
 ) -> Result<(Vec<u8>, Vec<u8>)> {
-    let words = gpu::read(gpu::classify(gpu::values(logits), side, place, [rows, columns])).await?;
+    let words = gpu::read(gpu::classify(gpu::values(logits), side, place, [rows, columns], calibration)).await?;
     let (classes, confidence) = gpu::masks_of_words(&words, rows, columns);
     if classes.contains(&u8::MAX) {
         return Err(Error::new(ErrorKind::Device, "a logit is not finite")

@@ -1,8 +1,16 @@
 //! Figures of a model on labelled chips, through the very pipeline that segments tiles.
 
+mod shown;
+
+use shown::Shown;
+
 use super::dataset::review::MIXED_RESOLUTION;
+use super::dataset::split::places;
 use super::dataset::{Chip, Dataset, IGNORE, Samples};
-use super::metrics::{Confusion, Metrics};
+use super::metrics::confidence::Confidences;
+use super::metrics::counts::{ImageCounts, badness, count};
+use super::metrics::quality::Quality;
+use super::metrics::{BoundaryWidth, Confusion, Metrics};
 use super::report::SamplePicture;
 use crate::config::Class;
 use crate::engine::{SegmentOptions, Segmenter};
@@ -16,50 +24,72 @@ pub struct Evaluation {
     pub confusion: Confusion,
     /// Figures of it.
     pub metrics: Metrics,
-    /// Some of the chips, spread evenly.
+    /// Borders, objects, confidences, and every chip's own counts.
+    pub quality: Quality,
+    /// Some of the chips, the worst first: two thirds are the worst of all, the others spread evenly.
     pub pictures: Vec<SamplePicture>,
 }
 
-/// Segments the chips `indices` at their full size and compares with their labels; keeps `pictures` of them. `progress` gets chips
-/// done.
+/// How to evaluate.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct EvaluateOptions {
+    /// Pictures to keep.
+    pub pictures: usize,
+    /// Width of the band along borders that the boundary IoU looks at.
+    pub boundary: BoundaryWidth,
+}
+
+/// Segments the chips `indices` at their full size and compares with their labels. `progress` gets chips done.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] if the data has a class that the model does not know; those of reading and segmenting.
+/// [`ErrorKind::Invalid`] if the data has a class that the model does not know, or the boundary's width is in metres and a chip's
+/// ground resolution is not known; those of reading and segmenting.
 pub fn evaluate(
     segmenter: &Segmenter,
     dataset: &Dataset,
     indices: &[usize],
-    pictures: usize,
+    options: &EvaluateOptions,
     mut progress: impl FnMut(usize),
 ) -> Result<Evaluation> {
     let manifest = segmenter.manifest();
     let to_model = class_map(&dataset.classes, &manifest.classes)?;
-    let mut confusion = Confusion::new(manifest.classes.len());
-    let mut shown = Vec::new();
-    let step = indices.len().div_ceil(pictures.max(1)).max(1);
-    for (done, &index) in indices.iter().enumerate() {
+    let classes = manifest.classes.len();
+    let (mut confusion, mut confidences) = (Confusion::new(classes), Confidences::new(classes));
+    let (places, mut images) = (places(dataset, indices), Vec::new());
+    let mut shown = Shown::new(options.pictures, indices.len());
+    // Confidences are counted before thresholds, so that these can be chosen by them.
+    let without = (0..classes).map(|class| (class as u8, 0.0)).collect();
+    let raw = SegmentOptions { thresholds: without, ..SegmentOptions::default() };
+    for (done, (&index, place)) in indices.iter().zip(places).enumerate() {
         let chip = dataset.read(index)?;
-        let mut image = Memory::new((chip.width, chip.height), chip.bands, (&chip.samples).into(), &[])?;
-        let options = SegmentOptions::default();
-        let found = pollster::block_on(segmenter.segment_raster(&mut image, &options, async |_| Ok(())))?;
+        let size = (chip.width, chip.height);
+        let mut image = Memory::new(size, chip.bands, (&chip.samples).into(), &[])?;
+        let found = pollster::block_on(segmenter.segment_raster(&mut image, &raw, async |_| Ok(())))?.mask;
         let truth: Vec<u8> =
             chip.labels.iter().map(|l| to_model.get(usize::from(*l)).copied().unwrap_or(IGNORE)).collect();
-        confusion.add(&truth, &found.mask.classes)?;
-        if pictures > 0 && done % step == 0 && shown.len() < pictures {
-            shown.push(SamplePicture {
-                name: dataset.samples.get(index).map(|s| s.name.clone()).unwrap_or_default(),
-                width: chip.width,
-                height: chip.height,
-                rgb: rgb(&chip),
-                truth,
-                prediction: found.mask.classes,
-                confidence: found.mask.confidence,
-            });
-        }
+        confidences.add(&truth, &found.classes, &found.confidence)?;
+        let mask = segmenter.refine(found, &SegmentOptions::default())?;
+        confusion.add(&truth, &mask.classes)?;
+        let (name, metres_per_pixel) =
+            dataset.samples.get(index).map(|s| (s.name.clone(), s.metres_per_pixel)).unwrap_or_default();
+        let width = options.boundary.pixels(size.0, size.1, metres_per_pixel).map_err(|e| e.at(&name))?;
+        let counts = count(&truth, &mask.classes, size, width, classes);
+        let counts = ImageCounts { name: name.clone(), place, metres_per_pixel, classes: counts };
+        shown.offer(done, badness(&counts.figures()), || SamplePicture {
+            name,
+            width: chip.width,
+            height: chip.height,
+            rgb: rgb(&chip),
+            truth,
+            prediction: mask.classes,
+            confidence: mask.confidence,
+        });
+        images.push(counts);
         progress(done + 1);
     }
     let metrics = Metrics::from(&confusion);
-    Ok(Evaluation { confusion, metrics, pictures: shown })
+    let quality = Quality { boundary_width: options.boundary, images, confidences };
+    Ok(Evaluation { confusion, metrics, quality, pictures: shown.finish() })
 }
 
 /// What people should know if the model was trained for pixels of another size than the chips `indices` have.

@@ -14,10 +14,21 @@
 //! | IoU (Jaccard index) | `TP / (TP + FP + FN)` |
 //!
 //! Pixels labelled [`IGNORE`] count nowhere, whatever was predicted there. A quotient 0/0 is undefined: `None`, never 0
-//! or 1, and it takes no part in a mean. The figures equal scikit-learn's `accuracy_score`,
+//! or 1, and it takes no part in a mean. Borders and objects are counted in [`counts`], confidences in [`confidence`]; [`quality`] has the figures of both. The figures equal scikit-learn's `accuracy_score`,
 //! `precision_recall_fscore_support(zero_division=nan)` and `jaccard_score` on the labelled pixels.
 
 use serde::{Deserialize, Serialize};
+
+mod boundary;
+mod objects;
+pub mod confidence;
+pub mod counts;
+mod spread;
+pub mod quality;
+
+pub use boundary::BoundaryWidth;
+pub use objects::LEAST_IOU;
+pub use spread::{LEVEL, RESAMPLES};
 
 use super::dataset::IGNORE;
 use crate::error::{Error, ErrorKind, Result};

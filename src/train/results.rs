@@ -6,12 +6,14 @@ use std::path::Path;
 use burn::tensor::Device;
 
 use super::checkpoint::{self, RunProgress};
-use super::evaluate::{Evaluation, evaluate};
+use super::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use super::learner::Learner;
-use super::metrics::Metrics;
+use super::metrics::confidence::Point;
+use super::metrics::counts::Means;
 use super::report::{EpochRecord, Report};
 use super::run_folder::{Budget, RunFolder, RunInfo, indices};
 use super::setup;
+use super::thresholds::{ThresholdFor, choose};
 use crate::config::SamConfig;
 use crate::engine::Segmenter;
 use crate::error::{Error, ErrorKind, Result};
@@ -50,19 +52,27 @@ pub fn manifest(info: &RunInfo) -> Manifest {
     manifest.input_size = size;
     manifest.normalization = info.normalization.clone();
     manifest.ground_resolution = info.data.metres_per_pixel;
+    manifest.calibration = info.calibration.as_ref().map(|found| found.calibration.clone());
     manifest.origin.base_sha256 = info.base.as_ref().map(|o| o.sha256.clone());
     manifest.lora = info.settings.lora.clone();
     manifest
 }
 
-/// Figures as a manifest and `run.json` hold them: `accuracy`, `mean_iou`, `mean_iou_foreground`, and `iou_{class}`.
-pub fn figures(info: &RunInfo, metrics: &Metrics) -> BTreeMap<String, f64> {
+/// Figures as a manifest and `run.json` hold them: `accuracy`, `mean_iou`, `mean_iou_foreground`, `iou_{class}`,
+/// `mean_boundary_iou_foreground`, `mean_object_f1_foreground` and `calibration_error`.
+pub fn figures(info: &RunInfo, found: &Evaluation) -> BTreeMap<String, f64> {
+    let summary = found.quality.summary();
+    let Means { boundary_iou, object_f1, .. } = summary.all.means;
+    let metrics = &found.metrics;
     let mut figures = BTreeMap::from([("accuracy".to_owned(), metrics.accuracy)]);
     figures.extend(metrics.mean_iou.map(|v| ("mean_iou".to_owned(), v)));
     figures.extend(metrics.mean_iou_foreground.map(|v| ("mean_iou_foreground".to_owned(), v)));
     for (class, found) in info.classes.iter().zip(&metrics.classes) {
         figures.extend(found.iou.map(|v| (format!("iou_{}", class.name), v)));
     }
+    figures.extend(boundary_iou.map(|v| ("mean_boundary_iou_foreground".to_owned(), v)));
+    figures.extend(object_f1.map(|v| ("mean_object_f1_foreground".to_owned(), v)));
+    figures.extend(summary.calibration_error.map(|v| ("calibration_error".to_owned(), v)));
     figures
 }
 
@@ -79,7 +89,7 @@ pub fn write(
     found: &Evaluation,
 ) -> Result<()> {
     info.budget = Budget { steps: progress.step, images: progress.images, seconds: progress.seconds };
-    info.metrics = Some(figures(info, &found.metrics));
+    info.metrics = Some(figures(info, found));
     let mut merged = learner.sam.clone();
     lora::merge(&mut merged);
     let values = host(&merged, &info.architecture, learner.device())?;
@@ -104,6 +114,7 @@ pub fn write(
         metrics: &found.metrics,
         confusion: &found.confusion,
         classes: &info.classes,
+        quality: Some(&found.quality),
         pictures: &found.pictures,
     };
     folder.write("report.html", report.html()?.as_bytes())
@@ -177,20 +188,32 @@ pub struct PackageOptions {
     pub attribution: String,
     /// Write the adapter alone, for the base package with this hash.
     pub base_package: Option<String>,
+    /// Thresholds by what they shall give on the validation samples.
+    pub thresholds: Vec<ThresholdFor>,
 }
 
-/// Writes a package of a run's best weights, measures it on the run's validation samples, and stores the figures in it. `progress`
-/// gets what is being done, how much of it is done, and of how much.
+/// What [`package`] wrote.
+pub struct Packaged {
+    /// The package's manifest.
+    pub manifest: Manifest,
+    /// What it was measured to be on the run's validation samples.
+    pub evaluation: Evaluation,
+    /// The thresholds that were wished for, by class, with what they give there.
+    pub thresholds: Vec<(u8, Point)>,
+}
+
+/// Writes a package of a run's best weights, measures it on the run's validation samples, chooses thresholds, and stores the figures in
+/// it. `progress` gets what is being done, how much of it is done, and of how much.
 ///
 /// # Errors
-/// Those of [`setup::reopen`], [`export::write`] and [`evaluate`].
+/// Those of [`setup::reopen`], [`export::write`], [`evaluate`] and [`choose`]; `out` is then as it was.
 pub fn package(
     run: &Path,
     options: &PackageOptions,
     out: &Path,
     device: &Device,
     mut progress: impl FnMut(&str, usize, usize),
-) -> Result<(Manifest, Metrics)> {
+) -> Result<Packaged> {
     let folder = RunFolder::open(run)?;
     let mut prepared = setup::reopen(folder.info()?, device, &mut |_| ())?;
     let best = folder.best();
@@ -230,19 +253,33 @@ pub fn package(
             .map(|t| t.values.clone())
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "is missing from the run").at(format!("tensor {name}")))
     };
-    let written = export::write(manifest.clone(), tensors.clone(), read, out, |done, all| {
-        progress("exporting", done, all);
-    })?;
-    // What is measured is what was written.
-    let segmenter = match written.kind {
-        Kind::Adapter => measured_adapter(info, &prepared.learner, out, device)?,
-        _ => pollster::block_on(Segmenter::load(&Folder::open(out)?, device, |_| ()))?,
-    };
+    // What is measured is what will be written; `out` stays untouched until all is known.
+    export::vacant(out)?;
+    let beside = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let draft = tempfile::tempdir_in(beside).map_err(|e| Error::from(e).at(beside.display()))?;
+    let draft = draft.path().join("package");
     let valid = indices(&prepared.dataset, &info.split.valid)?;
-    let found = evaluate(&segmenter, &prepared.dataset, &valid, 0, |done| progress("measuring", done, valid.len()))?;
-    manifest.metrics = Some(figures(info, &found.metrics));
-    let written = export::write(manifest, tensors, read, out, |_, _| ())?;
-    Ok((written, found.metrics))
+    let mut measure = |manifest: &Manifest| {
+        export::write(manifest.clone(), tensors.clone(), read, &draft, |done, all| progress("exporting", done, all))?;
+        let segmenter = match manifest.kind {
+            Kind::Adapter => measured_adapter(info, &prepared.learner, &draft, device)?,
+            _ => pollster::block_on(Segmenter::load(&Folder::open(&draft)?, device, |_| ()))?,
+        };
+        let chips = |done| progress("measuring", done, valid.len());
+        evaluate(&segmenter, &prepared.dataset, &valid, &EvaluateOptions::default(), chips)
+    };
+    let mut evaluation = measure(&manifest)?;
+    let thresholds = choose(&options.thresholds, &manifest.classes, &evaluation.quality.confidences)?;
+    if !thresholds.is_empty() {
+        for class in &mut manifest.classes {
+            let chosen = thresholds.iter().find(|(index, _)| *index == class.index);
+            class.threshold = chosen.map(|(_, point)| point.threshold);
+        }
+        evaluation = measure(&manifest)?;
+    }
+    manifest.metrics = Some(figures(info, &evaluation));
+    let manifest = export::write(manifest, tensors, read, out, |_, _| ())?;
+    Ok(Packaged { manifest, evaluation, thresholds })
 }
 
 type Tensors = (Vec<(String, Vec<usize>)>, BTreeMap<String, HostTensor>);

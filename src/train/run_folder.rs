@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::augment::AugmentOptions;
+use super::calibrate::Calibrated;
 use super::dataset::split::{Split, SplitRule};
 use super::dataset::{Dataset, DatasetOptions};
 use super::learner::{OptimizerOptions, Trained};
@@ -163,6 +164,9 @@ pub struct RunInfo {
     pub budget: Budget,
     /// Figures of the best weights on the validation samples, once it has ended.
     pub metrics: Option<BTreeMap<String, f64>>,
+    /// What makes their confidences true on the validation samples, once it has ended.
+    #[serde(default)]
+    pub calibration: Option<Calibrated>,
 }
 
 impl RunInfo {

@@ -115,7 +115,9 @@ pub fn reopen(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -
         names: info.split.clone(),
         device_name: &info.device,
     };
-    assemble(settings, device, dataset, scan.as_ref(), base, given)
+    let mut prepared = assemble(settings, device, dataset, scan.as_ref(), base, given)?;
+    prepared.info.calibration = info.calibration;
+    Ok(prepared)
 }
 
 /// The batches that a run trains on.
@@ -193,6 +195,7 @@ fn assemble(
         device: given.device_name.to_owned(),
         budget: Budget::default(),
         metrics: None,
+        calibration: None,
         settings,
     };
     let info = json_stable(info)?;

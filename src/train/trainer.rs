@@ -8,9 +8,10 @@ use burn::tensor::Device;
 
 use super::augment::AugmentOptions;
 use super::batch::{Batch, BatchOptions, Loader, seed};
+use super::calibrate::Samples;
 use super::checkpoint::{self, RunProgress};
 use super::dataset::Dataset;
-use super::evaluate::{Evaluation, evaluate};
+use super::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use super::learner::Learner;
 use super::loss::{LossOptions, loss, upsample};
 use super::metrics::Metrics;
@@ -140,6 +141,7 @@ impl Trainer {
     /// device.
     pub fn run(&mut self, stop: &dyn Fn() -> bool, events: &mut dyn FnMut(Event)) -> Result<Option<Outcome>> {
         let settings = self.info.settings.clone();
+        self.info.calibration = None; // of a run that ended before
         let loader = setup::loader(&self.info, &self.dataset, &self.train);
         while self.progress.epoch < settings.epochs && !self.stalled() {
             if !self.epoch(&settings, &loader, stop, events)? {
@@ -151,9 +153,13 @@ impl Trainer {
         if best.exists() {
             checkpoint::load(&best, &mut self.learner, &self.info.key()?)?;
         }
-        let segmenter = self.segmenter()?;
-        let (valid, all) = (self.valid.clone(), self.valid.len());
-        let evaluation = evaluate(&segmenter, &self.dataset, &valid, PICTURES, |done| {
+        let all = self.valid.len();
+        let samples = Samples::draw(&self.segmenter()?, &self.dataset, &self.valid, |done| {
+            events(Event::Validating([done, all]));
+        })?;
+        self.info.calibration = samples.fit().map(json_stable).transpose()?;
+        let options = EvaluateOptions { pictures: PICTURES, ..EvaluateOptions::default() };
+        let evaluation = evaluate(&self.segmenter()?, &self.dataset, &self.valid, &options, |done| {
             events(Event::Validating([done, all]));
         })?;
         results::write(&self.folder, &mut self.info, &self.learner, &self.progress, &self.log, &evaluation)?;
@@ -271,7 +277,7 @@ impl Trainer {
             }
             record.valid_loss = Some(loss);
             let (segmenter, all) = (self.segmenter()?, self.valid.len());
-            let found = evaluate(&segmenter, &self.dataset, &self.valid, 0, |done| {
+            let found = evaluate(&segmenter, &self.dataset, &self.valid, &EvaluateOptions::default(), |done| {
                 events(Event::Validating([done, all]));
             })?;
             let figure = monitored(&found.metrics);

@@ -104,6 +104,14 @@ pub fn write(
     Ok(manifest)
 }
 
+/// Checks that a package can be written to `out`, before much work is done for it.
+///
+/// # Errors
+/// As [`export`] for what is there already and for a folder that cannot be made.
+pub fn vacant(out: &Path) -> Result<()> {
+    Destination::new(out).map(drop)
+}
+
 /// Low-rank factors are small and multiply each other's errors: they stay f16 at least.
 fn tensor_scheme(scheme: Scheme, name: &str, shape: &[usize]) -> Scheme {
     match scheme {

@@ -10,6 +10,7 @@ use super::quantize::{Scheme, matrix};
 use super::tensor::hex;
 use crate::config::{BACKBONES, Class, Normalization, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::logits::Calibration;
 use crate::lora::LoraConfig;
 
 /// The manifest's file name.
@@ -71,6 +72,9 @@ pub struct Manifest {
     /// Ground resolution in metres per pixel that the model was trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ground_resolution: Option<f64>,
+    /// What makes the network's logits probabilities; without, they are taken as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// The scheme of the large matrices.
     pub scheme: Scheme,
     /// Weight files, in loading order.
@@ -159,6 +163,7 @@ impl Manifest {
             classes,
             normalization: Normalization::rgb(),
             ground_resolution: None,
+            calibration: None,
             scheme: Scheme::F32,
             shards: Vec::new(),
             tensors: BTreeMap::new(),
@@ -277,6 +282,13 @@ impl Manifest {
         }
         if self.ground_resolution.is_some_and(|metres| !metres.is_finite() || metres <= 0.0) {
             return invalid("ground_resolution", "is not a positive number of metres".into());
+        }
+        if let Some(Calibration { temperature, bias }) = &self.calibration {
+            let positive = *temperature > 0.0 && temperature.recip().is_finite();
+            let fits = bias.is_empty() || bias.len() == self.classes.len();
+            if !(positive && fits && bias.iter().all(|b| b.is_finite())) {
+                return invalid("calibration", "needs a temperature above 0, and a bias for each class or none".into());
+            }
         }
         if self.lora.as_ref().is_some_and(|l| l.rank == 0 || l.alpha.is_some_and(|alpha| !alpha.is_finite())) {
             return invalid("lora", "needs a rank of at least 1 and a finite alpha".into());

@@ -338,7 +338,7 @@ export interface Segmentation {
   refine(options?: RefineOptions): Promise<Segmentation>;
 }
 
-/** Raw output of the network for one input window. */
+/** Output of the network for one input window, calibrated where the package says how. */
 export interface Logits {
   classes: number;
   height: number;

@@ -6,7 +6,7 @@
 @group(0) @binding(#) var<storage, read> p: array<u32>;
 
 // Classes, rows and columns of the logits; the side that they are resampled to; the part of it that is wanted: first row and
-// column, rows and columns.
+// column, rows and columns; then for each class the bits of the factor of its logits, and of what is added to them.
 const CLASSES = 0u;
 const H = 1u;
 const W = 2u;
@@ -15,6 +15,7 @@ const TOP = 4u;
 const LEFT = 5u;
 const ROWS = 6u;
 const COLUMNS = 7u;
+const TERMS = 8u;
 
 // Neighbours on a line of `length` samples of position `at` of `to`, and the weight of the second.
 fn taps(at: u32, length: u32, to: u32) -> vec3<f32> {
@@ -49,7 +50,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let d = f32(x[below_row + u32(across.y)]);
       let above = a + (b - a) * across.z;
       let below = c + (d - c) * across.z;
-      let v = above + (below - above) * down.z;
+      let raw = above + (below - above) * down.z;
+      let v = raw * bitcast<f32>(p[TERMS + 2u * class_]) + bitcast<f32>(p[TERMS + 2u * class_ + 1u]);
       // By its bits: compilers may take it that no number is infinite or none.
       wrong = wrong || (bitcast<u32>(v) & 0x7f800000u) == 0x7f800000u;
       if (class_ == 0u) {

@@ -16,6 +16,7 @@ mod place;
 mod stratify;
 
 use ground::Ground;
+pub use place::places;
 
 /// How samples are divided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

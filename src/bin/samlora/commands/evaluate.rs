@@ -3,20 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use samlora::config::Class;
 use samlora::engine::{DeviceChoice, Segmenter};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::source::write::atomic;
 use samlora::train::dataset::Dataset;
 use samlora::train::dataset::split::{SplitRule, split};
-use samlora::train::evaluate::{Evaluation, evaluate, resolution_warning};
+use samlora::train::evaluate::{EvaluateOptions, evaluate, resolution_warning};
+use samlora::train::metrics::BoundaryWidth;
 use samlora::train::report::Report;
 use samlora::train::run_folder::{RunFolder, indices};
 use samlora::weights::folder::Folder;
 use serde_json::json;
 
+mod print;
+
 use super::data_args::{LabelArgs, VALID_SHARE};
-use super::{print_json, say, set_threads};
+use super::set_threads;
 use crate::progress::bar;
 
 /// Compares a package's masks with labels
@@ -41,7 +43,10 @@ pub struct EvaluateArgs {
     /// by place without further options [default: all, with --run valid]
     #[arg(long, value_name = "PART", value_parser = ["all", "train", "valid"])]
     split: Option<String>,
-    /// Write a report with pictures
+    /// Width of the band along borders for the boundary IoU: a share of the image's diagonal, pixels (3px) or metres (0.5m)
+    #[arg(long, default_value = "2%", value_name = "WIDTH")]
+    boundary: BoundaryWidth,
+    /// Write a report with pictures, the worst chips first
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
     /// cpu or gpu
@@ -73,7 +78,8 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let progress = bar(chosen.len() as u64, "measuring", "chips");
     let pictures = if args.report.is_some() { 24 } else { 0 };
-    let found = evaluate(&segmenter, &dataset, &chosen, pictures, |done| progress.set_position(done as u64))?;
+    let options = EvaluateOptions { pictures, boundary: args.boundary };
+    let found = evaluate(&segmenter, &dataset, &chosen, &options, |done| progress.set_position(done as u64))?;
     progress.finish_and_clear();
     let manifest = segmenter.manifest();
     if let Some(path) = &args.report {
@@ -85,12 +91,13 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
             metrics: &found.metrics,
             confusion: &found.confusion,
             classes: &manifest.classes,
+            quality: Some(&found.quality),
             pictures: &found.pictures,
         };
         let html = report.html()?;
         atomic(path, |file| Ok(std::io::Write::write_all(file, html.as_bytes())?))?;
     }
-    print(args, &found, &manifest.classes, chosen.len(), &warnings)
+    print::print(args, &found, &manifest.classes, chosen.len(), &warnings)
 }
 
 fn samples(args: &EvaluateArgs) -> Result<(Dataset, Vec<usize>)> {
@@ -116,28 +123,4 @@ fn samples(args: &EvaluateArgs) -> Result<(Dataset, Vec<usize>)> {
         _ => (0..dataset.samples.len()).collect(),
     };
     Ok((dataset, chosen))
-}
-
-fn print(args: &EvaluateArgs, found: &Evaluation, classes: &[Class], chips: usize, warnings: &[String]) -> Result<()> {
-    let metrics = &found.metrics;
-    if args.json {
-        let names: Vec<_> = classes.iter().map(|c| c.name.as_str()).collect();
-        return print_json(&json!({
-            "model": args.model, "chips": chips, "classes": names, "metrics": metrics,
-            "confusion": found.confusion.counts(), "warnings": warnings,
-        }));
-    }
-    let percent = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{:.2} %", 100.0 * v));
-    say(format_args!(
-        "{chips} chips: mean IoU {} (without background {}), accuracy {:.2} %",
-        percent(metrics.mean_iou),
-        percent(metrics.mean_iou_foreground),
-        100.0 * metrics.accuracy
-    ))?;
-    say(format_args!("{:<20} {:>9} {:>9} {:>9} {:>9}", "class", "IoU", "F1", "precision", "recall"))?;
-    for (class, found) in classes.iter().zip(&metrics.classes) {
-        let [iou, f1, precision, recall] = [found.iou, found.f1, found.precision, found.recall].map(percent);
-        say(format_args!("{:<20} {iou:>9} {f1:>9} {precision:>9} {recall:>9}", class.name))?;
-    }
-    Ok(())
 }

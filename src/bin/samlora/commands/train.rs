@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use samlora::config::Backbone;
 use samlora::engine::{Device, DeviceChoice, open_device};
 use samlora::error::{Error, ErrorKind, Result};
+use samlora::logits::Calibration;
 use samlora::lora::{LoraConfig, Target};
 use samlora::train::augment::AugmentOptions;
 use samlora::train::dataset::split::SplitRule;
@@ -336,7 +337,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     if args.json {
         return print_json(&json!({
             "run": args.out, "best_epoch": outcome.best_epoch, "stopped_early": outcome.stopped_early,
-            "metrics": trainer.info().metrics, "budget": trainer.info().budget, "peak_memory_bytes": peak_memory(),
+            "metrics": trainer.info().metrics, "calibration": trainer.info().calibration, "budget": trainer.info().budget, "peak_memory_bytes": peak_memory(),
         }));
     }
     let percent = |v: Option<f64>| v.map_or("undefined".to_owned(), |v| format!("{:.1} %", 100.0 * v));
@@ -355,6 +356,14 @@ pub fn run(args: &TrainArgs) -> Result<()> {
             "  {name}: IoU {iou}, precision {}, recall {}",
             percent(found.precision),
             percent(found.recall)
+        ))?;
+    }
+    if let Some(found) = &trainer.info().calibration {
+        let [before, after] = found.calibration_error.map(|error| percent(Some(error)));
+        let Calibration { temperature, bias } = &found.calibration;
+        let biases = if bias.is_empty() { "" } else { " and a bias for each class" };
+        say(format_args!(
+            "  confidence: temperature {temperature:.2}{biases}; calibration error {before} without, {after} with them"
         ))?;
     }
     Ok(())

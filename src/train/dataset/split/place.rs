@@ -222,6 +222,23 @@ fn unlocated(dataset: &Dataset, ground: &Ground, keys: &mut [Vec<Key>], warnings
     ));
 }
 
+/// The place of each of the samples `indices`, to tell figures by: their folders where there are several, and the scenes in the names
+/// of samples that have no place on the ground, where several share each. `None` where nothing tells places apart.
+pub fn places(dataset: &Dataset, indices: &[usize]) -> Vec<Option<String>> {
+    let samples = || indices.iter().filter_map(|&i| dataset.samples.get(i));
+    let scenes: Option<BTreeSet<&str>> = samples().map(|s| scene(&s.name).filter(|_| s.extent.is_none())).collect();
+    let by_scene = scenes.is_some_and(|scenes| scenes.len() >= MIN_SCENES && 2 * scenes.len() <= indices.len());
+    let by_folder = samples().map(|s| s.folder).collect::<BTreeSet<_>>().len() > 1;
+    let place = |index: &usize| {
+        let name = &dataset.samples.get(*index)?.name;
+        let folder = name.rsplit_once('/').map(|(folder, _)| folder).filter(|_| by_folder);
+        let scene = scene(name).filter(|_| by_scene);
+        let parts: Vec<&str> = folder.into_iter().chain(scene).collect();
+        (!parts.is_empty()).then(|| parts.join("/"))
+    };
+    indices.iter().map(place).collect()
+}
+
 /// The scene in a name: `t1` of `folder/t1_003`. Scenes of one name in two folders count as one.
 fn scene(name: &str) -> Option<&str> {
     let stem = name.rsplit('/').next()?;

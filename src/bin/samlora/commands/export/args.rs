@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+#[cfg(feature = "train")]
+use samlora::train::thresholds::ThresholdFor;
 use samlora::weights::quantize::Scheme;
 
 /// Writes a package folder, or a .samlora file if --out ends so
@@ -42,6 +44,10 @@ pub struct ExportArgs {
     /// Metres per pixel that the model is for
     #[arg(long)]
     pub ground_resolution: Option<f64>,
+    /// Choose a class's threshold on the run's validation samples: CLASS=best-f1, best-iou, precision:0.9 or recall:0.8; may be repeated
+    #[cfg(feature = "train")]
+    #[arg(long, value_name = "CLASS=WISH", requires = "run")]
+    pub threshold_for: Vec<ThresholdFor>,
     /// A name for people [default: the output's]
     #[arg(long)]
     pub name: Option<String>,

@@ -20,7 +20,8 @@ pub fn print(args: &ExportArgs, written: &Manifest, watch: Instant) -> Result<()
         print_json(&json!({
             "package": args.out, "kind": written.kind, "backbone": written.backbone, "scheme": written.scheme,
             "parameters": written.parameters(), "weight_bytes": bytes, "shards": written.shards.len(),
-            "content_hash": written.content_hash(), "metrics": written.metrics, "seconds": seconds, "peak_memory_bytes": memory,
+            "content_hash": written.content_hash(), "metrics": written.metrics, "classes": written.classes,
+            "calibration": written.calibration, "seconds": seconds, "peak_memory_bytes": memory,
         }))?;
     } else {
         say(format_args!(

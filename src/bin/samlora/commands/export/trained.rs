@@ -13,6 +13,7 @@ use samlora::weights::package::read_manifest;
 
 use super::args::ExportArgs;
 use super::output::{base_package, print};
+use crate::commands::say;
 use crate::progress::bar;
 
 /// Runs the command.
@@ -44,14 +45,29 @@ pub fn run(args: &ExportArgs, run: &Path, watch: Instant) -> Result<()> {
         licence: args.licence.clone(),
         attribution: args.attribution.clone(),
         base_package,
+        thresholds: args.threshold_for.clone(),
     };
     let device = pollster::block_on(open_device(DeviceChoice::Cpu))?;
     let progress = bar(0, "exporting", "");
-    let (written, _) = package(run, &options, &args.out, &device, |what, done, all| {
+    let written = package(run, &options, &args.out, &device, |what, done, all| {
         progress.set_message(what.to_owned());
         progress.set_length(all as u64);
         progress.set_position(done as u64);
     })?;
     progress.finish_and_clear();
-    print(args, &written, watch)
+    print(args, &written.manifest, watch)?;
+    let classes = if args.json { Vec::new() } else { written.thresholds };
+    for (index, point) in classes {
+        let name = written.manifest.classes.iter().find(|c| c.index == index).map_or("", |c| &c.name);
+        let percent = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{:.1} %", 100.0 * v));
+        say(format_args!(
+            "  threshold {:.3} of {name}: precision {}, recall {}, F1 {}, IoU {} on the validation samples",
+            point.threshold,
+            percent(point.precision),
+            percent(point.recall),
+            percent(point.f1),
+            percent(point.iou)
+        ))?;
+    }
+    Ok(())
 }

@@ -136,7 +136,7 @@ test("masks on a MapLibre map", { timeout: LIMIT }, async (t) => {
       // A network that never ends by itself.
       const signals = [];
       const endless = {
-        info: { ...model.info, workers: 4 },
+        info: { ...model.info, workers: 16 },
         logits: (_, { signal }) =>
           new Promise(
             (_, reject) => (signals.push(signal), signal.addEventListener("abort", () => reject(signal.reason))),

@@ -177,7 +177,7 @@ test("windows of tiles", { timeout: LIMIT }, async (t) => {
     const found = await run(async () => {
       const signals = [];
       const endless = {
-        info: model.info,
+        info: { ...model.info, workers: 16 },
         logits: (_, { signal }) =>
           new Promise((_, reject) => {
             signals.push(signal);

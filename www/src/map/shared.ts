@@ -43,6 +43,44 @@ export class Shared<T> {
   }
 }
 
+/** Lets so many work at a time; the others wait in the order in which they came. */
+export class Gate {
+  #free: number;
+  #waiting: (() => void)[] = [];
+
+  constructor(places: number) {
+    this.#free = places;
+  }
+
+  async pass<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await this.#turn(signal);
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
+  }
+
+  #turn(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      signal.throwIfAborted();
+      const leave = () => {
+        this.#waiting.splice(this.#waiting.indexOf(enter), 1);
+        reject(signal.reason);
+      };
+      const enter = () => {
+        signal.removeEventListener("abort", leave);
+        resolve();
+      };
+      signal.addEventListener("abort", leave);
+      this.#waiting.push(enter);
+    });
+  }
+}
+
 /** The values that were used last, as many as their costs together allow. */
 export class Recent<T> {
   readonly capacity: number;

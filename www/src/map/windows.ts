@@ -7,7 +7,7 @@ import type { Found } from "./blend.ts";
 import { compose, covers, hasData, type Piece, tilesOf, validOf } from "./compose.ts";
 import { type Box, Grid, type Place } from "./grid.ts";
 import { nameOf, type TileSource, toTile } from "./imagery.ts";
-import { Recent, Shared } from "./shared.ts";
+import { Gate, Recent, Shared } from "./shared.ts";
 
 /** Bytes of decoded tiles that are kept: of 256 px a wide view with its neighbours. */
 const PICTURE_BYTES = 32 << 20;
@@ -51,6 +51,7 @@ export class Windows {
   readonly #model: LoadedModel;
   readonly #pictures: Pictures;
   readonly #tile: number;
+  readonly #gate: Gate;
   readonly #grids = new Map<string, Grid>();
   readonly #found: Recent<Found | null>; // null: none of its cell is there.
   readonly #shared = new Map<string, Shared<Found | null>>();
@@ -59,7 +60,8 @@ export class Windows {
   constructor(model: LoadedModel, pictures: Pictures, bytes: number, halo: number | undefined) {
     this.#model = model;
     this.#pictures = pictures;
-    const { inputSize, tileSize } = model.info;
+    const { inputSize, tileSize, workers } = model.info;
+    this.#gate = new Gate(Math.max(1, workers ?? 1));
     this.#tile = halo === undefined ? tileSize : inputSize - 2 * Math.min(halo, Math.floor(inputSize / 4));
     this.#found = new Recent(bytes);
   }
@@ -135,9 +137,12 @@ export class Windows {
     const patch = pieces.some((piece) => covers(piece, cell)) ? compose(pieces, part) : undefined;
     if (!patch) return null;
     const valid = validOf(patch, grid.box(place), part);
-    const start = performance.now();
-    const rgba = patch.rgba as Uint8ClampedArray<ArrayBuffer>;
-    const logits = await this.#model.logits(new ImageData(rgba, patch.width, patch.height), { signal });
+    const image = new ImageData(patch.rgba as Uint8ClampedArray<ArrayBuffer>, patch.width, patch.height);
+    let start = 0;
+    const logits = await this.#gate.pass(signal, () => {
+      start = performance.now();
+      return this.#model.logits(image, { signal });
+    });
     const id = ++this.count;
     const { inputSize } = this.info;
     return {

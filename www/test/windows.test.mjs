@@ -296,4 +296,26 @@ test("windows of tiles", { timeout: LIMIT }, async (t) => {
     const equal = none.classMask.filter((value, i) => value === all.classMask[i]).length / none.classMask.length;
     assert.ok(equal > 0.95, `${equal}`);
   });
+
+  await t.test("on a GPU the same", async () => {
+    const found = await run(async () => {
+      const { Segmenter } = await import("samlora");
+      const gpu = await Segmenter.load("/models/tiny/", { device: "gpu", precision: "f32" });
+      const never = new AbortController().signal;
+      const classes = [];
+      for (const on of [gpu, model]) {
+        const masks = new TileMasks(on, source());
+        const tiles = [0, 1, 2, 3].map((i) => ({ z: Z, x: X + (i % 2), y: X + (i >> 1) }));
+        await Promise.all(tiles.map((tile) => masks.get(tile, never)));
+        const refined = await Promise.all(tiles.map((tile) => masks.peek(tile).refine()));
+        classes.push({ all: refined.flatMap(({ classMask }) => [...classMask]), ...masks.counts() });
+      }
+      const [a, b] = classes;
+      gpu.dispose();
+      return { equal: a.all.filter((c, i) => c === b.all[i]).length / a.all.length, windows: a.windows, time: a.time };
+    });
+    assert.ok(found.equal > 0.999, `${found.equal}`);
+    assert.equal(found.windows, 9);
+    assert.ok(found.time > 0);
+  });
 });

@@ -52,6 +52,8 @@ export class Windows {
   readonly #pictures: Pictures;
   readonly #tile: number;
   readonly #gate: Gate;
+  /** When the last window was done. */
+  #end = 0;
   readonly #grids = new Map<string, Grid>();
   readonly #found: Recent<Found | null>; // null: none of its cell is there.
   readonly #shared = new Map<string, Shared<Found | null>>();
@@ -60,8 +62,9 @@ export class Windows {
   constructor(model: LoadedModel, pictures: Pictures, bytes: number, halo: number | undefined) {
     this.#model = model;
     this.#pictures = pictures;
-    const { inputSize, tileSize, workers } = model.info;
-    this.#gate = new Gate(Math.max(1, workers ?? 1));
+    const { inputSize, tileSize, workers, device } = model.info;
+    // A GPU must not wait for this thread between two windows.
+    this.#gate = new Gate(Math.max(1, workers ?? 1) + (device === "gpu" ? 1 : 0));
     this.#tile = halo === undefined ? tileSize : inputSize - 2 * Math.min(halo, Math.floor(inputSize / 4));
     this.#found = new Recent(bytes);
   }
@@ -143,6 +146,10 @@ export class Windows {
       start = performance.now();
       return this.#model.logits(image, { signal });
     });
+    const end = performance.now();
+    // Of a GPU's two windows one waits for the other.
+    const time = end - (this.info.device === "gpu" ? Math.max(start, this.#end) : start);
+    this.#end = end;
     const id = ++this.count;
     const { inputSize } = this.info;
     return {
@@ -153,7 +160,7 @@ export class Windows {
       left: patch.left - Math.floor((inputSize - patch.width) / 2),
       top: patch.top - Math.floor((inputSize - patch.height) / 2),
       ...(valid && { valid }),
-      time: performance.now() - start,
+      time,
     };
   }
 }

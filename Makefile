@@ -27,18 +27,15 @@ export SAMLORA_DATA := $(abspath ../shared/data)
 endif
 endif
 
-# Tiles for the page's map, of a place that the trained package has not seen.
-DEMO_TILES = $(wildcard $(SAMLORA_DATA)/tiles/xyz-philippines)
-
 .PHONY: help
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo "Builds go to $(CARGO_TARGET_DIR) (CARGO_TARGET_DIR)."
 
 .PHONY: demo demo-build
-demo: demo-build ## build everything, then serve the page with a generated model and pictures
+demo: demo-build ## build everything, then serve the page with its places, models and pictures
 	@echo "The demo is served at the first address below; Ctrl-C ends it."
-	@exec "$(SAMLORA)" serve $(addprefix --model ,$(DEMO_MODELS)) --model "$(DEMO)/package" $(addprefix --tiles ,$(DEMO_TILES)) \
+	@exec "$(SAMLORA)" serve $(addprefix --model ,$(DEMO_MODELS)) --model "$(DEMO)/package" \
 	  --www www/dist --port $(PORT)
 
 demo-build: ## the same without serving

@@ -1,4 +1,4 @@
-// dist/index.html, dist/demo and dist/sw.js: the page, which uses dist/lib as any page would and works without network.
+// dist/index.html, dist/demo, dist/places and dist/sw.js: the page, which uses dist/lib as any page would and works without network.
 
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative, sep } from "node:path";
@@ -27,6 +27,8 @@ export async function buildPage(out = dist) {
   mkdirSync(join(out, "demo/icons"), { recursive: true });
   cpSync(join(www, "demo/icons"), join(out, "demo/icons"), { recursive: true });
   writeIcons(join(out, "demo/icons"));
+  rmSync(join(out, "places"), { recursive: true, force: true });
+  cpSync(join(www, "demo/places"), join(out, "places"), { recursive: true });
   cpSync(join(www, "demo/manifest.webmanifest"), join(out, "manifest.webmanifest"));
   cpSync(join(www, "index.html"), join(out, "index.html"));
   await buildServiceWorker(out);
@@ -46,7 +48,9 @@ const packageAsImport = {
 /** Every file that the page needs, with one hash over all of them: another hash is another version. */
 async function buildServiceWorker(out) {
   const needed = (file) =>
-    /\.(html|js|css|wasm|webmanifest|svg|png)$/.test(file) && file !== "sw.js" && !file.startsWith("samples/");
+    /\.(html|js|css|wasm|webmanifest|svg|png)$|^places\/.*\.(json|jpg|webp)$/.test(file) &&
+    file !== "sw.js" &&
+    !file.startsWith("samples/");
   const files = filesBelow(out)
     .map((file) => relative(out, file).split(sep).join("/"))
     .filter(needed);

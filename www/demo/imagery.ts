@@ -12,6 +12,8 @@ export interface Imagery {
   show?: ReadTile;
   /** Where to look first; where the map is unless given. */
   bounds?: [number, number, number, number];
+  /** There is imagery all over `bounds`: look so near that it fills the map. */
+  fills?: boolean;
   /** How to find it again on the next visit; a picture cannot be. */
   memory?: Memory;
 }
@@ -44,9 +46,15 @@ export function addressed(memory: Extract<Memory, { url: string }>): Imagery {
   };
 }
 
-/** The tile folders on this server (`tiles/index.json`, as `samlora serve` writes it); none if it says nothing about them. */
+/** Tiles that the server offers (`tiles/index.json`, as `samlora serve` writes it), then the places that came with the page. */
 export async function offeredImagery(): Promise<Imagery[]> {
-  const index = new URL("tiles/index.json", document.baseURI);
+  const [own, places] = await Promise.all(["tiles/index.json", "places/index.json"].map(listed));
+  return [...own!, ...places!.map((place) => ({ ...place, fills: true }))];
+}
+
+/** The imagery of a list on this server; none if there is no list. */
+async function listed(file: string): Promise<Imagery[]> {
+  const index = new URL(file, document.baseURI);
   const answer = await fetch(index)
     .then(
       (r) => (r.ok ? r.json() : undefined),

@@ -31,7 +31,7 @@ export class MapView {
   #untouched = true;
   #counting: ReturnType<typeof setTimeout> | undefined;
 
-  /** Makes the map and shows what was shown last, else what the server offers, else the first sample picture. */
+  /** Makes the map and shows what was shown last, else what the server or the page offers, else the first sample picture. */
   static async create(model: Segmenter | undefined): Promise<MapView> {
     const view = new MapView(model);
     if (!view.#map.getStyle()) await view.#map.once("style.load");
@@ -160,14 +160,24 @@ export class MapView {
     this.#update();
   }
 
-  /** Looks at all of the imagery; at a picture as closely as the model needs. Elsewhere there may be none in the middle. */
+  /** Looks at all of the imagery; at a picture or a place as closely as the model needs. Elsewhere there may be none in the middle. */
   #lookFirst(): void {
-    const { bounds, source } = this.#imagery!;
+    const { bounds, source, fills } = this.#imagery!;
     if (!bounds) return;
+    const map = this.#map;
     const offset = Math.log2(source.tileSize / 512); // The map's zoom counts tiles of 512 pixels.
-    this.#map.fitBounds(bounds, { padding: 16, animate: false, maxZoom: source.maxzoom + offset });
-    const least = (this.#picture && this.#resolution.best) ?? source.minzoom + offset;
-    this.#map.setZoom(Math.max(this.#map.getZoom(), least));
+    const most = source.maxzoom + offset;
+    map.fitBounds(bounds, { padding: 16, animate: false, maxZoom: most });
+    const least = ((this.#picture || fills) && this.#resolution.best) || source.minzoom + offset;
+    let zoom = Math.max(map.getZoom(), least);
+    if (fills) {
+      const [west, south, east, north] = bounds;
+      const [from, to] = [map.project([west, north]), map.project([east, south])];
+      const { clientWidth, clientHeight } = map.getCanvas();
+      const factor = Math.max(clientWidth / (to.x - from.x), clientHeight / (to.y - from.y));
+      zoom = Math.min(Math.max(zoom, map.getZoom() + Math.log2(factor)), most);
+    }
+    map.setZoom(zoom);
   }
 
   #setClasses(model: Segmenter | undefined): void {

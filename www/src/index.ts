@@ -22,6 +22,7 @@ export type {
   LoadOptions,
   LoadProgress,
   Logits,
+  MaskPlanes,
   OverlayOptions,
   PackageInput,
   Part,

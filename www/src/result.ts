@@ -9,10 +9,12 @@ import type {
   ClassInfo,
   ClassStats,
   GeoJSONFeatureCollection,
+  MaskPlanes,
   OverlayOptions,
   PolygonOptions,
   RefineOptions,
   Segmentation,
+  Timings,
 } from "./types.ts";
 
 /** The class of pixels that hold no data (`mask::NO_DATA` of the Rust crate). */
@@ -88,12 +90,8 @@ export class Result implements Segmentation {
     return structuredClone(this.#stats);
   }
 
-  async refine(options?: RefineOptions): Promise<Segmentation> {
-    const { thresholds, ...rest } = check.checkOptions(options, "refine", REFINE);
-    const byIndex = thresholds && { thresholds: check.byIndex(thresholds, this.#origin.classes) };
-    const request = { ...this.#request(), options: { ...rest, ...byIndex } };
-    const reply = await this.#origin.call((engine) => engine.refine(request));
-    return new Result({ ...reply, timings: this.timings }, this.#origin);
+  refine(options?: RefineOptions): Promise<Segmentation> {
+    return refine(this, options, this.#origin);
   }
 
   #request() {
@@ -101,3 +99,20 @@ export class Result implements Segmentation {
     return { model: this.#origin.model, masks: { width, height, classMask, confidenceMask } };
   }
 }
+
+/** A new result of `planes`, which took no network. */
+export async function refine(
+  { width, height, classMask, confidenceMask, timings = NONE }: MaskPlanes & { timings?: Timings },
+  options: RefineOptions | undefined,
+  origin: Origin,
+): Promise<Segmentation> {
+  const { thresholds, ...rest } = check.checkOptions(options, "refine", REFINE);
+  const byIndex = thresholds && { thresholds: check.byIndex(thresholds, origin.classes) };
+  const masks = { width, height, classMask, confidenceMask };
+  const reply = await origin.call((engine) =>
+    engine.refine({ model: origin.model, masks, options: { ...rest, ...byIndex } }),
+  );
+  return new Result({ ...reply, timings }, origin);
+}
+
+const NONE: Timings = { preprocess: 0, encode: 0, decode: 0, classify: 0, total: 0, windows: 0 };

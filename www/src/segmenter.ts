@@ -8,7 +8,7 @@ import { readPixels } from "./image.ts";
 import { LocalEngine } from "./engine/local.ts";
 import { Pool } from "./engine/pool.ts";
 import { RemoteEngine } from "./engine/remote.ts";
-import { Result } from "./result.ts";
+import { refine, Result } from "./result.ts";
 import { normalise } from "./package/source.ts";
 import type {
   Device,
@@ -16,7 +16,9 @@ import type {
   LoadedModel,
   LoadOptions,
   Logits,
+  MaskPlanes,
   PackageInput,
+  RefineOptions,
   Segmentation,
   SegmenterInfo,
   SegmentOptions,
@@ -97,10 +99,26 @@ export class Segmenter implements LoadedModel {
     return new Result(reply, { model: this.#model, classes, call: this.#call });
   }
 
-  /** Low-resolution logits of one input window: for tests, and for those who decide by themselves. */
-  async logits(image: ImageInput): Promise<Logits> {
+  /**
+   * Low-resolution logits of one input window: for those who blend and decide by themselves. An abort takes it out of the
+   * queue; a network that runs goes on to its end.
+   */
+  async logits(image: ImageInput, options?: { signal?: AbortSignal }): Promise<Logits> {
+    const { signal } = check.checkOptions(options, "logits", { signal: check.aSignal });
+    signal?.throwIfAborted();
     const pixels = await readPixels(image);
-    return this.#call((engine) => engine.logits({ model: this.#model, pixels }));
+    signal?.throwIfAborted();
+    return this.#call((engine) => engine.logits({ model: this.#model, pixels }, signal), signal);
+  }
+
+  /** The result of masks that were made elsewhere, once thresholds are applied: the package's, or those given. */
+  async refine(planes: MaskPlanes, options?: RefineOptions): Promise<Segmentation> {
+    const { classMask, confidenceMask } = planes ?? {};
+    if (check.kindOf(classMask) !== "Uint8Array" || check.kindOf(confidenceMask) !== "Uint8Array") {
+      const message = `masks of ${check.describe(classMask)} and ${check.describe(confidenceMask)}`;
+      throw new SamloraError("invalid", message, "give classMask and confidenceMask, each a Uint8Array");
+    }
+    return refine(planes, options, { model: this.#model, classes: this.info.classes, call: this.#call });
   }
 
   /** Gives all memory back that no other segmenter shares; calls that wait are rejected with code `disposed`. */

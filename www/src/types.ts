@@ -207,7 +207,8 @@ export type SegmenterEvent =
 export interface LoadedModel {
   readonly info: SegmenterInfo;
   segment(image: ImageInput, options?: SegmentOptions): Promise<Segmentation>;
-  logits(image: ImageInput): Promise<Logits>;
+  logits(image: ImageInput, options?: { signal?: AbortSignal }): Promise<Logits>;
+  refine(planes: MaskPlanes, options?: RefineOptions): Promise<Segmentation>;
   dispose(): void;
 }
 
@@ -233,6 +234,14 @@ export interface SegmentOptions {
   minPixels?: number;
   /** Stops the work within one layer's time; `segment` then rejects with the signal's reason. */
   signal?: AbortSignal;
+}
+
+/** Classes and confidences before thresholds, as a `Segmentation` has them: row-major, top row first. */
+export interface MaskPlanes {
+  width: number;
+  height: number;
+  classMask: Uint8Array;
+  confidenceMask: Uint8Array;
 }
 
 /** What is made of masks without running the network again. */

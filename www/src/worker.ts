@@ -25,7 +25,7 @@ const methods: WorkerMethods = {
     );
   },
   segment: ({ abortable, ...request }, signal) => engine.segment(request, abortable ? signal : undefined),
-  logits: (request) => engine.logits(request),
+  logits: (request, signal) => engine.logits(request, signal),
   refine: (request) => engine.refine(request),
   overlay: (request) => engine.overlay(request),
   polygons: (request) => engine.polygons(request),

@@ -37,7 +37,8 @@ async function prepare() {
       return {
         info: model.info,
         calls,
-        segment: (image, options) => (calls.push(options), model.segment(image, options)),
+        logits: (image, options) => (calls.push(options), model.logits(image, options)),
+        refine: (...given) => model.refine(...given),
       };
     },
     /** The scene as tiles of `side` pixels around the map's origin, `across` a side. */

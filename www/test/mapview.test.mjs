@@ -55,7 +55,7 @@ test("the page's map", { timeout: LIMIT }, async (t) => {
   const chrome = await browser(t);
 
   /** A page with its model loaded, and the tiles that the server offers. */
-  async function open(settings, { tiles = [TILES] } = {}) {
+  async function open(settings, { tiles = [TILES], places = false } = {}) {
     const context = await chrome.newContext(settings);
     await context.grantPermissions(["clipboard-read", "clipboard-write"]);
     const page = await context.newPage();
@@ -67,6 +67,7 @@ test("the page's map", { timeout: LIMIT }, async (t) => {
     });
     await page.route("**/tiles/index.json", (route) => route.fulfill({ json: { tiles } }));
     await page.route("**/samples/index.json", (route) => route.fulfill({ json: [] }));
+    if (!places) await page.route("**/places/index.json", (route) => route.fulfill({ json: { tiles: [] } }));
     await page.route("**/tiles/drawn/**", png(readFileSync(tile)));
     await page.goto(url);
     await page.locator("#info").waitFor();

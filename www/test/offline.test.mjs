@@ -1,12 +1,40 @@
 // The page without network, after one visit.
 
 import assert from "node:assert/strict";
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { browser, drawScene, exportTiny, LIMIT, scratch, serve, until, www } from "./support.mjs";
 
 const SEEN_LIMIT = 600;
+
+test("the places that come with the page are whole, small and attributed", () => {
+  const folder = join(www, "demo/places");
+  const { tiles } = JSON.parse(readFileSync(join(folder, "index.json")));
+  const files = readdirSync(folder, { recursive: true }).filter((file) => /\.(jpg|webp)$/.test(file));
+  const bytes = files.reduce((sum, file) => sum + statSync(join(folder, file)).size, 0);
+  assert.ok(bytes <= 3e6, `${bytes} bytes`);
+  const notice = readFileSync(join(folder, "README.md"), "utf8");
+  assert.match(notice, /OpenAerialMap contributors[^]*CC BY 4\.0/);
+  let listed = 0;
+  for (const { url, minzoom, maxzoom, bounds, attribution } of tiles) {
+    assert.match(attribution, /OpenAerialMap<\/a> contributors, <a [^>]*>CC BY 4\.0/);
+    const [west, south, east, north] = bounds;
+    for (let z = minzoom; z <= maxzoom; z++) {
+      const column = (longitude) => ((longitude + 180) / 360) * 2 ** z;
+      const row = (latitude) => (0.5 - Math.asinh(Math.tan((latitude * Math.PI) / 180)) / (2 * Math.PI)) * 2 ** z;
+      const [left, right, top, bottom] = [column(west), column(east), row(north), row(south)];
+      for (const edge of [left, right, top, bottom]) assert.ok(Math.abs(edge - Math.round(edge)) < 1e-6);
+      for (let x = Math.round(left); x < Math.round(right); x++) {
+        for (let y = Math.round(top); y < Math.round(bottom); y++, listed++) {
+          const file = url.replace("{z}", z).replace("{x}", x).replace("{y}", y);
+          assert.ok(existsSync(join(folder, file)), file);
+        }
+      }
+    }
+  }
+  assert.equal(listed, files.length);
+});
 
 test("after one visit everything works without network", { timeout: LIMIT }, async (t) => {
   const folder = scratch();
@@ -42,6 +70,18 @@ test("after one visit everything works without network", { timeout: LIMIT }, asy
   await page.locator("#notice", { hasText: "now works without network" }).waitFor();
   await page.waitForFunction(() => navigator.serviceWorker.controller);
   await isReady(page);
+
+  await t.test("the first view is a place of real imagery, filled by it, with its attribution", async () => {
+    assert.equal(await page.locator("#tiles").inputValue(), "Philippines");
+    assert.match(await page.locator(".maplibregl-ctrl-attrib").textContent(), /OpenAerialMap contributors, CC BY 4\.0/);
+    const { view } = await page.evaluate(() => JSON.parse(localStorage.getItem("samlora.imagery")));
+    const { width, height } = await page.locator("#map").boundingBox();
+    const { bounds } = JSON.parse(readFileSync(join(copy, "places/index.json"))).tiles[0];
+    const world = 512 * 2 ** view.zoom;
+    assert.ok(((bounds[2] - bounds[0]) / 360) * world > width - 2);
+    const upright = ((bounds[3] - bounds[1]) / 360 / Math.cos((view.center[1] * Math.PI) / 180)) * world;
+    assert.ok(upright > height - 2, `${upright} of ${height} pixels`);
+  });
 
   await t.test("what was seen is kept, but not without end, and no model twice", async () => {
     const kept = await page.evaluate(async (limit) => {
@@ -101,8 +141,13 @@ test("after one visit everything works without network", { timeout: LIMIT }, asy
     page = await visit();
     await isReady(page);
     assert.match(await page.locator("#info").textContent(), /kept in this browser/);
+    // The other place was never looked at.
+    await page.locator("#tiles").selectOption("Kampala");
+    await page.waitForFunction(() => JSON.parse(localStorage.getItem("samlora.imagery")).memory.offer === "Kampala");
+    await isReady(page);
     const tiles = await download(page, "#map-export");
     assert.ok(tiles.features.length > 0 && tiles.features.every((f) => f.properties.tile));
+    assert.ok(tiles.features.every((f) => Math.floor(f.geometry.coordinates[0][0][0]) === 32));
 
     await page.locator("#show-picture").click();
     await page.locator("#samples button").click();

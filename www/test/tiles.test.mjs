@@ -113,7 +113,11 @@ test("tiles", { timeout: LIMIT }, async (t) => {
       const { TileMasks, TileSource } = maps;
       const model = await samlora.Segmenter.load("/models/tiny/", { device: "cpu", workers: 1 });
       let calls = 0;
-      const counted = { info: model.info, segment: (...given) => (calls++, model.segment(...given)) };
+      const counted = {
+        info: model.info,
+        logits: (...given) => (calls++, model.logits(...given)),
+        refine: (...given) => model.refine(...given),
+      };
       const never = new AbortController().signal;
       const tile = (x, y = 0) => ({ z: 3, x, y });
 
@@ -143,21 +147,24 @@ test("tiles", { timeout: LIMIT }, async (t) => {
       const dropped = fails(() => masks.get(tile(6), alone.signal));
       alone.abort();
       const { name } = await dropped;
+      const kept = masks.counts().windows;
       model.dispose();
-      return { after, failure, failed, shared, gone, same, again, order, name, counts: masks.counts() };
+      return { after, kept, failure, failed, shared, gone, same, again, order, name, counts: masks.counts() };
     }, origin);
     assert.equal(found.after, 64);
     assert.equal(asked.get("/shaky/3/0/0"), 3);
     assert.equal(found.failure.code, "io");
     assert.equal(found.failed, 1);
     assert.equal(asked.get("/broken/3/1/0"), 2);
-    assert.equal(found.shared, 4, "a tile was computed twice");
+    // Eight tiles of 64 px a side are three windows of 224.
+    assert.equal(found.shared, 3, "a window was computed twice");
     // The two first of the queue are downloaded at once, and either may arrive first; the others wait.
     assert.deepEqual(found.order.slice(0, 2).sort(), [3, 5]);
     assert.equal(found.order[2], 1);
     assert.deepEqual(found.gone, found.order.slice(0, 1), "the first that was finished goes first");
     assert.ok(found.same);
-    assert.equal(found.again, 4);
+    assert.equal(found.again, 3, "a window that is kept was computed again");
+    assert.equal(found.kept, 3);
     assert.equal(found.name, "AbortError");
     assert.equal(found.counts.waiting + found.counts.running, 0);
   });

@@ -8,6 +8,7 @@ import type {
   Device,
   LoadProgress,
   Logits,
+  MaskPlanes,
   OverlayOptions,
   PolygonOptions,
   RefineOptions,
@@ -37,14 +38,6 @@ export interface LoadWatch {
   signal?: AbortSignal;
 }
 
-/** The masks of one image, `[height, width]`. */
-export interface Masks {
-  width: number;
-  height: number;
-  classMask: Uint8Array;
-  confidenceMask: Uint8Array;
-}
-
 export interface SegmentRequest {
   model: ModelId;
   pixels: Pixels;
@@ -54,7 +47,7 @@ export interface SegmentRequest {
   minPixels?: number;
 }
 
-export interface RefineReply extends Masks {
+export interface RefineReply extends MaskPlanes {
   stats: ClassStats[];
 }
 
@@ -70,27 +63,28 @@ export interface LogitsRequest {
 
 export interface RefineRequest {
   model: ModelId;
-  masks: Masks;
+  masks: MaskPlanes;
   /** Thresholds by class index. */
   options: Omit<RefineOptions, "thresholds"> & { thresholds?: Record<number, number> };
 }
 
 export interface OverlayRequest {
   model: ModelId;
-  masks: Masks;
+  masks: MaskPlanes;
   options: OverlayOptions;
 }
 
 export interface PolygonRequest {
   model: ModelId;
-  masks: Masks;
+  masks: MaskPlanes;
   options: PolygonOptions;
 }
 
 export interface Engine {
   load(request: LoadRequest, watch: LoadWatch): Promise<SegmenterInfo>;
   segment(request: SegmentRequest, signal?: AbortSignal): Promise<SegmentReply>;
-  logits(request: LogitsRequest): Promise<Logits>;
+  /** One window; `signal` takes it out of the queue, and does not end a network that runs. */
+  logits(request: LogitsRequest, signal?: AbortSignal): Promise<Logits>;
   /** Thresholds, small regions and a part, as after the network. This and what follows does not wait for the network. */
   refine(request: RefineRequest): Promise<RefineReply>;
   /** RGBA8 of the class colours. */

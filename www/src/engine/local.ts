@@ -126,10 +126,11 @@ export class LocalEngine implements Engine {
     });
   }
 
-  logits({ model, pixels: { rgba, width, height } }: LogitsRequest): Promise<Logits> {
-    return this.#queue(model, ({ wasm, choice }) =>
-      guarded(choice, wasm.logits(rgba, width, height) as Promise<Logits>),
-    );
+  logits({ model, pixels: { rgba, width, height } }: LogitsRequest, signal?: AbortSignal): Promise<Logits> {
+    return this.#queue(model, async ({ wasm, choice }) => {
+      signal?.throwIfAborted();
+      return guarded(choice, wasm.logits(rgba, width, height) as Promise<Logits>);
+    });
   }
 
   refine({ model, masks, options: { thresholds, part, minPixels = 0 } }: RefineRequest): Promise<RefineReply> {

@@ -103,8 +103,8 @@ export class Pool implements Engine {
     return this.#run(request.model, (engine) => engine.segment(request, signal), signal);
   }
 
-  logits(request: LogitsRequest): Promise<Logits> {
-    return this.#run(request.model, (engine) => engine.logits(request));
+  logits(request: LogitsRequest, signal?: AbortSignal): Promise<Logits> {
+    return this.#run(request.model, (engine) => engine.logits(request, signal), signal);
   }
 
   refine(request: RefineRequest): Promise<RefineReply> {

@@ -22,7 +22,7 @@ export type SentSource = Exclude<Source, { read: unknown }> | { remote: true };
 export type WorkerMethods = {
   load(request: Omit<LoadRequest, "source"> & { source: SentSource }, signal: AbortSignal): Promise<SegmenterInfo>;
   segment(request: SegmentRequest & { abortable: boolean }, signal: AbortSignal): Promise<SegmentReply>;
-  logits(request: LogitsRequest): Promise<Logits>;
+  logits(request: LogitsRequest, signal: AbortSignal): Promise<Logits>;
   refine(request: RefineRequest): Promise<RefineReply>;
   overlay(request: OverlayRequest): Promise<Uint8ClampedArray>;
   polygons(request: PolygonRequest): Promise<string>;

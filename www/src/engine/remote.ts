@@ -86,8 +86,8 @@ export class RemoteEngine implements Engine {
     return this.#actor.call("segment", { ...request, abortable: signal !== undefined }, signal);
   }
 
-  logits(request: LogitsRequest): Promise<Logits> {
-    return this.#actor.call("logits", request);
+  logits(request: LogitsRequest, signal?: AbortSignal): Promise<Logits> {
+    return this.#actor.call("logits", request, signal);
   }
 
   refine(request: RefineRequest): Promise<RefineReply> {

@@ -1,21 +1,22 @@
-// A tile's picture with what there is of its neighbours around it.
+// The picture of a window, from the tiles under it.
 
 import type { Pixels } from "../image.ts";
-import type { Part } from "../types.ts";
+import type { TileId } from "../types.ts";
+import type { Box } from "./grid.ts";
 
-/** The part of a tile within its source's bounds: the first column and row, and the first beyond. */
-export interface Inside {
-  columns: [number, number];
-  rows: [number, number];
+/** The picture of a tile, or undefined where there is none. */
+export interface Piece {
+  /** Where the tile lies, in pixels of the world. */
+  left: number;
+  top: number;
+  pixels: Pixels | undefined;
 }
 
-/** Where neighbours lie: columns to the east, rows to the south. */
-export const STEPS = [-1, 0, 1]
-  .flatMap((dy) => [-1, 0, 1].map((dx) => [dx, dy] as const))
-  .filter(([dx, dy]) => dx || dy);
-
-/** Pictures of the neighbours that are there, of the tile's own size, by their step as `dx,dy`. */
-export type Neighbours = Map<string, Pixels>;
+/** A part of the world with its pixels. */
+export interface Patch extends Pixels {
+  left: number;
+  top: number;
+}
 
 /** Whether any pixel holds data. */
 export function hasData({ rgba }: Pixels): boolean {
@@ -23,47 +24,61 @@ export function hasData({ rgba }: Pixels): boolean {
   return false;
 }
 
-/**
- * `centre` with `halo` pixels of its neighbours, and where it lies in that. A side without a neighbour stays out: the
- * network's own rule for borders then holds there. What lies outside of the source's bounds keeps its colours, so that the
- * network sees no edge, and holds no data.
- */
-export function compose(
-  centre: Pixels,
-  around: Neighbours,
-  halo: number,
-  { columns, rows }: Inside,
-): { whole: Pixels; part: Part } {
-  const { width, height } = centre;
-  const edge = (dx: number, dy: number) => (around.has(`${dx},${dy}`) ? halo : 0);
-  const [left, right, top, bottom] = [edge(-1, 0), edge(1, 0), edge(0, -1), edge(0, 1)];
-  const size = { width: left + width + right, height: top + height + bottom };
-  const whole = { rgba: new Uint8ClampedArray(4 * size.width * size.height), ...size };
-  paste(whole, centre, left, top);
-  for (const [dx, dy] of STEPS) {
-    const [x, y] = [left + dx * width, top + dy * height];
-    const picture = around.get(`${dx},${dy}`);
-    const beside = around.get(`${dx},0`);
-    if (picture) paste(whole, picture, x, y);
-    // A corner that alone is missing mirrors the tile below or above it.
-    else if (dx && dy && beside) paste(whole, beside, x, y, true);
+/** The tiles of `side` pixels that have any pixel of `box`, each with its place. */
+export function tilesOf(z: number, side: number, box: Box): { tile: TileId; left: number; top: number }[] {
+  const found: { tile: TileId; left: number; top: number }[] = [];
+  for (let y = Math.floor(box.top / side); y * side < box.bottom; y++) {
+    for (let x = Math.floor(box.left / side); x * side < box.right; x++)
+      found.push({ tile: { z, x, y }, left: x * side, top: y * side });
   }
-  for (let y = 0; y < height; y++) {
-    const row = 4 * ((top + y) * size.width + left);
-    const outside = y < rows[0] || y >= rows[1];
-    for (let x = 0; x < width; x++) {
-      if (outside || x < columns[0] || x >= columns[1]) whole.rgba[row + 4 * x + 3] = 0;
-    }
-  }
-  return { whole, part: { left, top, width, height } };
+  return found;
 }
 
-/** Copies what falls onto `whole` when the corner of `picture` is put at `x`, `y`; upside down if `flipped`. */
-function paste(whole: Pixels, picture: Pixels, x: number, y: number, flipped = false): void {
+/** Whether a piece has a picture with any pixel of `box`. */
+export function covers({ left, top, pixels }: Piece, box: Box): boolean {
+  if (!pixels) return false;
+  const { width, height } = pixels;
+  return left < box.right && left + width > box.left && top < box.bottom && top + height > box.top;
+}
+
+/**
+ * What the pieces show of `box`, as far as there are pictures: a side of it without any stays out, and the network's own rule
+ * for borders holds there. Pixels without a picture are transparent.
+ */
+export function compose(pieces: readonly Piece[], box: Box): Patch | undefined {
+  const shown = pieces.filter((piece) => covers(piece, box));
+  if (!shown.length) return undefined;
+  const left = Math.max(box.left, Math.min(...shown.map((piece) => piece.left)));
+  const top = Math.max(box.top, Math.min(...shown.map((piece) => piece.top)));
+  const right = Math.min(box.right, Math.max(...shown.map((piece) => piece.left + piece.pixels!.width)));
+  const bottom = Math.min(box.bottom, Math.max(...shown.map((piece) => piece.top + piece.pixels!.height)));
+  const [width, height] = [right - left, bottom - top];
+  const patch = { left, top, width, height, rgba: new Uint8ClampedArray(4 * width * height) };
+  for (const piece of shown) paste(patch, piece.pixels!, piece.left - left, piece.top - top);
+  return patch;
+}
+
+/** Copies what falls onto `whole` when the corner of `picture` is put at `x`, `y`. */
+function paste(whole: Pixels, picture: Pixels, x: number, y: number): void {
   const [start, end] = [Math.max(0, x), Math.min(whole.width, x + picture.width)];
-  if (start >= end) return;
   for (let row = Math.max(0, y); row < Math.min(whole.height, y + picture.height); row++) {
-    const line = picture.width * (flipped ? picture.height - 1 - (row - y) : row - y) - x;
+    const line = (row - y) * picture.width - x;
     whole.rgba.set(picture.rgba.subarray(4 * (line + start), 4 * (line + end)), 4 * (row * whole.width + start));
   }
+}
+
+/** Which pixels of `box` hold data in the patch, row by row; undefined where all of its `part` within the extent do. */
+export function validOf(patch: Patch, box: Box, part: Box): Uint8Array | undefined {
+  const width = box.right - box.left;
+  const valid = new Uint8Array(width * (box.bottom - box.top));
+  let count = 0;
+  for (let y = 0; y < patch.height; y++) {
+    const line = (patch.top + y - box.top) * width + patch.left - box.left;
+    for (let x = 0; x < patch.width; x++) {
+      if (!patch.rgba[4 * (y * patch.width + x) + 3]) continue;
+      valid[line + x] = 1;
+      count++;
+    }
+  }
+  return count === (part.right - part.left) * (part.bottom - part.top) ? undefined : valid;
 }

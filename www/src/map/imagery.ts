@@ -123,21 +123,6 @@ export class TileSource {
     return x + 1 > left + EDGE && x < right - EDGE && y + 1 > top + EDGE && y < bottom - EDGE;
   }
 
-  /** The pixels of a tile of `width` x `height` pixels that lie within the bounds. */
-  inside(
-    { z, x, y }: TileId,
-    { width, height }: { width: number; height: number },
-  ): { columns: [number, number]; rows: [number, number] } {
-    const [west, south, east, north] = this.bounds;
-    const [left, top] = toTile([west, north], z);
-    const [right, bottom] = toTile([east, south], z);
-    const pixel = (place: number, side: number) => Math.max(0, Math.min(Math.round(place * side), side));
-    return {
-      columns: [pixel(left - x, width), pixel(right - x, width)],
-      rows: [pixel(top - y, height), pixel(bottom - y, height)],
-    };
-  }
-
   /** The address of `tile`, unless tiles come from a function. */
   urlOf({ z, x, y }: TileId): string | undefined {
     const values: Record<string, () => string | number> = {

@@ -15,8 +15,10 @@ export interface MapOptions extends MapStyle {
   source: TileSource | string;
   /** Regions of fewer pixels take the class around them. */
   minPixels?: number;
-  /** Pixels of the neighbouring tiles to read; see `TileMasksOptions`. More than is free costs time, and hides borders. */
+  /** Least pixels of context around a pixel; see `TileMasksOptions`. */
   halo?: number;
+  /** Most bytes of the network's output that are kept; see `TileMasksOptions`. */
+  windowBytes?: number;
   /** Id of the layer below which the masks are drawn; on top unless given. */
   before?: string;
   /** Most masks that are kept; 256 unless given. */
@@ -58,6 +60,7 @@ const OPTIONS = {
       : "a TileSource, or the id of a raster source") as check.Check,
   minPixels: check.wholeNumber(),
   halo: check.wholeNumber(),
+  windowBytes: check.wholeNumber(),
   before: check.aText,
   capacity: check.wholeNumber(1),
   onTile: check.aFunction,
@@ -170,7 +173,7 @@ export class MapMasks {
 
   /** What was done and what is left to do. */
   stats(): MapCounts {
-    const counts = this.#masks?.counts() ?? { done: 0, waiting: 0, running: 0, failed: 0, time: undefined };
+    const counts = this.#masks?.counts() ?? { done: 0, waiting: 0, running: 0, failed: 0, windows: 0, time: undefined };
     const missing = this.#view.filter((tile) => this.#masks?.peek(tile) === null).length;
     return { ...counts, inView: this.#view.length - missing, finished: this.tiles().length };
   }
@@ -235,7 +238,7 @@ export class MapMasks {
       this.#tell(error, undefined);
       return undefined;
     }
-    const { minPixels, capacity, halo } = this.#options;
+    const { minPixels, capacity, halo, windowBytes } = this.#options;
     return (
       source &&
       new TileMasks(this.#segmenter, source, {
@@ -243,6 +246,7 @@ export class MapMasks {
         ...(minPixels !== undefined && { minPixels }),
         ...(capacity !== undefined && { capacity }),
         ...(halo !== undefined && { halo }),
+        ...(windowBytes !== undefined && { windowBytes }),
       })
     );
   }

@@ -23,6 +23,11 @@ export class Shared<T> {
     );
   }
 
+  /** Ends the work for all callers. */
+  abort(reason: unknown): void {
+    if (!this.#settled) this.#controller.abort(reason);
+  }
+
   /** The work's value; rejects with the signal's reason as soon as that fires. */
   join(signal: AbortSignal): Promise<T> {
     if (signal.aborted) return Promise.reject(signal.reason);
@@ -38,49 +43,91 @@ export class Shared<T> {
   }
 }
 
-/** The values that were used last, at most `capacity` of them. */
+/** Lets so many work at a time; the others wait in the order in which they came. */
+export class Gate {
+  #free: number;
+  #waiting: (() => void)[] = [];
+
+  constructor(places: number) {
+    this.#free = places;
+  }
+
+  async pass<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await this.#turn(signal);
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
+  }
+
+  #turn(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      signal.throwIfAborted();
+      const leave = () => {
+        this.#waiting.splice(this.#waiting.indexOf(enter), 1);
+        reject(signal.reason);
+      };
+      const enter = () => {
+        signal.removeEventListener("abort", leave);
+        resolve();
+      };
+      signal.addEventListener("abort", leave);
+      this.#waiting.push(enter);
+    });
+  }
+}
+
+/** The values that were used last, as many as their costs together allow. */
 export class Recent<T> {
   readonly capacity: number;
-  #values = new Map<string, T>(); // In the order of their last use.
+  #values = new Map<string, { value: T; cost: number }>(); // In the order of their last use.
+  #cost = 0;
 
   constructor(capacity: number) {
     this.capacity = capacity;
   }
 
-  get size(): number {
-    return this.#values.size;
-  }
-
   /** The value, which counts as used. */
   get(key: string): T | undefined {
-    const value = this.#values.get(key);
-    if (value !== undefined) {
+    const found = this.#values.get(key);
+    if (found) {
       this.#values.delete(key);
-      this.#values.set(key, value);
+      this.#values.set(key, found);
     }
-    return value;
+    return found?.value;
   }
 
-  /** Whether the value is there; this is no use of it. */
-  has(key: string): boolean {
-    return this.#values.has(key);
+  /** All values; this is no use of them. */
+  values(): T[] {
+    return [...this.#values.values()].map(({ value }) => value);
   }
 
-  set(key: string, value: T): void {
-    this.#values.delete(key);
-    this.#values.set(key, value);
+  set(key: string, value: T, cost = 1): void {
+    this.#forget(key);
+    this.#values.set(key, { value, cost });
+    this.#cost += cost;
     for (const oldest of this.#values.keys()) {
-      if (this.#values.size <= this.capacity) break;
-      this.#values.delete(oldest);
+      if (this.#cost <= this.capacity) break;
+      this.#forget(oldest);
     }
   }
 
   /** Forgets the value, if it is still `value`. */
   drop(key: string, value: T): void {
-    if (this.#values.get(key) === value) this.#values.delete(key);
+    if (this.#values.get(key)?.value === value) this.#forget(key);
   }
 
   clear(): void {
     this.#values.clear();
+    this.#cost = 0;
+  }
+
+  #forget(key: string): void {
+    this.#cost -= this.#values.get(key)?.cost ?? 0;
+    this.#values.delete(key);
   }
 }

@@ -1,8 +1,17 @@
-// The mask of one tile: the network's result for the tile in its surroundings, from which wasm makes what is asked for.
+// The mask of one tile: what the windows over it found, from which wasm makes what is asked for.
 
 import * as check from "../check.ts";
 import { NO_DATA } from "../result.ts";
-import type { ClassStats, GeoJSONFeature, Part, Segmentation, TileId, Timings } from "../types.ts";
+import type {
+  ClassStats,
+  GeoJSONFeature,
+  LoadedModel,
+  MaskPlanes,
+  Part,
+  Segmentation,
+  TileId,
+  Timings,
+} from "../types.ts";
 import { nameOf } from "./imagery.ts";
 
 /** How masks look on a map. */
@@ -36,22 +45,32 @@ export class TileMask {
   /** Pixels of the tile's picture. */
   readonly width: number;
   readonly height: number;
+  /** Of this tile's share in its windows, of which `windows` says how many were blended. */
   readonly timings: Timings;
-  readonly #whole: Segmentation;
+  readonly #model: LoadedModel;
+  readonly #planes: MaskPlanes;
   readonly #part: Part;
   readonly #minPixels: number;
   /** What was made last, for thresholds as text. */
   #refined: { key: string; result: Promise<Segmentation> } | undefined;
 
-  /** `whole` is the result, before thresholds, of a picture of which the tile is a part. */
-  constructor(tile: TileId, whole: Segmentation, part: Part, minPixels = 0) {
+  /**
+   * `planes` are classes and confidences, before thresholds, of the tile and what is known around it, `part` is the tile in them.
+   *
+   * @internal
+   */
+  constructor(
+    tile: TileId,
+    found: { model: LoadedModel; planes: MaskPlanes; part: Part; minPixels: number; timings: Timings },
+  ) {
     this.tile = tile;
-    this.width = part.width;
-    this.height = part.height;
-    this.timings = whole.timings;
-    this.#whole = whole;
-    this.#part = part;
-    this.#minPixels = minPixels;
+    this.width = found.part.width;
+    this.height = found.part.height;
+    this.timings = found.timings;
+    this.#model = found.model;
+    this.#planes = found.planes;
+    this.#part = found.part;
+    this.#minPixels = found.minPixels;
   }
 
   /** Classes, confidences and statistics of the tile once thresholds are applied: the package's, or those given. */
@@ -59,7 +78,7 @@ export class TileMask {
     const key = JSON.stringify(thresholds ?? {});
     if (this.#refined?.key !== key) {
       const options = { part: this.#part, minPixels: this.#minPixels, ...(thresholds && { thresholds }) };
-      const refined = { key, result: this.#whole.refine(options) };
+      const refined = { key, result: this.#model.refine(this.#planes, options) };
       this.#refined = refined;
       refined.result.catch(() => {
         if (this.#refined === refined) this.#refined = undefined;

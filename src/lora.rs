@@ -105,6 +105,14 @@ impl Target {
         }
     }
 
+    /// Those that are adapted unless told otherwise: SAMed's choice where there is attention, else all.
+    pub fn usual(config: &SamConfig) -> Vec<Self> {
+        match config.encoder {
+            EncoderKind::Vit | EncoderKind::TinyVit(_) => LoraConfig::default().targets,
+            EncoderKind::Lite => Self::of(config).to_vec(),
+        }
+    }
+
     /// Checks that blocks of a model of `config` have it.
     ///
     /// # Errors

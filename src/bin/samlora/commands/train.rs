@@ -15,6 +15,7 @@ use samlora::logits::Calibration;
 use samlora::lora::{LoraConfig, Target};
 use samlora::train::augment::AugmentOptions;
 use samlora::train::dataset::split::SplitRule;
+use samlora::train::init::BaseModel;
 use samlora::train::learner::{DecoderTraining, OptimizerOptions, Trained};
 use samlora::train::loss::{DiceOver, LossOptions};
 use samlora::train::report::EpochRecord;
@@ -56,8 +57,8 @@ pub struct SettingsArgs {
     /// Chance that an input of LoRA is dropped
     #[arg(long, default_value_t = 0.0, value_name = "CHANCE")]
     pub dropout: f64,
-    /// Matrices that get LoRA: q, k, v, proj, lin1, lin2
-    #[arg(long, value_delimiter = ',', default_values = ["q", "v"], value_name = "NAME,..")]
+    /// Matrices that get LoRA: q, k, v, proj, lin1, lin2 [default: q,v; of an encoder without attention lin1,lin2]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,..")]
     pub targets: Vec<String>,
     /// How the mask decoder learns: full, lora, heads or frozen
     #[arg(long, default_value = "full", value_parser = ["full", "lora", "heads", "frozen"])]
@@ -176,7 +177,10 @@ impl SettingsArgs {
         let everything = fresh || self.unfreeze;
         // Everything learns: adapters beside it would only be asked for by name.
         let lora = (self.rank > 0 && !everything).then(|| -> Result<LoraConfig> {
-            let targets = self.targets.iter().map(|t| Target::named(t)).collect::<Result<_>>()?;
+            let targets = match (&self.base, self.targets.as_slice()) {
+                (Some(base), []) => Target::usual(BaseModel::open(base)?.config()),
+                (_, names) => names.iter().map(|t| Target::named(t)).collect::<Result<_>>()?,
+            };
             Ok(LoraConfig { rank: self.rank, alpha: self.alpha, dropout: self.dropout, targets, blocks: None })
         });
         if !(0.0..1.0).contains(&self.dropout) {
@@ -184,7 +188,7 @@ impl SettingsArgs {
         }
         let base_size = || -> Result<usize> {
             let Some(base) = &self.base else { return Ok(384) };
-            let config = samlora::train::init::BaseModel::open(base)?.config().clone();
+            let config = BaseModel::open(base)?.config().clone();
             let known = config.backbone_name().and_then(|name| Backbone::named(name).ok());
             Ok(known.map_or(448, |b| b.input_size))
         };

@@ -6,7 +6,7 @@ mod heads;
 mod linear;
 mod parameters;
 
-pub use adapted::{Adapted, Joined, LowRank, Rows};
+pub use adapted::{Adapted, AdaptedLayers, Joined, LowRank, Rows};
 pub use heads::{HeadPadding, widened};
 pub use linear::Linear;
 pub use parameters::{Parameters, Scope};

@@ -18,9 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "train")]
 use crate::kernels::Weight;
 use crate::kernels::{Matrix, has_gpu_kernels, upload};
-use crate::layers::{Adapted, Joined, LowRank, Rows, widened};
+use crate::layers::{Adapted, AdaptedLayers, Joined, LowRank, Rows, widened};
 use crate::model::Sam;
-use crate::model::encoder::AdaptedLayers;
 use crate::model::mask_decoder::MaskDecoder;
 use crate::model::transformer::TwoWayTransformer;
 use crate::names::{BlockMatrix, block_weight};

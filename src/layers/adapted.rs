@@ -21,6 +21,36 @@ pub struct Adapted {
     pub joined: Option<Joined>,
 }
 
+/// The linear layers of a block, adapters' places.
+#[derive(Debug, Clone, Copy)]
+pub struct AdaptedLayers<T> {
+    /// Queries, keys and values in one; none in a block without attention.
+    pub qkv: Option<T>,
+    /// Attention's projection.
+    pub proj: Option<T>,
+    /// The first of the MLP, or the 1x1 convolution to more channels.
+    pub lin1: T,
+    /// The second of the MLP, or the 1x1 convolution back.
+    pub lin2: T,
+}
+
+impl<T> AdaptedLayers<T> {
+    /// Of a block with attention.
+    pub fn block(qkv: T, proj: T, lin1: T, lin2: T) -> Self {
+        Self { qkv: Some(qkv), proj: Some(proj), lin1, lin2 }
+    }
+
+    /// Of a block of convolutions.
+    pub fn mlp(lin1: T, lin2: T) -> Self {
+        Self { qkv: None, proj: None, lin1, lin2 }
+    }
+
+    /// All of them.
+    pub fn all(self) -> impl Iterator<Item = T> {
+        self.qkv.into_iter().chain(self.proj).chain([self.lin1, self.lin2])
+    }
+}
+
 /// All adapters of a layer, each in columns of its own: `y += (x a) b`.
 #[derive(Module, Debug)]
 pub struct Joined {

@@ -10,7 +10,7 @@ use super::tiny_vit::TinyVit;
 use crate::config::{EncoderKind, SamConfig};
 use crate::error::Result;
 use crate::kernels::{on_cores, permute};
-use crate::layers::{Adapted, Linear, Scope};
+use crate::layers::{Adapted, AdaptedLayers, Linear, Scope};
 
 /// An image encoder: `[b, bands, h, w]`, sides multiples of 16, to `[b, out_chans, h / 16, w / 16]`.
 #[derive(Module, Debug)]
@@ -119,36 +119,6 @@ impl Encoder {
             Self::TinyVit(vit) => vit.linears_mut(),
             Self::Lite(net) => net.linears_mut(),
         }
-    }
-}
-
-/// The linear layers of a block, adapters' places.
-#[derive(Debug, Clone, Copy)]
-pub struct AdaptedLayers<T> {
-    /// Queries, keys and values in one; none in a block without attention.
-    pub qkv: Option<T>,
-    /// Attention's projection.
-    pub proj: Option<T>,
-    /// The first of the MLP, or the 1x1 convolution to more channels.
-    pub lin1: T,
-    /// The second of the MLP, or the 1x1 convolution back.
-    pub lin2: T,
-}
-
-impl<T> AdaptedLayers<T> {
-    /// Of a block with attention.
-    pub fn block(qkv: T, proj: T, lin1: T, lin2: T) -> Self {
-        Self { qkv: Some(qkv), proj: Some(proj), lin1, lin2 }
-    }
-
-    /// Of a block of convolutions.
-    pub fn mlp(lin1: T, lin2: T) -> Self {
-        Self { qkv: None, proj: None, lin1, lin2 }
-    }
-
-    /// All of them.
-    pub fn all(self) -> impl Iterator<Item = T> {
-        self.qkv.into_iter().chain(self.proj).chain([self.lin1, self.lin2])
     }
 }
 

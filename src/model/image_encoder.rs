@@ -5,13 +5,12 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::common::{LayerNorm, MlpBlock};
-use super::encoder::AdaptedLayers;
 use super::neck::Neck;
 use crate::config::{NORM_EPS, SamConfig};
 use crate::error::Result;
 use crate::kernels::convolution::patch_embed;
 use crate::kernels::{Activation, Epilogue, WindowAttention, on_cores, resample, reshape};
-use crate::layers::{Adapted, Scope};
+use crate::layers::{Adapted, AdaptedLayers, Scope};
 
 /// The image encoder: `[b, bands, s, s]` to `[b, out_chans, s / 16, s / 16]`.
 #[derive(Module, Debug)]

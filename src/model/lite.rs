@@ -7,13 +7,12 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::common::NormedConv;
-use super::encoder::AdaptedLayers;
 use super::neck::Neck;
 use crate::config::{LITE_BLOCKS, LITE_TAPPED, LiteBlock};
 use crate::error::Result;
 use crate::kernels::convolution::{Placement, depthwise, strided3x3};
 use crate::kernels::{Activation, concat_channels, enlarge, on_cores, permute};
-use crate::layers::{Adapted, Linear, Scope};
+use crate::layers::{Adapted, AdaptedLayers, Linear, Scope};
 
 /// The image encoder.
 #[derive(Module, Debug)]

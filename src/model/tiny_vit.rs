@@ -5,13 +5,12 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::common::{LayerNorm, NormedConv};
-use super::encoder::AdaptedLayers;
 use super::neck::Neck;
 use crate::config::{self, TINY_VIT_NORM_EPS, TinyVitStage};
 use crate::error::Result;
 use crate::kernels::convolution::{Placement, depthwise, strided3x3};
 use crate::kernels::{Activation, BiasedAttention, on_cores, permute, reshape};
-use crate::layers::{Adapted, Linear, Scope};
+use crate::layers::{Adapted, AdaptedLayers, Linear, Scope};
 
 /// The image encoder.
 #[derive(Module, Debug)]

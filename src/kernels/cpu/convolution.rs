@@ -102,11 +102,13 @@ impl<'a> Taps<'a> {
 
     /// The rows of `count` places.
     fn copied(&self, count: usize) -> Vec<f32> {
-        let (run, lines) = (self.run(), self.grid.kernel[0]);
+        let (run, [lines, _], grid) = (self.run(), self.grid.kernel, &self.grid);
         let mut copied = vec![0.0f32; count * lines * run];
-        for_chunks(&mut copied, (ROWS * lines * run).max(1), |first, places| {
-            for i in 0..places.len() / run {
-                let (from, to) = (self.rest(ROWS * first + i / lines, i % lines), &mut places[i * run..]);
+        for_chunks(&mut copied, (grid.columns * lines * run).max(1), |above, places| {
+            let (batch, row) = (above / grid.rows, above % grid.rows);
+            for (column, line) in (0..grid.columns).flat_map(|column| (0..lines).map(move |line| (column, line))) {
+                let from = self.from([batch, row, column], line);
+                let to = &mut places[(column * lines + line) * run..];
                 // Of a length that compilers know it is a vector; what is too much is written again.
                 match (to.first_chunk_mut::<SHORT>(), from.first_chunk::<SHORT>()) {
                     (Some(to), Some(from)) => *to = *from,
@@ -117,14 +119,11 @@ impl<'a> Taps<'a> {
         copied
     }
 
-    /// The run of kernel row `line` at place `row`, and what follows it in memory.
+    /// The run of kernel row `line` at a place, by batch, row and column, and what follows it in memory.
     #[inline(always)]
-    fn rest(&self, row: usize, line: usize) -> &[f32] {
+    fn from(&self, [batch, row, column]: [usize; 3], line: usize) -> &[f32] {
         let ([h, w, c], grid) = (self.sides, &self.grid);
-        // Divisions of 32 bits are a fraction of the others; there are fewer pixels than that.
-        let (above, column) = (row as u32 / grid.columns as u32, (row as u32 % grid.columns as u32) as usize);
-        let (batch, down) = ((above / grid.rows as u32) as usize, (above % grid.rows as u32) as usize);
-        let y = (down * grid.stride + line).wrapping_add_signed(grid.first[0]);
+        let y = (row * grid.stride + line).wrapping_add_signed(grid.first[0]);
         if y >= h {
             return &self.outside;
         }
@@ -145,8 +144,11 @@ impl RowSource for Taps<'_> {
 
     #[inline(always)]
     fn part(&self, row: usize, from: usize, length: usize) -> &[f32] {
-        let run = self.outside.len();
-        &self.rest(row, from / run)[from % run..][..length]
+        let (run, grid) = (self.outside.len(), &self.grid);
+        // Divisions of 32 bits are a fraction of the others; there are fewer pixels than that.
+        let (above, column) = (row as u32 / grid.columns as u32, row as u32 % grid.columns as u32);
+        let (batch, row) = (above / grid.rows as u32, above % grid.rows as u32);
+        &self.from([batch as usize, row as usize, column as usize], from / run)[from % run..][..length]
     }
 }
 

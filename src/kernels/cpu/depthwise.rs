@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn_flex::FlexTensor;
 
-use super::activation::apply;
+use super::activation::{apply, limit};
 use super::linear::CpuEpilogue;
 use super::parallel::{Shared, for_tasks, threads};
 use super::product::{Level, VectorWork};
@@ -152,7 +152,7 @@ impl Image<'_> {
                             sum = sum.add_product(value, T::load(self.taps.as_ptr().add((y * side + x) * c + channel)));
                         }
                     }
-                    self.finish(sum).store(to.add(channel));
+                    limit(self.activation, sum).store(to.add(channel));
                 }
             }
             // SAFETY: the pixel has just been written, and is the caller's alone.
@@ -167,20 +167,7 @@ impl Image<'_> {
         unsafe { self.bias.map_or(T::splat(0.0), |bias| T::load(bias.as_ptr().add(channel))) }
     }
 
-    /// The activation of a vector of sums, as far as it is a limit.
-    #[inline(always)]
-    unsafe fn finish<T: Vector>(&self, sums: T) -> T {
-        // SAFETY: as the caller promises, the machine has `T`'s instructions.
-        unsafe {
-            match self.activation {
-                Activation::None | Activation::Gelu => sums,
-                Activation::Relu => sums.limit(T::splat(0.0), T::splat(f32::INFINITY)),
-                Activation::Relu6 => sums.limit(T::splat(0.0), T::splat(6.0)),
-            }
-        }
-    }
-
-    /// The activation of what has been written, if it is none of [`Image::finish`]'s.
+    /// The activation of what has been written, if it is no limit.
     #[inline(always)]
     fn finish_written(&self, values: &mut [f32]) {
         if self.activation == Activation::Gelu {
@@ -261,7 +248,7 @@ impl Image<'_> {
                     }
                 }
                 for (pixel, sum) in sums.into_iter().enumerate().take(count) {
-                    self.finish(sum).store(to.add(pixel * c + channel));
+                    limit(self.activation, sum).store(to.add(pixel * c + channel));
                 }
             }
         }

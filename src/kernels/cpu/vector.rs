@@ -36,6 +36,8 @@ pub trait Vector: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self + a * b`, rounded once where the machine does.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// `self + other`.
+    unsafe fn add(self, other: Self) -> Self;
     /// Each value, or the nearer limit; what is no number stays so.
     unsafe fn limit(self, least: Self, most: Self) -> Self;
     /// Asks for the cache line at `from`, which may be any address.
@@ -63,6 +65,10 @@ impl Vector for f32 {
     #[inline(always)]
     unsafe fn add_product(self, a: Self, b: Self) -> Self {
         self + a * b
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self + other
     }
     #[inline(always)]
     unsafe fn limit(self, least: Self, most: Self) -> Self {
@@ -99,6 +105,11 @@ mod x86 {
             unsafe { _mm512_fmadd_ps(a, b, self) }
         }
         #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the caller has AVX-512F.
+            unsafe { _mm512_add_ps(self, other) }
+        }
+        #[inline(always)]
         unsafe fn limit(self, least: Self, most: Self) -> Self {
             // SAFETY: the caller has AVX-512F.
             unsafe { _mm512_min_ps(most, _mm512_max_ps(least, self)) }
@@ -132,6 +143,11 @@ mod x86 {
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
             // SAFETY: the caller has FMA.
             unsafe { _mm256_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the caller has AVX.
+            unsafe { _mm256_add_ps(self, other) }
         }
         #[inline(always)]
         unsafe fn limit(self, least: Self, most: Self) -> Self {
@@ -175,6 +191,11 @@ mod arm {
             unsafe { vfmaq_f32(self, a, b) }
         }
         #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: NEON is part of the architecture.
+            unsafe { vaddq_f32(self, other) }
+        }
+        #[inline(always)]
         unsafe fn limit(self, least: Self, most: Self) -> Self {
             // SAFETY: NEON is part of the architecture.
             unsafe { vminq_f32(most, vmaxq_f32(least, self)) }
@@ -215,6 +236,10 @@ mod wasm {
             f32x4_relaxed_madd(a, b, self)
         }
         #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            f32x4_add(self, other)
+        }
+        #[inline(always)]
         unsafe fn limit(self, least: Self, most: Self) -> Self {
             f32x4_min(f32x4_max(self, least), most)
         }
@@ -246,6 +271,10 @@ impl Vector for Plain {
     #[inline(always)]
     unsafe fn add_product(self, a: Self, b: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
     }
     #[inline(always)]
     unsafe fn limit(self, least: Self, most: Self) -> Self {

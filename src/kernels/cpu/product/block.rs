@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::super::activation::apply;
+use super::super::activation::{apply, limit};
 use super::super::parallel::Shared;
+use super::super::vector::Vector;
 use super::rhs::Rhs;
 use crate::kernels::activation::Activation;
 
@@ -92,50 +93,65 @@ impl<L: RowSource> ProductBlock<'_, L> {
     /// Writes a row's sums: adds those of earlier inputs, and after the last ones applies the epilogue.
     ///
     /// # Safety
-    /// `row` is one of the block's, whose part of the result nobody else reads or writes.
+    /// `row` is one of the block's, whose part of the result nobody else reads or writes. The machine has `T`'s instructions.
     #[inline(always)]
-    pub(super) unsafe fn finish(&self, row: usize, sums: &mut [f32]) {
+    pub(super) unsafe fn finish<T: Vector>(&self, row: usize, sums: &[f32]) {
         let of = self.of;
         let [_, n, k] = of.sides;
         let at = row * n + self.columns.start;
-        let sums = &mut sums[..self.columns.len()];
+        let sums = &sums[..self.columns.len()];
         let is_last = self.inputs.end == k;
         let bias = of.bias.filter(|_| is_last).map(|bias| &bias[self.columns.clone()]);
         let residual = of.residual.filter(|_| is_last).map(|residual| &residual[at % residual.len()..][..sums.len()]);
-        // Whole vectors by themselves: a loop over all would become a call for each of the few.
-        let (chunks, rest) = sums.as_chunks_mut::<16>();
-        let whole = 16 * chunks.len();
-        for (i, sums) in chunks.iter_mut().enumerate() {
-            // SAFETY: as the caller promises.
-            unsafe { self.finish_some(at + 16 * i, sums, bias.map(|b| &b[16 * i..]), residual.map(|r| &r[16 * i..])) };
-        }
-        if !rest.is_empty() {
-            // SAFETY: as the caller promises.
-            unsafe { self.finish_some(at + whole, rest, bias.map(|b| &b[whole..]), residual.map(|r| &r[whole..])) };
+        let whole = sums.len() / T::LANES * T::LANES;
+        // SAFETY: `sums` has vectors up to `whole` and single values up to its end, and so have the others; the result there is the
+        // caller's alone.
+        unsafe {
+            for i in (0..whole).step_by(T::LANES) {
+                self.finish_some::<T>(at + i, sums, i, bias, residual);
+            }
+            for i in whole..sums.len() {
+                self.finish_some::<f32>(at + i, sums, i, bias, residual);
+            }
+            if is_last && of.activation == Activation::Gelu {
+                let (chunks, rest) = std::slice::from_raw_parts_mut(self.to.at(at), sums.len()).as_chunks_mut::<16>();
+                // Whole vectors by themselves: a loop over all would become a call for each of the few.
+                chunks.iter_mut().for_each(|chunk| apply(of.activation, chunk));
+                apply(of.activation, rest);
+            }
         }
     }
 
-    /// [`ProductBlock::finish`] of some columns, from `at` on in the result.
+    /// [`ProductBlock::finish`] of the sums from `i` on, which are written to `at`, but for an activation that is no limit.
     ///
     /// # Safety
-    /// As [`ProductBlock::finish`].
+    /// As [`ProductBlock::finish`]; as many values as `T` has follow `i`.
     #[inline(always)]
-    unsafe fn finish_some(&self, at: usize, sums: &mut [f32], bias: Option<&[f32]>, residual: Option<&[f32]>) {
-        if self.inputs.start > 0 {
-            // SAFETY: these columns are in the result, written for the inputs before, and the caller's alone.
-            let earlier = unsafe { std::slice::from_raw_parts(self.to.at(at), sums.len()) };
-            sums.iter_mut().zip(earlier).for_each(|(sum, x)| *sum += x);
+    unsafe fn finish_some<T: Vector>(
+        &self,
+        at: usize,
+        sums: &[f32],
+        i: usize,
+        bias: Option<&[f32]>,
+        residual: Option<&[f32]>,
+    ) {
+        let to = self.to.at(at);
+        // SAFETY: as the caller promises; where there are earlier inputs, their sums are written.
+        unsafe {
+            let mut x = T::load(sums.as_ptr().add(i));
+            if self.inputs.start > 0 {
+                x = x.add(T::load(to));
+            }
+            if let Some(bias) = bias {
+                x = x.add(T::load(bias.as_ptr().add(i)));
+            }
+            if let Some(residual) = residual {
+                x = x.add(T::load(residual.as_ptr().add(i)));
+            }
+            if self.inputs.end == self.of.sides[2] {
+                x = limit(self.of.activation, x);
+            }
+            x.store(to);
         }
-        if let Some(bias) = bias {
-            sums.iter_mut().zip(bias).for_each(|(sum, x)| *sum += x);
-        }
-        if let Some(residual) = residual {
-            sums.iter_mut().zip(residual).for_each(|(sum, x)| *sum += x);
-        }
-        if self.inputs.end == self.of.sides[2] {
-            apply(self.of.activation, sums);
-        }
-        // SAFETY: these columns are in the result's memory, and the caller's alone.
-        unsafe { self.to.write(at, sums) };
     }
 }

@@ -116,9 +116,9 @@ unsafe fn tiles_of<T: Vector, L: RowSource, const R: usize, const V: usize>(bloc
         if is_first {
             sums.0.fill(0.0);
         }
-        for (row, sums) in (first..=last).zip(sums.0.chunks_exact_mut(width)).take(R) {
+        for (row, sums) in (first..=last).zip(sums.0.chunks_exact(width)).take(R) {
             // SAFETY: the row is one of the block's, which is this caller's alone.
-            unsafe { block.finish(row, sums) };
+            unsafe { block.finish::<T>(row, sums) };
         }
     }
 }

@@ -81,11 +81,12 @@ struct Cut {
 }
 
 impl Cut {
-    fn of(rows: usize) -> Self {
+    /// For terms that are read one by one (`is_odd`), SwiftShader's compiler takes minutes over four rows of a thread.
+    fn of(rows: usize, is_odd: bool) -> Self {
         match (is_hardware(), rows) {
             (true, 17..) => Self { rows: 8, wx: 16, wy: 8, depth: 4 },
             (true, _) => Self { rows: 1, wx: 32, wy: 1, depth: 0 },
-            (false, 8..) => Self { rows: 8, wx: 8, wy: 1, depth: 0 },
+            (false, 8..) if !is_odd => Self { rows: 8, wx: 8, wy: 1, depth: 0 },
             (false, _) => Self { rows: 1, wx: 8, wy: 1, depth: 0 },
         }
     }
@@ -141,7 +142,6 @@ impl GpuProduct {
         let [k, n] = self.inner();
         let is_gathered = matches!(self.gather, Gather::Neighbours { .. });
         debug_assert!((k % 4 == 0 || is_gathered) && n % 4 == 0, "{k} x {n}");
-        let cut = Cut::of(rows);
         let rows_of = |tensor: &Option<CubeTensor>, width: usize| {
             tensor.as_ref().map_or(1, |t| t.meta.shape().iter().product::<usize>() / width)
         };
@@ -163,6 +163,7 @@ impl GpuProduct {
             }
             _ => {}
         }
+        let cut = Cut::of(rows, is_odd);
 
         let launch =
             Launch::new("product", wgsl!("product"), &self.x).bind(&self.x).bind_some("add", self.add.as_ref());

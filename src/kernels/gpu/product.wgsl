@@ -45,20 +45,17 @@ const DOWN = 8u;
 const ACROSS = 9u;
 const STRIDE = 10u;
 const BEFORE = 11u;
-const NOWHERE = 0xffffffffu;
 
-// Where a term of a row lies in x: the nine neighbours of a pixel of [b, H, W, C4], ordered [3, 3, C4]. Or that it lies beyond the
-// borders, or after the last one.
-fn neighbour(row: u32, k: u32) -> u32 {
+// Where a term of a row lies in x, and 1: the nine neighbours of a pixel of [b, H, W, C4], ordered [3, 3, C4]. Or 0 and 0, if it lies
+// beyond the borders or after the last one.
+fn neighbour(row: u32, k: u32) -> vec2<u32> {
   let tap = k / p[C4];
   let line = row / p[ACROSS];
   // Wraps around below zero, and so is beyond the border there too.
   let from_row = line % p[DOWN] * p[STRIDE] + tap / 3u - p[BEFORE];
   let column = row % p[ACROSS] * p[STRIDE] + tap % 3u - p[BEFORE];
-  if (from_row >= p[H] || column >= p[W] || tap > 8u) {
-    return NOWHERE;
-  }
-  return ((line / p[DOWN] * p[H] + from_row) * p[W] + column) * p[C4] + k % p[C4];
+  let at = ((line / p[DOWN] * p[H] + from_row) * p[W] + column) * p[C4] + k % p[C4];
+  return select(vec2<u32>(0u), vec2<u32>(at, 1u), from_row < p[H] && column < p[W] && tap < 9u);
 }
 #end
 
@@ -84,21 +81,15 @@ fn load_x(row: u32, k4: u32) -> vec4<f32> {
   return vec4<f32>(x[(image_row * p[W] + patch_index % columns * SIDE + k % SIDE) / 4u]);
 #else
 #if odd
-  var v = vec4<f32>(0.0);
 #for i in 0..4
   let a{{i}} = neighbour(row, 4u * k4 + {{i}}u);
-  if (a{{i}} != NOWHERE) {
-    v[{{i}}] = f32(x[a{{i}}]);
-  }
 #end
-  return v;
+  let v = vec4<f32>(f32(x[a0.x]), f32(x[a1.x]), f32(x[a2.x]), f32(x[a3.x]));
+  return select(vec4<f32>(0.0), v, vec4<u32>(a0.y, a1.y, a2.y, a3.y) == vec4<u32>(1u));
 #else
 #if neighbours
   let at = neighbour(row, k4);
-  if (at == NOWHERE) {
-    return vec4<f32>(0.0);
-  }
-  return vec4<f32>(x[at]);
+  return select(vec4<f32>(0.0), vec4<f32>(x[at.x]), at.y == 1u);
 #else
 #if add
   return vec4<f32>(x[row * p[K4] + k4]) + vec4<f32>(add[row % p[ADD_ROWS] * p[K4] + k4]);

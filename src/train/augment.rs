@@ -100,7 +100,7 @@ pub fn augment(chip: &Chip, size: usize, options: &AugmentOptions, random: &mut 
         view.angle = between(random, -options.rotate, options.rotate).to_radians();
     }
     let focus = if chance(random, options.rare_class_crops) { geometry::rare_pixel(chip, random) } else { None };
-    let mut crop = geometry::crop(chip, size, &view, focus, random);
+    let mut crop = geometry::place(chip, size, &view, focus, random).crop(chip);
     colour::change(&mut crop, options, random);
     crop
 }
@@ -108,7 +108,7 @@ pub fn augment(chip: &Chip, size: usize, options: &AugmentOptions, random: &mut 
 /// The middle `size` x `size` pixels, without any chance; where the chip is smaller it lies in the middle, the image
 /// around it mirrored and labels [`super::dataset::IGNORE`].
 pub fn centre(chip: &Chip, size: usize) -> Chip {
-    geometry::centre(chip, size.max(1))
+    geometry::centre(chip, size.max(1)).crop(chip)
 }
 
 /// Even in 0 to 1.

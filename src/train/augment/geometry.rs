@@ -110,11 +110,16 @@ impl Placement {
             (Self::Sampled(path), Samples::U16(v)) => Samples::U16(path.sample::<u16, 0>(v, chip)),
             (Self::Sampled(path), Samples::F32(v)) => Samples::F32(path.sample::<f32, 0>(v, chip)),
         };
-        let labels = match self {
-            Self::Whole(lines) => lines.labels(&chip.labels, chip.width),
-            Self::Sampled(path) => path.labels(&chip.labels, chip.width, chip.height),
-        };
+        let labels = self.labels(&chip.labels, chip);
         Chip { width: size, height: size, bands: chip.bands, samples, labels }
+    }
+
+    /// The crop of labels, `[height, width]` of `chip`.
+    pub(super) fn labels(&self, of: &[u8], chip: &Chip) -> Vec<u8> {
+        match self {
+            Self::Whole(lines) => lines.labels(of, chip.width),
+            Self::Sampled(path) => path.labels(of, chip.width, chip.height),
+        }
     }
 }
 

@@ -101,6 +101,8 @@ fn settings(folder: &Path) -> Settings {
         seed: 0,
         recompute: false,
         qlora: false,
+        teacher: None,
+        ema: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `samlora train`: from labelled chips to an adapter, a report and a folder that packages are made of.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,7 +25,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::data_args::{LabelArgs, SplitArgs};
-use super::{peak_memory, print_json, say, set_threads};
+use super::teacher_args::TeacherArgs;
+use super::{absolute, peak_memory, print_json, say, set_threads};
 use crate::progress::bar;
 
 /// What is trained, and how. Shared with `lr-find`.
@@ -109,6 +110,9 @@ pub struct SettingsArgs {
     /// Weigh classes by the root of their rarity
     #[arg(long)]
     pub balance: bool,
+    /// What teaches beside labels.
+    #[command(flatten)]
+    pub teacher: TeacherArgs,
     /// Range of the augmentation's scale as LOW,HIGH; 1,1 for none
     #[arg(long, value_delimiter = ',', value_name = "LOW,HIGH")]
     pub scale: Vec<f32>,
@@ -254,6 +258,8 @@ impl SettingsArgs {
             seed: self.seed,
             recompute: self.recompute,
             qlora: self.qlora,
+            teacher: self.teacher.settings()?,
+            ema: self.teacher.ema,
         })
     }
 
@@ -269,11 +275,6 @@ impl SettingsArgs {
         }
         Ok(devices)
     }
-}
-
-/// A path that a run can be gone on with from another folder.
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|e| Error::from(e).at(path.display()))
 }
 
 /// The device called `name`: `cpu`, `gpu`, `cuda`, or one of several GPUs as `gpu:1` or `cuda:1`.
@@ -319,7 +320,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         trainer.info().learning_parameters,
         trainer.info().architecture.backbone_name().unwrap_or("a custom model's")
     )));
-    trainer.share_with(&devices[1..]);
+    trainer.share_with(&devices[1..])?;
     let stopped = stop_on_interrupt()?;
     let outcome = trainer.run(&|| stopped.load(Ordering::Relaxed), &mut |event| display.show(event))?;
     display.clear();

@@ -102,6 +102,8 @@ fn settings(folder: &Path) -> Settings {
         seed: 0,
         recompute: false,
         qlora: false,
+        teacher: None,
+        ema: None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! image and mask files -> chips                  dataset: classes, label values, agreement, splits by place
 //!   -> augmented crops, normalised               augment, batch
-//!   -> logits at full resolution -> loss         init (the model), upload, loss
+//!   -> logits at full resolution -> loss         init (the model), upload, loss; teacher, teaching (soft targets)
 //!   -> gradients -> new weights                  learner, replicas (several devices), schedule
 //!   -> checkpoints, log, metrics, report         trainer: metrics, evaluate, checkpoint, report, run_folder, results
 //!   -> confidences and thresholds                calibrate, thresholds
@@ -17,6 +17,7 @@ pub mod dataset;
 pub mod augment;
 pub mod batch;
 pub mod loss;
+pub mod teacher;
 pub mod learner;
 pub mod upload;
 pub mod replicas;
@@ -29,6 +30,7 @@ pub mod calibrate;
 pub mod thresholds;
 pub mod checkpoint;
 pub mod run_folder;
+pub mod teaching;
 pub mod setup;
 pub mod results;
 pub mod trainer;

@@ -139,7 +139,7 @@ fn unknown_names_are_errors_that_name_them() {
 #[test]
 fn known_models_that_are_not_read_are_named_with_a_remedy() {
     for (names, model) in [
-        (&["patch_embed.seq.0.c.weight", "layers.0.blocks.0.conv1.c.weight"], "MobileSAM"),
+        (&["patch_embed.seq.0.c.weight", "layers.0.blocks.0.conv1.c.weight"][..], "MobileSAM"),
         (
             &["image_encoder.pos_embed", "mask_decoder.hf_token.weight", "mask_decoder.compress_vit_feat.0.weight"],
             "SAM-HQ",

@@ -158,6 +158,7 @@ fn devices_share_a_steps_batches() {
         images: images[i * bands * size * size..][..bands * size * size].to_vec(),
         labels: labels[i * size * size..][..size * size].to_vec(),
         samples: vec![i],
+        taught: None,
     };
     let batches = [batch(0), batch(1), batch(0)];
     let loss = LossOptions::default();

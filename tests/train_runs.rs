@@ -126,6 +126,30 @@ fn dropout_and_accumulation_go_on_as_if_nothing_had_been() {
     interrupted(&lab, "patient", &[&["--base", &base, "--epochs", "40", "--crops", "3"][..], &patience].concat());
 }
 
+/// With a teacher whose embedding is wider, so that a projection learns too, unlabelled images and a moving average.
+#[test]
+fn a_taught_run_goes_on_as_if_nothing_had_been() {
+    let lab = Lab::new();
+    let (base, wide, package) = (lab.base(), lab.path("wide"), lab.path("package"));
+    succeeds(&lab.train(&wide, &["--backbone", "vit_t", "--epochs", "1"]).as_args());
+    succeeds(&["export", "--run", &wide, "--scheme", "f32", "--out", &package]);
+    let images = lab.path("more");
+    fs::create_dir_all(&images).unwrap();
+    image::RgbImage::from_fn(96, 80, |x, y| image::Rgb([x as u8, y as u8, 90]))
+        .save(format!("{images}/u.png"))
+        .unwrap();
+    let taught = ["--teacher", &package, "--teacher-features", "0.5", "--teacher-temperature", "2", "--ema", "0.9"];
+    let more = ["--unlabelled", &images, "--unlabelled-share", "0.25", "--dropout", "0.1", "--recompute"];
+    interrupted(&lab, "taught", &[&["--base", &base, "--epochs", "6", "--crops", "3"][..], &taught, &more].concat());
+    let last = tensors(&lab.path("taught-whole/checkpoint/last.safetensors"));
+    for part in ["teacher.projection.weight.moment_2", "mask_decoder.mask_tokens.weight.average"] {
+        assert!(last.contains_key(part), "{part}");
+    }
+    // What is saved is the average.
+    let model = tensors(&lab.path("taught-whole/adapter.safetensors"));
+    assert!(!model.keys().any(|name| name.contains("teacher") || name.contains("average")));
+}
+
 #[test]
 fn a_run_does_not_go_on_with_other_data_or_another_base() {
     let lab = Lab::new();

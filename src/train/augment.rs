@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dataset::Chip;
+use super::dataset::{Chip, Lesson};
 use crate::random::SplitMix;
 
 mod colour;
@@ -87,6 +87,18 @@ impl AugmentOptions {
 /// A random crop of `size` x `size` pixels. Images are sampled bilinearly, labels take the nearest pixel; beyond the chip
 /// the image is mirrored and labels are [`super::dataset::IGNORE`]. The same `random` gives the same crop.
 pub fn augment(chip: &Chip, size: usize, options: &AugmentOptions, random: &mut SplitMix) -> Chip {
+    augment_with(chip, None, size, options, random).0
+}
+
+/// As [`augment`], with the same crop of what a teacher says of the chip: soft masks are sampled bilinearly, and beyond the chip
+/// the teacher is silent.
+pub fn augment_with(
+    chip: &Chip,
+    lesson: Option<&Lesson>,
+    size: usize,
+    options: &AugmentOptions,
+    random: &mut SplitMix,
+) -> (Chip, Option<Lesson>) {
     let size = size.max(1);
     let mut view = CropView { quarter: 0, zoom: 1.0, angle: 0.0 };
     if options.dihedral {
@@ -100,15 +112,20 @@ pub fn augment(chip: &Chip, size: usize, options: &AugmentOptions, random: &mut 
         view.angle = between(random, -options.rotate, options.rotate).to_radians();
     }
     let focus = if chance(random, options.rare_class_crops) { geometry::rare_pixel(chip, random) } else { None };
-    let mut crop = geometry::crop(chip, size, &view, focus, random);
+    let placement = geometry::place(chip, size, &view, focus, random);
+    let mut crop = placement.crop(chip);
     colour::change(&mut crop, options, random);
-    crop
+    let lesson = lesson.map(|lesson| match lesson {
+        Lesson::Model(silence) => Lesson::Model(placement.labels(silence, chip)),
+        Lesson::Mask(mask) => Lesson::Mask(placement.crop(mask)),
+    });
+    (crop, lesson)
 }
 
 /// The middle `size` x `size` pixels, without any chance; where the chip is smaller it lies in the middle, the image
 /// around it mirrored and labels [`super::dataset::IGNORE`].
 pub fn centre(chip: &Chip, size: usize) -> Chip {
-    geometry::centre(chip, size.max(1))
+    geometry::centre(chip, size.max(1)).crop(chip)
 }
 
 /// Even in 0 to 1.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::augment::{AugmentOptions, augment};
-use super::dataset::{Chip, Dataset, Samples};
+use super::augment::{AugmentOptions, augment_with};
+use super::dataset::{Chip, Dataset, IGNORE, Lesson, Samples, SoftMasks, Unlabelled};
 use crate::config::Normalization;
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::SplitMix;
@@ -26,8 +26,31 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// `[count, size, size]`: class indices, [`super::dataset::IGNORE`] where there is none.
     pub labels: Vec<u8>,
-    /// The sample that each crop comes from.
+    /// The sample that each crop comes from; from the number of samples on, unlabelled images.
     pub samples: Vec<usize>,
+    /// What a teacher says of it, if there is one.
+    pub taught: Option<BatchLesson>,
+}
+
+/// What a teacher says of a batch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BatchLesson {
+    /// `[count, size, size]`: 1 where the teacher speaks, 0 where it is silent.
+    pub speaks: Vec<f32>,
+    /// `[count, classes, size, size]` of soft masks, 0 where silent; empty where a model is the teacher.
+    pub probabilities: Vec<f32>,
+}
+
+/// What batches take beside labelled samples when there is a teacher.
+#[derive(Debug, Default)]
+pub struct Lessons {
+    /// Soft masks, if they are the teacher; their images' indices are those of [`Batch::samples`].
+    pub masks: Option<SoftMasks>,
+    /// Images that only the teacher speaks of.
+    pub unlabelled: Unlabelled,
+    /// The share of unlabelled crops, 0 to 1. At 1 an epoch is one pass over the unlabelled images, below it one over the labelled
+    /// ones.
+    pub share: f64,
 }
 
 /// How batches are made.
@@ -63,6 +86,7 @@ pub struct Loader {
 struct BatchMaker {
     dataset: Arc<Dataset>,
     indices: Vec<usize>,
+    lessons: Option<Arc<Lessons>>,
     options: BatchOptions,
     cache: Mutex<ChipCache>,
     /// For each band, the normalised value of each 8-bit one.
@@ -72,8 +96,20 @@ struct BatchMaker {
 /// Decoded chips: those that came first, since in an epoch each is as likely to be asked for next as any other.
 #[derive(Default)]
 struct ChipCache {
-    chips: HashMap<usize, Arc<Chip>>,
+    chips: HashMap<usize, Arc<Decoded>>,
     bytes: u64,
+}
+
+/// A chip with what a teacher says of it.
+struct Decoded {
+    chip: Chip,
+    lesson: Option<Lesson>,
+}
+
+impl Decoded {
+    fn bytes(&self) -> u64 {
+        self.chip.bytes() + self.lesson.as_ref().map_or(0, Lesson::bytes)
+    }
 }
 
 /// A random number's seed from parts: equal parts give equal seeds, and neighbours differ widely.
@@ -84,16 +120,25 @@ pub(super) fn seed(parts: [u64; 3]) -> u64 {
 impl Loader {
     /// A loader of the samples `indices` of a data set.
     pub fn new(dataset: Arc<Dataset>, indices: Vec<usize>, options: BatchOptions) -> Self {
+        Self::taught(dataset, indices, None, options)
+    }
+
+    /// As [`Loader::new`], with what a teacher says of each crop and with unlabelled images.
+    pub fn taught(
+        dataset: Arc<Dataset>,
+        indices: Vec<usize>,
+        lessons: Option<Arc<Lessons>>,
+        options: BatchOptions,
+    ) -> Self {
         let normal = &options.normalization;
         let table = |(mean, std): (&f32, &f32)| std::array::from_fn(|v| (v as f32 - mean) / std);
         let tables = normal.mean.iter().zip(&normal.std).map(table).collect();
-        Self { work: Arc::new(BatchMaker { dataset, indices, options, cache: Mutex::default(), tables }) }
+        Self { work: Arc::new(BatchMaker { dataset, indices, lessons, options, cache: Mutex::default(), tables }) }
     }
 
     /// Batches of an epoch; the last may hold fewer crops.
     pub fn batches(&self) -> usize {
-        let crops: usize = self.work.indices.iter().map(|&i| self.work.crops_of(i)).sum();
-        crops.div_ceil(self.work.options.batch_size.max(1))
+        self.work.crops().div_ceil(self.work.options.batch_size.max(1))
     }
 
     /// The batches of an epoch from number `skip` on. The same seed, epoch and number give the same bits, whatever the
@@ -109,15 +154,45 @@ impl BatchMaker {
         if self.options.crops > 0 {
             return self.options.crops;
         }
-        let area = self.dataset.samples.get(sample).map_or(0, |s| s.width * s.height);
+        let area = match sample.checked_sub(self.dataset.samples.len()).zip(self.lessons.as_ref()) {
+            None => self.dataset.samples.get(sample).map_or(0, |s| s.width * s.height),
+            Some((i, lessons)) => lessons.unlabelled.images.get(i).map_or(0, |s| s.width * s.height),
+        };
         (area / self.options.size.max(1).pow(2)).max(1)
+    }
+
+    /// The unlabelled images and their share in an epoch's crops.
+    fn unlabelled(&self) -> Option<(std::ops::Range<usize>, f64)> {
+        let (lessons, first) = (self.lessons.as_ref()?, self.dataset.samples.len());
+        let images = first..first + lessons.unlabelled.images.len();
+        (lessons.share > 0.0 && !images.is_empty()).then(|| (images, lessons.share.min(1.0)))
+    }
+
+    /// Crops of an epoch.
+    fn crops(&self) -> usize {
+        let count = |all: &mut dyn Iterator<Item = usize>| all.map(|i| self.crops_of(i)).sum::<usize>();
+        let labelled = count(&mut self.indices.iter().copied());
+        match self.unlabelled() {
+            None => labelled,
+            Some((images, 1.0)) => count(&mut images.clone()),
+            Some((_, share)) => (0..).filter(|at| !is_unlabelled(*at, share)).nth(labelled).unwrap_or(labelled),
+        }
     }
 
     /// The sample of each crop of an epoch, in the order drawn for it.
     fn order(&self, epoch: u64) -> Vec<usize> {
-        let crops = |&i: &usize| std::iter::repeat_n(i, self.crops_of(i));
-        let mut order: Vec<usize> = self.indices.iter().flat_map(crops).collect();
-        let mut random = SplitMix(seed([self.options.seed, epoch, u64::MAX]));
+        let labelled = self.shuffled(self.indices.iter().copied(), [self.options.seed, epoch, u64::MAX]);
+        let Some((images, share)) = self.unlabelled() else { return labelled };
+        let unlabelled = self.shuffled(images, [self.options.seed, epoch, u64::MAX - 1]);
+        let (mut labelled, mut unlabelled) = (labelled.into_iter(), unlabelled.into_iter().cycle());
+        (0..self.crops())
+            .filter_map(|at| if is_unlabelled(at, share) { unlabelled.next() } else { labelled.next() })
+            .collect()
+    }
+
+    fn shuffled(&self, samples: impl Iterator<Item = usize>, by: [u64; 3]) -> Vec<usize> {
+        let mut order: Vec<usize> = samples.flat_map(|i| std::iter::repeat_n(i, self.crops_of(i))).collect();
+        let mut random = SplitMix(seed(by));
         for i in (1..order.len()).rev() {
             order.swap(i, (random.next_u64() % (i as u64 + 1)) as usize);
         }
@@ -128,17 +203,32 @@ impl BatchMaker {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn chip(&self, sample: usize) -> Result<Arc<Chip>> {
+    fn chip(&self, sample: usize) -> Result<Arc<Decoded>> {
         if let Some(chip) = self.cache().chips.get(&sample) {
             return Ok(chip.clone());
         }
-        let chip = Arc::new(self.dataset.read(sample)?);
+        let chip = Arc::new(self.decode(sample)?);
         let mut cache = self.cache();
         if cache.bytes + chip.bytes() <= self.options.cache_bytes && !cache.chips.contains_key(&sample) {
             cache.bytes += chip.bytes();
             cache.chips.insert(sample, chip.clone());
         }
         Ok(chip)
+    }
+
+    fn decode(&self, sample: usize) -> Result<Decoded> {
+        let Some(lessons) = &self.lessons else {
+            return Ok(Decoded { chip: self.dataset.read(sample)?, lesson: None });
+        };
+        let (chip, silence) = match sample.checked_sub(self.dataset.samples.len()) {
+            None => self.dataset.read_with_silence(sample)?,
+            Some(i) => lessons.unlabelled.read(i, &self.dataset)?,
+        };
+        let lesson = match &lessons.masks {
+            None => Lesson::Model(silence),
+            Some(masks) => Lesson::Mask(masks.read(sample, &silence)?),
+        };
+        Ok(Decoded { chip, lesson: Some(lesson) })
     }
 
     /// Batch `number` of an epoch.
@@ -152,14 +242,19 @@ impl BatchMaker {
         let samples: Vec<usize> = order.iter().skip(first).take(self.options.batch_size.max(1)).copied().collect();
         let mut images = vec![0.0; samples.len() * bands * size * size];
         let mut labels = Vec::with_capacity(samples.len() * size * size);
+        let mut taught = self.lessons.as_ref().map(|_| BatchLesson::default());
         for ((i, &sample), out) in samples.iter().enumerate().zip(images.chunks_exact_mut(bands * size * size)) {
-            let chip = self.chip(sample)?;
+            let decoded = self.chip(sample)?;
             let mut random = SplitMix(seed([self.options.seed, epoch, (first + i) as u64]));
-            let crop = augment(&chip, size, &self.options.augment, &mut random);
+            let lesson = decoded.lesson.as_ref();
+            let (crop, lesson) = augment_with(&decoded.chip, lesson, size, &self.options.augment, &mut random);
             self.normalise(&crop, out);
             labels.extend_from_slice(&crop.labels);
+            if let (Some(taught), Some(lesson)) = (&mut taught, lesson) {
+                taught.add(&lesson, self.dataset.classes.len());
+            }
         }
-        Ok(Batch { count: samples.len(), bands, size, images, labels, samples })
+        Ok(Batch { count: samples.len(), bands, size, images, labels, samples, taught })
     }
 
     fn normalise(&self, crop: &Chip, out: &mut [f32]) {
@@ -179,6 +274,22 @@ impl BatchMaker {
     fn scale<T: Copy + Into<f32>>(&self, values: &[T], bands: usize, band: usize, plane: &mut [f32]) {
         normalise_band(values, bands, band, &self.options.normalization, plane);
     }
+}
+
+impl BatchLesson {
+    fn add(&mut self, lesson: &Lesson, classes: usize) {
+        self.speaks.extend(lesson.silence().iter().map(|s| if *s == IGNORE { 0.0 } else { 1.0 }));
+        if matches!(lesson, Lesson::Mask(_)) {
+            let (before, pixels) = (self.probabilities.len(), lesson.silence().len());
+            self.probabilities.resize(before + classes * pixels, 0.0);
+            lesson.probabilities(classes, &mut self.probabilities[before..]);
+        }
+    }
+}
+
+/// Whether crop `at` of an epoch is an unlabelled one: spread evenly, so that batches have the share too.
+fn is_unlabelled(at: usize, share: f64) -> bool {
+    ((at + 1) as f64 * share).floor() > (at as f64 * share).floor()
 }
 
 /// Normalises one band of `[height, width, bands]` into a plane `[height, width]`: `(value - mean) / std`, and 0, the mean,

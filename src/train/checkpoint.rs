@@ -1,7 +1,7 @@
 //! Checkpoints: all that a run needs to go on as if it had never stopped.
 //!
 //! A checkpoint is one safetensors file, written beside its place and renamed: the values that learn under SAM's names, AdamW's
-//! moments as `{name}.moment_1` and `{name}.moment_2`, and [`RunProgress`] in the metadata.
+//! moments as `{name}.moment_1` and `{name}.moment_2`, moving averages as `{name}.average`, and [`RunProgress`] in the metadata.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -82,6 +82,9 @@ pub fn save(path: &Path, learner: &Learner, run: &str, state: Option<&impl Seria
             add(".moment_2", read(in_shape_order(moments.moment_2.clone(), &parameter.shape))?);
             times.insert(parameter.name.clone(), moments.time);
         }
+        if let (Some(average), true) = (&slot.average, state.is_some()) {
+            add(".average", read(in_shape_order(average.clone(), &parameter.shape))?);
+        }
     }
     let mut metadata = BTreeMap::from([(RUN.to_owned(), run.to_owned())]);
     if let Some(state) = state {
@@ -129,10 +132,15 @@ pub fn load(path: &Path, learner: &mut Learner, run: &str) -> Result<()> {
         Ok(Tensor::from_data(TensorData::new(values, [count]), &device))
     };
     let mut values = Vec::new();
-    let mut states = Vec::new();
+    let (mut states, mut averages) = (Vec::new(), Vec::new());
     for (parameter, slot) in learner.parameters().iter().zip(&learner.slots) {
         let (name, shape) = (&parameter.name, &parameter.shape);
         values.push(if slot.is_some() { Some(tensor(name, shape)?) } else { None });
+        let average = format!("{name}.average");
+        averages.push(match file.info(&average) {
+            Some(_) => Some(in_memory_order(tensor(&average, shape)?, shape)),
+            None => None,
+        });
         states.push(match times.get(name) {
             Some(&time) => {
                 let moment = |i: usize| tensor(&format!("{name}.moment_{i}"), shape).map(|x| in_memory_order(x, shape));
@@ -147,9 +155,10 @@ pub fn load(path: &Path, learner: &mut Learner, run: &str) -> Result<()> {
         });
     }
     learner.set_values(values);
-    for (slot, state) in learner.slots.iter_mut().zip(states) {
+    for ((slot, state), average) in learner.slots.iter_mut().zip(states).zip(averages) {
         if let Some(slot) = slot {
             slot.state = state;
+            slot.average = average;
         }
     }
     Ok(())

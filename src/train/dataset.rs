@@ -24,12 +24,15 @@ mod extent;
 mod fingerprint;
 mod folder;
 mod labels;
+mod lesson;
 mod listing;
 mod open;
 pub mod review;
 mod scan;
+mod soft_masks;
 pub mod split;
 mod statistics;
+mod unlabelled;
 mod values;
 
 pub use crate::source::raw::Depth;
@@ -38,7 +41,10 @@ pub use classes::MAX_CLASSES;
 pub use extent::Extent;
 pub use fingerprint::FileHash;
 pub use folder::is_dataset;
+pub use lesson::Lesson;
 pub use scan::{Failure, Scan};
+pub use soft_masks::{SoftMasks, Wanted};
+pub use unlabelled::{Unlabelled, UnlabelledImage};
 
 /// What is read of the data, and how label values become classes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -232,10 +238,19 @@ impl Dataset {
     /// [`ErrorKind::Invalid`] for label values that no class has (unless mapped) and for files that changed since they
     /// were listed; whatever reading the files gives. All name the file.
     pub fn read(&self, index: usize) -> Result<Chip> {
+        Ok(self.read_with_silence(index)?.0)
+    }
+
+    /// As [`Dataset::read`]; and `[height, width]`: 0 where the image holds data, [`IGNORE`] where not, whatever the labels are.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn read_with_silence(&self, index: usize) -> Result<(Chip, Vec<u8>)> {
         let image = self.read_image(index)?;
         let labels = self.read_labels(index)?;
+        let silence = unlabelled::silence(&image);
         let path = &self.sample(index)?.image;
-        Chip::new(image, labels).map_err(|e| e.at(path.display()))
+        Ok((Chip::new(image, labels).map_err(|e| e.at(path.display()))?, silence))
     }
 
     /// Decodes a sample's mask to class indices or [`IGNORE`], `[height, width]`.
@@ -251,24 +266,27 @@ impl Dataset {
     /// Decodes a sample's image with the bands that were asked for.
     fn read_image(&self, index: usize) -> Result<Raw> {
         let sample = self.sample(index)?;
-        let image = raw::read(&sample.image)?;
+        self.read_file(&sample.image, sample.width, sample.height)
+    }
+
+    /// Decodes an image of this data set's bands and depth, of which its header said that it has this size.
+    fn read_file(&self, path: &Path, width: usize, height: usize) -> Result<Raw> {
+        let image = raw::read(path)?;
         let depth = match image.samples {
             Samples::U8(_) => Depth::U8,
             Samples::U16(_) => Depth::U16,
             Samples::F32(_) => Depth::F32,
         };
-        let (found, listed) = (
-            (image.width, image.height, image.bands, depth),
-            (sample.width, sample.height, self.file_bands, self.depth),
-        );
+        let (found, listed) =
+            ((image.width, image.height, image.bands, depth), (width, height, self.file_bands, self.depth));
         if found != listed {
             let message = format!("the image has {found:?} (width, height, bands, depth) and had {listed:?}");
             return Err(Error::new(ErrorKind::Invalid, message)
-                .at(sample.image.display())
+                .at(path.display())
                 .remedy("the file changed since it was listed; start again"));
         }
         match &self.options.bands {
-            Some(bands) => chip::with_bands(image, bands).map_err(|e| e.at(sample.image.display())),
+            Some(bands) => chip::with_bands(image, bands).map_err(|e| e.at(path.display())),
             None => Ok(image),
         }
     }

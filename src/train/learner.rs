@@ -5,21 +5,26 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::optim::{AdamW, AdamWConfig, AdamWState, Optimizer};
+use burn::module::Module;
+use burn::optim::{AdamWConfig, AdamWState};
 use burn::tensor::{Device, Gradients, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::loss::{Loss, LossOptions, LossTarget, loss, upsample};
+use super::loss::{Loss, LossOptions, LossTarget, TeacherWeights, loss, upsample};
+use super::teacher::Teacher;
 use crate::config::SamConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora;
 use crate::model::Sam;
 use crate::weights::modules::{self, Named};
 
+mod projection;
 mod trained;
+mod walk;
 
+use projection::Projection;
 pub use trained::{DecoderTraining, OptimizerOptions, Trained};
+use walk::{Average, Collect, Learned, Read, Replace, Rule, Swap, Track, Update};
 
 /// A parameter that learns.
 pub struct Slot {
@@ -27,6 +32,14 @@ pub struct Slot {
     rate: f64,
     /// The optimiser's moments, none before the first gradient.
     pub state: Option<AdamWState<1>>,
+    /// The moving average of its values, in the order of memory; none where the run keeps none.
+    pub average: Option<Tensor<1>>,
+}
+
+impl Slot {
+    fn new(rate: f64) -> Self {
+        Self { rate, state: None, average: None }
+    }
 }
 
 /// Gradients by parameter, flat and in the order of memory; none where no gradient arrived.
@@ -57,11 +70,7 @@ impl Accumulated {
     pub fn add(&mut self, other: Self, device: &Device) {
         for (sum, more) in self.gradients.iter_mut().zip(other.gradients) {
             let Some(more) = more else { continue };
-            let more = more.to_device(device);
-            *sum = Some(match sum.take() {
-                Some(sum) => sum + more,
-                None => more,
-            });
+            walk::add(sum, more.to_device(device));
         }
         self.count += other.count;
     }
@@ -91,13 +100,19 @@ pub struct Learner {
     recompute: bool,
     /// What dropout draws in the next batch.
     seed: AtomicU64,
+    /// How a teacher counts, if there is one.
+    taught: Option<TeacherWeights>,
+    /// The model that teaches, where soft masks do not.
+    teacher: Option<Teacher>,
+    /// From the student's embedding to the teacher's, where their widths differ; its parameters are the last.
+    projection: Option<Projection>,
 }
 
 impl Learner {
     /// `sam` on the plain `device`, adapters attached; `trained` says what learns.
     pub fn new(sam: Sam, config: &SamConfig, trained: &Trained, device: &Device, recompute: bool) -> Self {
         let parameters = modules::parameters(&sam, config);
-        let slot = |p: &Named| Some(Slot { rate: trained.rate(&p.name, config)?, state: None });
+        let slot = |p: &Named| Some(Slot::new(trained.rate(&p.name, config)?));
         let slots = parameters.iter().map(slot).collect();
         Self {
             sam,
@@ -107,7 +122,46 @@ impl Learner {
             device: device.clone(),
             recompute,
             seed: AtomicU64::new(0),
+            taught: None,
+            teacher: None,
+            projection: None,
         }
+    }
+
+    /// Learns from soft masks as well, that count as `weights` say.
+    pub fn teach_masks(&mut self, weights: TeacherWeights) {
+        self.taught = Some(weights);
+    }
+
+    /// Learns from a teacher on the same device as well; `seed` decides what the projection of embeddings begins as.
+    pub fn teach(&mut self, teacher: Teacher, seed: u64) {
+        let widths = [self.config.out_chans, teacher.manifest().architecture.out_chans];
+        self.taught = Some(teacher.weights());
+        if teacher.weights().features > 0.0 && widths[0] != widths[1] {
+            self.projection = Some(Projection::new(widths, seed, &self.device));
+            self.parameters.extend(Projection::parameters(widths));
+            self.slots.extend([Some(Slot::new(1.0)), Some(Slot::new(1.0))]);
+        }
+        self.teacher = Some(teacher);
+    }
+
+    /// Takes the teacher of `other`, on another device, to this one.
+    ///
+    /// # Errors
+    /// Those of [`Teacher::on`].
+    pub fn teach_as(&mut self, other: &Self) -> Result<()> {
+        self.teacher = other.teacher.as_ref().map(|teacher| teacher.on(&self.device)).transpose()?;
+        Ok(())
+    }
+
+    /// How a teacher counts, if there is one, and the model that is one.
+    pub fn taught(&self) -> Option<(TeacherWeights, Option<&Teacher>)> {
+        self.taught.map(|weights| (weights, self.teacher.as_ref()))
+    }
+
+    /// How many parameters are the model's own, before those of the projection.
+    fn own(&self) -> usize {
+        self.parameters.len() - self.projection.as_ref().map_or(0, |_| 2)
     }
 
     /// The architecture.
@@ -168,9 +222,13 @@ impl Learner {
                 self.seed_part(pass.done);
                 pass = pass.advance();
             }
-            let logits = upsample(autodiff.decode(pass.x), [h, w]);
-            let loss = loss(logits, target, options);
-            return self.finish(&autodiff, loss, into);
+            let (loss, projection) = self.loss(&autodiff, pass.x, [h, w], target, options);
+            let graph = loss.total.is_tracked().then(|| loss.total.backward());
+            if let Some(graph) = graph {
+                self.collect(&autodiff, &graph, into);
+                self.collect_projection(projection, &graph, into);
+            }
+            return read_loss(loss);
         }
         // Without a graph, keeping what goes into each block; dropout works in a graph only, which is let go at once.
         let encoder = if lora::drops(&self.sam) { &autodiff.image_encoder } else { &self.sam.image_encoder };
@@ -185,11 +243,12 @@ impl Learner {
         let last = pass.x.inner().autodiff().require_grad();
         self.seed_part(depth);
         let embedding = autodiff.image_encoder.resume(depth, last.clone()).advance().x;
-        let loss = loss(upsample(autodiff.decode(embedding), [h, w]), target, options);
+        let (loss, projection) = self.loss(&autodiff, embedding, [h, w], target, options);
         let graph = loss.total.is_tracked().then(|| loss.total.backward());
         let values = read_loss(loss)?;
         let Some(graph) = graph else { return Ok(values) };
         self.collect(&autodiff, &graph, into);
+        self.collect_projection(projection, &graph, into);
         let mut gradient = last.grad(&graph);
         // Each block again, with a graph, from the last to the first.
         for (i, input) in inputs.into_iter().enumerate().rev() {
@@ -211,16 +270,37 @@ impl Learner {
         Ok(values)
     }
 
-    fn finish(&self, autodiff: &Sam, loss: Loss, into: &mut Accumulated) -> Result<LossValues> {
-        if loss.total.is_tracked() {
-            let graph = loss.total.backward();
-            self.collect(autodiff, &graph, into);
-        }
-        read_loss(loss)
+    /// The loss of an embedding, against labels and what a teacher said; and the projection in its graph, if it took part.
+    fn loss(
+        &self,
+        autodiff: &Sam,
+        embedding: Tensor<4>,
+        size: [usize; 2],
+        target: &LossTarget,
+        options: &LossOptions,
+    ) -> (Loss, Option<Projection>) {
+        let logits = upsample(autodiff.decode(embedding.clone()), size);
+        let Some(soft) = &target.soft else { return (loss(logits, target, options), None) };
+        let projection = self.projection.as_ref().map(Projection::tracked);
+        let loss = soft.mix(loss(logits.clone(), target, options), logits, options);
+        let projected = match &projection {
+            Some(projection) => projection.forward(embedding),
+            None => embedding,
+        };
+        (soft.with_features(loss, projected), projection)
     }
 
     fn collect(&self, autodiff: &Sam, graph: &Gradients, into: &mut Accumulated) {
         autodiff.visit(&mut Collect { graph, slots: &self.slots, into: &mut into.gradients, index: 0 });
+    }
+
+    fn collect_projection(&self, tracked: Option<Projection>, graph: &Gradients, into: &mut Accumulated) {
+        let Some(gradients) = tracked.map(|tracked| tracked.gradients(graph)) else { return };
+        for (sum, gradient) in into.gradients.iter_mut().skip(self.own()).zip(gradients) {
+            if let Some(gradient) = gradient {
+                walk::add(sum, gradient);
+            }
+        }
     }
 
     /// One step of AdamW with the mean of the accumulated gradients; parameters that none arrived at stay as they are, without
@@ -244,23 +324,26 @@ impl Learner {
                 .with_weight_decay(decay as f32)
                 .build()
         };
-        let sam = self.sam.clone();
-        self.sam = sam.map(&mut Update {
-            slots: &mut self.slots,
-            gradients: &mut accumulated.gradients,
+        let rule = Rule {
             factor: mean * clip,
             rate,
             decaying: optimizer(options.weight_decay),
             plain: optimizer(0.0),
             decay_vectors: options.decay_vectors,
-            index: 0,
-        });
+        };
+        let own = self.own();
+        let sam = self.sam.clone();
+        let gradients = &mut accumulated.gradients;
+        self.sam = sam.map(&mut Update { slots: &mut self.slots, gradients, rule: &rule, index: 0 });
+        if let Some(projection) = &mut self.projection {
+            projection.step(&mut self.slots[own..], &mut accumulated.gradients[own..], &rule);
+        }
         Ok(norm)
     }
 
-    /// The same on another device, where `sam` is already; the optimiser stays here.
+    /// The same on another device, where `sam` is already; optimiser and teacher stay here.
     pub fn on(&self, sam: Sam, device: &Device) -> Self {
-        let slot = |slot: &Option<Slot>| slot.as_ref().map(|s| Slot { rate: s.rate, state: None });
+        let slot = |slot: &Option<Slot>| slot.as_ref().map(|s| Slot::new(s.rate));
         Self {
             sam,
             config: self.config.clone(),
@@ -269,6 +352,9 @@ impl Learner {
             device: device.clone(),
             recompute: self.recompute,
             seed: AtomicU64::new(0),
+            taught: self.taught,
+            teacher: None,
+            projection: self.projection.as_ref().map(|projection| projection.on(device)),
         }
     }
 
@@ -278,6 +364,19 @@ impl Learner {
         other.sam.visit(&mut learned);
         let values = learned.values;
         self.set_values(values);
+        self.projection = other.projection.as_ref().map(|projection| projection.on(&self.device));
+    }
+
+    /// Moves the average of what learns by `share` (0 to 1) of the way to where it is now; begins it if there is none.
+    pub fn average(&mut self, share: f64) {
+        let own = self.own();
+        self.sam.visit(&mut Average { slots: &mut self.slots[..own], share, index: 0 });
+    }
+
+    /// Puts the averages in place of the values, and the values in theirs; twice is nothing. Nothing without averages.
+    pub fn swap_averages(&mut self) {
+        let sam = self.sam.clone();
+        self.sam = sam.map(&mut Swap { slots: &mut self.slots, index: 0 });
     }
 
     /// The values of parameter `index`, in the order of its shape.
@@ -285,6 +384,9 @@ impl Learner {
     /// # Errors
     /// [`ErrorKind::Device`] if reading back fails.
     pub fn values(&self, index: usize) -> Result<Vec<f32>> {
+        if let Some(projection) = self.projection.as_ref().filter(|_| index >= self.own()) {
+            return read(projection.values(index - self.own()));
+        }
         let mut reader = Read { wanted: index, index: 0, found: None };
         self.sam.visit(&mut reader);
         match reader.found {
@@ -294,7 +396,11 @@ impl Learner {
     }
 
     /// Replaces the values of parameters, each flat in the order of its shape; none keeps what is there.
-    pub fn set_values(&mut self, values: Vec<Option<Tensor<1>>>) {
+    pub fn set_values(&mut self, mut values: Vec<Option<Tensor<1>>>) {
+        let own = self.own();
+        if let Some(projection) = &mut self.projection {
+            projection.set(values.split_off(own.min(values.len())));
+        }
         let sam = self.sam.clone();
         self.sam = sam.map(&mut Replace { values, index: 0 });
     }
@@ -326,22 +432,6 @@ fn read_loss(loss: Loss) -> Result<LossValues> {
     Ok(LossValues { cross_entropy: value(0), dice: value(1), total: value(2) })
 }
 
-/// A parameter's numbers in the order of memory: matrices of linear layers are column-major ([`crate::kernels::Weight`]).
-fn flat<const D: usize>(x: Tensor<D>) -> Tensor<1> {
-    let count = x.dims().iter().product::<usize>();
-    let x = if D == 2 { x.swap_dims(0, 1) } else { x };
-    x.reshape([count])
-}
-
-/// The inverse of [`flat`].
-fn unflat<const D: usize>(x: Tensor<1>, mut dims: [usize; D]) -> Tensor<D> {
-    if D == 2 {
-        dims.swap(0, 1);
-        return x.reshape(dims).swap_dims(0, 1);
-    }
-    x.reshape(dims)
-}
-
 /// From the order of memory to the order of `shape`.
 pub fn in_shape_order(x: Tensor<1>, shape: &[usize]) -> Tensor<1> {
     match *shape {
@@ -355,122 +445,5 @@ pub fn in_memory_order(x: Tensor<1>, shape: &[usize]) -> Tensor<1> {
     match *shape {
         [rows, columns] => x.reshape([rows, columns]).swap_dims(0, 1).reshape([rows * columns]),
         _ => x,
-    }
-}
-
-/// Makes what learns a leaf of the graph.
-struct Track<'a> {
-    slots: &'a [Option<Slot>],
-    index: usize,
-}
-
-impl ModuleMapper for Track<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        self.index += 1;
-        match self.slots.get(self.index - 1) {
-            Some(Some(_)) => Param::initialized(param.id, param.val().autodiff().require_grad()),
-            _ => param,
-        }
-    }
-}
-
-/// Adds what the graph found.
-struct Collect<'a> {
-    graph: &'a Gradients,
-    slots: &'a [Option<Slot>],
-    into: &'a mut [Option<Tensor<1>>],
-    index: usize,
-}
-
-impl ModuleVisitor for Collect<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.index += 1;
-        let (Some(Some(_)), Some(sum)) = (self.slots.get(self.index - 1), self.into.get_mut(self.index - 1)) else {
-            return;
-        };
-        if let Some(gradient) = param.val().grad(self.graph) {
-            let gradient = flat(gradient);
-            *sum = Some(match sum.take() {
-                Some(sum) => sum + gradient,
-                None => gradient,
-            });
-        }
-    }
-}
-
-/// The optimiser's step.
-struct Update<'a> {
-    slots: &'a mut [Option<Slot>],
-    gradients: &'a mut [Option<Tensor<1>>],
-    factor: f64,
-    rate: f64,
-    decaying: AdamW,
-    plain: AdamW,
-    decay_vectors: bool,
-    index: usize,
-}
-
-impl ModuleMapper for Update<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let i = self.index;
-        self.index += 1;
-        let Some(Some(slot)) = self.slots.get_mut(i) else { return param };
-        let Some(gradient) = self.gradients.get_mut(i).and_then(Option::take) else { return param };
-        let dims = param.dims();
-        let optimizer = if D > 1 || self.decay_vectors { &self.decaying } else { &self.plain };
-        let gradient = gradient * self.factor;
-        let (value, state) = optimizer.step(self.rate * slot.rate, flat(param.val()), gradient, slot.state.take());
-        slot.state = state;
-        Param::initialized(param.id, unflat(value, dims))
-    }
-}
-
-struct Read {
-    wanted: usize,
-    index: usize,
-    found: Option<Tensor<1>>,
-}
-
-impl ModuleVisitor for Read {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.index == self.wanted {
-            let count = param.dims().iter().product::<usize>();
-            self.found = Some(param.val().dequantize().reshape([count]));
-        }
-        self.index += 1;
-    }
-}
-
-/// Values of what learns, on another device.
-struct Learned<'a> {
-    slots: &'a [Option<Slot>],
-    device: &'a Device,
-    values: Vec<Option<Tensor<1>>>,
-}
-
-impl ModuleVisitor for Learned<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let count = param.dims().iter().product::<usize>();
-        let learns = matches!(self.slots.get(self.values.len()), Some(Some(_)));
-        self.values.push(learns.then(|| param.val().reshape([count]).to_device(self.device)));
-    }
-}
-
-struct Replace {
-    values: Vec<Option<Tensor<1>>>,
-    index: usize,
-}
-
-impl ModuleMapper for Replace {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        self.index += 1;
-        match self.values.get_mut(self.index - 1).and_then(Option::take) {
-            Some(value) => {
-                let dims = param.dims();
-                let shape: Vec<usize> = dims.to_vec();
-                Param::initialized(param.id, unflat(in_memory_order(value, &shape), dims))
-            }
-            None => param,
-        }
     }
 }

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::dataset::IGNORE;
 use crate::kernels::resample_matrix;
 
+mod soft;
+
+pub use soft::{SoftTarget, TeacherWeights, feature_loss, soft_loss};
+
 /// What the Dice score is summed over before it is divided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +62,8 @@ pub struct LossTarget {
     present: Vec<bool>,
     /// Pixels that count.
     pixels: usize,
+    /// What a teacher says, if there is one; [`loss`] itself compares with labels alone.
+    pub soft: Option<SoftTarget>,
 }
 
 impl LossTarget {
@@ -78,7 +84,7 @@ impl LossTarget {
         let pixels = counts.iter().filter(|c| **c > 0.0).count();
         let upload = |values, channels| Tensor::from_data(TensorData::new(values, [b, channels, h, w]), device);
         present.remove(0);
-        Self { one_hot: upload(one_hot, classes), counts: upload(counts, 1), present, pixels }
+        Self { one_hot: upload(one_hot, classes), counts: upload(counts, 1), present, pixels, soft: None }
     }
 
     /// Pixels that count; a loss over none is zero.

@@ -1,7 +1,7 @@
 //! A learning rate range test (Smith 2017): the rate grows with every step until the loss diverges.
 
 use super::setup::{Prepared, loader};
-use super::upload::upload;
+use super::upload::upload_for;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What was found.
@@ -30,9 +30,9 @@ pub fn lr_find(prepared: Prepared, steps: usize, mut progress: impl FnMut(usize)
     if steps < 10 {
         return Err(Error::new(ErrorKind::Invalid, format!("{steps} steps are too few, at least 10")).at("--steps"));
     }
-    let Prepared { info, dataset, train, loss, mut learner, .. } = prepared;
+    let Prepared { info, dataset, train, loss, mut learner, lessons, .. } = prepared;
     let settings = &info.settings;
-    let loader = loader(&info, &dataset, &train);
+    let loader = loader(&info, &dataset, &train, lessons);
     let mut found = LrFind { points: Vec::new(), smoothed: Vec::new(), suggestion: None };
     let (mut average, mut best) = (0.0, f64::INFINITY);
     'test: for epoch in 0.. {
@@ -41,7 +41,7 @@ pub fn lr_find(prepared: Prepared, steps: usize, mut progress: impl FnMut(usize)
             let batch = batch?;
             let step = found.points.len();
             let rate = RATES[0] * (RATES[1] / RATES[0]).powf(step as f64 / (steps - 1) as f64);
-            let (images, target) = upload(&batch, info.classes.len(), learner.device());
+            let (images, target) = upload_for(&learner, &batch);
             let mut accumulated = learner.accumulator();
             learner.seed(step as u64);
             let value = learner.accumulate(images, &target, &loss, &mut accumulated)?.total;

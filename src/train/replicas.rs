@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use super::batch::Batch;
 use super::learner::{Accumulated, Learner, LossValues};
 use super::loss::LossOptions;
-use super::upload::upload;
+use super::upload::upload_for;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Learners on several devices, the leading one apart.
@@ -23,6 +23,14 @@ impl Replicas {
     pub fn new(lead: &Learner, devices: &[Device]) -> Self {
         let copy = |device: &Device| lead.on(lead.sam.clone().to_device(device), device);
         Self { others: devices.iter().map(copy).collect() }
+    }
+
+    /// Gives the teacher of `lead` to the others.
+    ///
+    /// # Errors
+    /// Those of [`Learner::teach_as`].
+    pub fn teach(&mut self, lead: &Learner) -> Result<()> {
+        self.others.iter_mut().try_for_each(|other| other.teach_as(lead))
     }
 
     /// Gradients of the batches of one step, summed on the device of `lead`, and each batch's loss. `seed` is drawn from for dropout,
@@ -43,7 +51,7 @@ impl Replicas {
             let mut losses = Vec::new();
             for (number, batch) in batches.iter().enumerate().skip(first).step_by(count) {
                 learner.seed(seed(number));
-                let (images, target) = upload(batch, learner.config().mask_tokens, learner.device());
+                let (images, target) = upload_for(learner, batch);
                 losses.push((number, learner.accumulate(images, &target, loss, &mut accumulated)?));
             }
             Ok((losses, accumulated))

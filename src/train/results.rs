@@ -26,7 +26,7 @@ use crate::weights::export;
 use crate::weights::folder::Folder;
 use crate::weights::keys::{Side, lora_name, samed_name};
 use crate::weights::layout;
-use crate::weights::manifest::{Kind, Manifest};
+use crate::weights::manifest::{Kind, Manifest, TaughtBy};
 use crate::weights::quantize::Scheme;
 use crate::weights::safetensors::Writer;
 use crate::weights::source::{Dtype, TensorInfo};
@@ -54,6 +54,8 @@ pub fn manifest(info: &RunInfo) -> Manifest {
     manifest.ground_resolution = info.data.metres_per_pixel;
     manifest.calibration = info.calibration.as_ref().map(|found| found.calibration.clone());
     manifest.origin.base_sha256 = info.base.as_ref().map(|o| o.sha256.clone());
+    manifest.origin.teacher =
+        info.teacher.as_ref().map(|t| TaughtBy { name: t.name.clone(), sha256: t.sha256.clone() });
     manifest.lora = info.settings.lora.clone();
     manifest
 }

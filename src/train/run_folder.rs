@@ -26,6 +26,7 @@ use super::learner::{OptimizerOptions, Trained};
 use super::loss::LossOptions;
 use super::report::EpochRecord;
 use super::schedule::Schedule;
+use super::teacher::TeacherSettings;
 use crate::config::{Class, Normalization, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora::LoraConfig;
@@ -87,6 +88,37 @@ pub struct Settings {
     /// Keeps the frozen encoder's matrices in 8 bits (QLoRA); implies `recompute`.
     #[serde(default)]
     pub qlora: bool,
+    /// What teaches beside the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<TeacherSettings>,
+    /// Decay of a moving average of what learns, 0 to 1; the average is then what is measured and saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+}
+
+/// What taught a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TeacherOrigin {
+    /// Where it was.
+    pub path: PathBuf,
+    /// The package's name, or the folder's.
+    pub name: String,
+    /// The package's content hash, or SHA-256 over all soft masks.
+    pub sha256: String,
+    /// Unlabelled images, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<UnlabelledOrigin>,
+}
+
+/// The unlabelled images of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnlabelledOrigin {
+    /// Images.
+    pub images: usize,
+    /// Images that were left out since they show ground of the validation chips.
+    pub left_out: usize,
+    /// SHA-256 over all of them.
+    pub sha256: String,
 }
 
 /// A file that training started from.
@@ -156,6 +188,9 @@ pub struct RunInfo {
     pub architecture: SamConfig,
     /// What it started from.
     pub base: Option<BaseOrigin>,
+    /// What taught it beside labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<TeacherOrigin>,
     /// Numbers that learn.
     pub learning_parameters: usize,
     /// `cpu`, `gpu` or `cuda`.
@@ -179,10 +214,19 @@ impl RunInfo {
         let mut settings = serde_json::to_value(&self.settings).map_err(failed)?;
         if let Some(settings) = settings.as_object_mut() {
             ["data", "split", "base"].iter().for_each(|path| drop(settings.remove(*path)));
+            if let Some(teacher) = settings.get_mut("teacher").and_then(|t| t.as_object_mut()) {
+                ["path", "unlabelled"].iter().for_each(|path| drop(teacher.remove(*path)));
+            }
         }
         let base = self.base.as_ref().map(|base| &base.sha256);
         let parts = (settings, &self.split, &self.data.sha256, base);
-        Ok(hex(&Sha256::digest(serde_json::to_vec(&parts).map_err(failed)?)))
+        let mut hasher = Sha256::new_with_prefix(serde_json::to_vec(&parts).map_err(failed)?);
+        // Runs without a teacher keep the key that they have.
+        if let Some(TeacherOrigin { sha256, unlabelled, .. }) = &self.teacher {
+            let parts = (sha256, unlabelled.as_ref().map(|u| &u.sha256));
+            hasher.update(serde_json::to_vec(&parts).map_err(failed)?);
+        }
+        Ok(hex(&hasher.finalize()))
     }
 }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
-use super::batch::{BatchOptions, CACHE_BYTES, Loader};
+use super::batch::{BatchOptions, CACHE_BYTES, Lessons, Loader};
 use super::dataset::split::{SplitRule, split};
 use super::dataset::{Dataset, Scan, review};
 use super::init::{self, BaseModel};
 use super::learner::{DecoderTraining, Learner};
 use super::loss::LossOptions;
-use super::run_folder::{BaseOrigin, Budget, Data, RunInfo, Settings, SplitNames, indices, json_stable};
+use super::run_folder::{BaseOrigin, Budget, Data, RunInfo, Settings, SplitNames, TeacherOrigin, indices, json_stable};
+use super::teaching::{self, Teaching};
 use crate::config::{Backbone, Normalization};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lora;
@@ -30,6 +31,8 @@ pub struct Prepared {
     pub loss: LossOptions,
     /// The model.
     pub learner: Learner,
+    /// What batches take beside labelled samples, once [`teach`] has opened the teacher.
+    pub lessons: Option<Arc<Lessons>>,
 }
 
 /// Opens data and base of new settings. `message` gets what people should know.
@@ -74,11 +77,13 @@ pub fn prepare(
         metres_per_pixel: dataset.ground_resolution(&split.train),
     };
     let names = SplitNames::of(&dataset, &split);
-    let given = Given { origin, normalization, data, names, device_name };
-    assemble(settings, device, dataset, Some(&scan), base, given)
+    let given = Given { origin, normalization, data, names, teacher: None, device_name };
+    let mut prepared = assemble(settings, device, dataset, Some(&scan), base, given)?;
+    teach(&mut prepared, device, message)?;
+    Ok(prepared)
 }
 
-/// Opens data and base of a run again, and checks that they are what they were.
+/// Opens data and base of a run again, and checks that they are what they were. To go on training, [`teach`] follows.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] naming what has changed; those of [`prepare`].
@@ -86,11 +91,6 @@ pub fn reopen(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -
     let settings = info.settings.clone();
     check(&settings)?;
     let dataset = open(&settings)?;
-    let changed = |what: &str| {
-        Err(Error::new(ErrorKind::Invalid, format!("{what} changed since the run began"))
-            .at("--resume")
-            .remedy("restore the data, or start a new run"))
-    };
     if dataset.classes != info.classes || dataset.values != info.values {
         return changed("the class list has");
     }
@@ -113,6 +113,7 @@ pub fn reopen(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -
         normalization: info.normalization.clone(),
         data: info.data.clone(),
         names: info.split.clone(),
+        teacher: info.teacher.clone(),
         device_name: &info.device,
     };
     let mut prepared = assemble(settings, device, dataset, scan.as_ref(), base, given)?;
@@ -120,8 +121,37 @@ pub fn reopen(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -
     Ok(prepared)
 }
 
+fn changed<T>(what: &str) -> Result<T> {
+    Err(Error::new(ErrorKind::Invalid, format!("{what} changed since the run began"))
+        .at("--resume")
+        .remedy("restore the data, or start a new run"))
+}
+
+/// Opens the teacher and the unlabelled images of a run that has them, and checks that they are what they were.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] naming what has changed; those of [`teaching::open`].
+pub fn teach(prepared: &mut Prepared, device: &Device, message: &mut dyn FnMut(String)) -> Result<()> {
+    let Prepared { info, dataset, train, valid, learner, lessons, .. } = prepared;
+    let Some(settings) = info.settings.teacher.clone() else { return Ok(()) };
+    let Teaching { teacher, lessons: opened, origin } =
+        teaching::open(&settings, dataset, [train, valid], &info.normalization, device, message)?;
+    match &info.teacher {
+        Some(known) if known.sha256 != origin.sha256 => return changed("the teacher has"),
+        Some(known) if known.unlabelled != origin.unlabelled => return changed("the unlabelled images have"),
+        Some(_) => {}
+        None => info.teacher = Some(origin),
+    }
+    match teacher {
+        Some(teacher) => learner.teach(teacher, info.settings.seed),
+        None => learner.teach_masks(settings.weights()),
+    }
+    *lessons = Some(opened);
+    Ok(())
+}
+
 /// The batches that a run trains on.
-pub fn loader(info: &RunInfo, dataset: &Arc<Dataset>, train: &[usize]) -> Loader {
+pub fn loader(info: &RunInfo, dataset: &Arc<Dataset>, train: &[usize], lessons: Option<Arc<Lessons>>) -> Loader {
     let settings = &info.settings;
     let options = BatchOptions {
         size: settings.size,
@@ -133,7 +163,7 @@ pub fn loader(info: &RunInfo, dataset: &Arc<Dataset>, train: &[usize]) -> Loader
         workers: 1,
         cache_bytes: CACHE_BYTES,
     };
-    Loader::new(dataset.clone(), train.to_vec(), options)
+    Loader::taught(dataset.clone(), train.to_vec(), lessons, options)
 }
 
 struct Given<'a> {
@@ -141,6 +171,7 @@ struct Given<'a> {
     normalization: Normalization,
     data: Data,
     names: SplitNames,
+    teacher: Option<TeacherOrigin>,
     device_name: &'a str,
 }
 
@@ -191,6 +222,7 @@ fn assemble(
         normalization: given.normalization,
         architecture: config,
         base: given.origin,
+        teacher: given.teacher,
         learning_parameters: learner.counts().0,
         device: given.device_name.to_owned(),
         budget: Budget::default(),
@@ -199,7 +231,7 @@ fn assemble(
         settings,
     };
     let info = json_stable(info)?;
-    Ok(Prepared { info, dataset: Arc::new(dataset), train, valid, loss, learner })
+    Ok(Prepared { info, dataset: Arc::new(dataset), train, valid, loss, learner, lessons: None })
 }
 
 /// The folders of a run's samples, that of validation last.
@@ -274,6 +306,10 @@ fn check(settings: &Settings) -> Result<()> {
     if cross_entropy + dice == 0.0 {
         return problem("this and --dice are 0: nothing would be learned".into(), "--cross-entropy");
     }
+    if let Some(ema) = settings.ema.filter(|ema| !(*ema > 0.0 && *ema < 1.0)) {
+        return problem(format!("{ema} is not between 0 and 1"), "--ema");
+    }
+    settings.teacher.as_ref().map_or(Ok(()), teaching::check)?;
     settings.schedule.check()
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 
 use super::augment::AugmentOptions;
-use super::batch::{Batch, BatchOptions, Loader, seed};
+use super::batch::{Batch, BatchOptions, Lessons, Loader, seed};
 use super::calibrate::Samples;
 use super::checkpoint::{self, RunProgress};
 use super::dataset::Dataset;
@@ -66,6 +66,7 @@ pub struct Trainer {
     valid: Vec<usize>,
     loss: LossOptions,
     learner: Learner,
+    lessons: Option<Arc<Lessons>>,
     replicas: Replicas,
     progress: RunProgress,
     log: Vec<EpochRecord>,
@@ -104,7 +105,8 @@ impl Trainer {
     pub fn resume(out: &Path, device: &Device, events: &mut dyn FnMut(Event)) -> Result<Self> {
         let folder = RunFolder::open(out)?;
         folder.sweep();
-        let prepared = setup::reopen(folder.info()?, device, &mut |m| events(Event::Message(m)))?;
+        let mut prepared = setup::reopen(folder.info()?, device, &mut |m| events(Event::Message(m)))?;
+        setup::teach(&mut prepared, device, &mut |m| events(Event::Message(m)))?;
         let mut trainer = Self::new(folder, prepared);
         let last = trainer.folder.last();
         if last.exists() {
@@ -119,14 +121,21 @@ impl Trainer {
     }
 
     fn new(folder: RunFolder, prepared: Prepared) -> Self {
-        let Prepared { info, dataset, train, valid, loss, learner } = prepared;
+        let Prepared { info, dataset, train, valid, loss, mut learner, lessons } = prepared;
+        if info.settings.ema.is_some() {
+            learner.average(1.0);
+        }
         let (progress, replicas) = (RunProgress::default(), Replicas::new(&learner, &[]));
-        Self { folder, info, dataset, train, valid, loss, learner, replicas, progress, log: Vec::new() }
+        Self { folder, info, dataset, train, valid, loss, learner, lessons, replicas, progress, log: Vec::new() }
     }
 
     /// Shares each step's batches ([`Settings::accumulate`]) among the trainer's device and `others`.
-    pub fn share_with(&mut self, others: &[Device]) {
+    ///
+    /// # Errors
+    /// Those of [`Replicas::teach`].
+    pub fn share_with(&mut self, others: &[Device]) -> Result<()> {
         self.replicas = Replicas::new(&self.learner, others);
+        self.replicas.teach(&self.learner)
     }
 
     /// What the run is made of.
@@ -142,7 +151,7 @@ impl Trainer {
     pub fn run(&mut self, stop: &dyn Fn() -> bool, events: &mut dyn FnMut(Event)) -> Result<Option<Outcome>> {
         let settings = self.info.settings.clone();
         self.info.calibration = None; // of a run that ended before
-        let loader = setup::loader(&self.info, &self.dataset, &self.train);
+        let loader = setup::loader(&self.info, &self.dataset, &self.train, self.lessons.clone());
         while self.progress.epoch < settings.epochs && !self.stalled() {
             if !self.epoch(&settings, &loader, stop, events)? {
                 return Ok(None);
@@ -204,6 +213,9 @@ impl Trainer {
             rate = settings.schedule.at(self.progress.step, steps, settings.learning_rate);
             if let Err(e) = self.learner.step(accumulated, rate, &settings.optimizer) {
                 return Err(if e.kind() == ErrorKind::Invalid { self.diverged(e.to_string(), number) } else { e });
+            }
+            if let Some(decay) = settings.ema {
+                self.learner.average(1.0 - warmed_up(decay, self.progress.step));
             }
             self.replicas.broadcast(&self.learner);
             losses.into_iter().for_each(|loss| self.progress.add(loss));
@@ -270,23 +282,10 @@ impl Trainer {
             images_per_second: self.progress.epoch_images as f64 / self.progress.epoch_seconds.max(1e-9),
         };
         let mut best = false;
+        // What is measured, and saved as the best, is the average where there is one.
+        self.learner.swap_averages();
         if epoch.is_multiple_of(settings.validate_every) || last {
-            let loss = self.valid_loss()?;
-            if !loss.is_finite() {
-                return Err(self.diverged(format!("the validation loss is {loss}"), batches.saturating_sub(1)));
-            }
-            record.valid_loss = Some(loss);
-            let (segmenter, all) = (self.segmenter()?, self.valid.len());
-            let found = evaluate(&segmenter, &self.dataset, &self.valid, &EvaluateOptions::default(), |done| {
-                events(Event::Validating([done, all]));
-            })?;
-            let figure = monitored(&found.metrics);
-            best = self.progress.best_bits.is_none_or(|bits| figure > f64::from_bits(bits));
-            if best {
-                self.progress.best_bits = Some(figure.to_bits());
-                self.progress.best_epoch = epoch;
-            }
-            record.metrics = Some(found.metrics);
+            best = self.validate(&mut record, batches, events)?;
         }
         record.seconds += watch.elapsed().as_secs_f64();
         self.progress.seconds += watch.elapsed().as_secs_f64();
@@ -295,6 +294,7 @@ impl Trainer {
         if best {
             checkpoint::save(&self.folder.best(), &self.learner, &self.info.key()?, None::<&RunProgress>)?;
         }
+        self.learner.swap_averages();
         self.log.push(json_stable(record)?);
         self.folder.write_log(&self.log)?;
         self.save_last()?;
@@ -304,11 +304,32 @@ impl Trainer {
         Ok(())
     }
 
+    /// Measures the model as it stands; whether its figure is the best so far.
+    fn validate(&mut self, record: &mut EpochRecord, batches: usize, events: &mut dyn FnMut(Event)) -> Result<bool> {
+        let loss = self.valid_loss()?;
+        if !loss.is_finite() {
+            return Err(self.diverged(format!("the validation loss is {loss}"), batches.saturating_sub(1)));
+        }
+        record.valid_loss = Some(loss);
+        let (segmenter, all) = (self.segmenter()?, self.valid.len());
+        let found = evaluate(&segmenter, &self.dataset, &self.valid, &EvaluateOptions::default(), |done| {
+            events(Event::Validating([done, all]));
+        })?;
+        let figure = monitored(&found.metrics);
+        let best = self.progress.best_bits.is_none_or(|bits| figure > f64::from_bits(bits));
+        if best {
+            self.progress.best_bits = Some(figure.to_bits());
+            self.progress.best_epoch = record.epoch;
+        }
+        record.metrics = Some(found.metrics);
+        Ok(best)
+    }
+
     fn save_last(&self) -> Result<()> {
         checkpoint::save(&self.folder.last(), &self.learner, &self.info.key()?, Some(&self.progress))
     }
 
-    /// The mean loss of one crop of each validation chip, of at most [`LOSS_CROPS`].
+    /// The mean loss, against labels alone, of one crop of each validation chip, of at most [`LOSS_CROPS`].
     fn valid_loss(&self) -> Result<f64> {
         let step = self.valid.len().div_ceil(LOSS_CROPS).max(1);
         let options = BatchOptions {
@@ -338,6 +359,11 @@ impl Trainer {
     fn segmenter(&self) -> Result<Segmenter> {
         results::segmenter(&self.info, &self.learner)
     }
+}
+
+/// The decay of an average after `step` steps: at first it follows closely, so that it forgets where it began.
+fn warmed_up(decay: f64, step: usize) -> f64 {
+    decay.min((step + 1) as f64 / (step + 20) as f64)
 }
 
 /// The figure that decides which weights are best: mean IoU without background, or with it where nothing else occurs.

@@ -141,6 +141,19 @@ pub struct Origin {
     /// SHA-256 of the adapter's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_sha256: Option<String>,
+    /// What taught it beside labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<TaughtBy>,
+}
+
+/// What taught a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaughtBy {
+    /// The package's name, or that of the folder of soft masks.
+    pub name: String,
+    /// [`Manifest::content_hash`] of the package, or SHA-256 over the soft masks.
+    pub sha256: String,
 }
 
 impl Manifest {

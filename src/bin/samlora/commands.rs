@@ -14,6 +14,8 @@ pub mod lr_find;
 pub mod segment;
 pub mod serve;
 #[cfg(feature = "train")]
+pub mod teacher_args;
+#[cfg(feature = "train")]
 pub mod train;
 
 use std::io::Write;
@@ -21,6 +23,12 @@ use std::io::Write;
 use samlora::engine::{Device, DeviceChoice};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::weights::source::PassedOver;
+
+/// A path that a run can be gone on with from another folder.
+#[cfg(feature = "train")]
+fn absolute(path: &std::path::Path) -> Result<std::path::PathBuf> {
+    std::path::absolute(path).map_err(|e| Error::from(e).at(path.display()))
+}
 
 /// Prints one JSON value on a line of stdout.
 pub fn print_json(value: &serde_json::Value) -> Result<()> {

@@ -32,15 +32,23 @@ pub(super) fn rare_pixel(chip: &Chip, random: &mut SplitMix) -> Option<(usize, u
     Some((at % chip.width, at / chip.width))
 }
 
-/// A crop about `focus`, or anywhere. It stays within the chip where it can; where it is larger, the chip lies anywhere
-/// in it.
-pub(super) fn crop(
+/// Where the pixels of a crop come from: whatever belongs to a chip is cropped alike.
+pub(super) enum Placement {
+    /// Pixels as they are, turned by quarters.
+    Whole(Lines),
+    /// Sampled in between.
+    Sampled(Path),
+}
+
+/// A placement about `focus`, or anywhere. The crop stays within the chip where it can; where it is larger, the chip lies
+/// anywhere in it.
+pub(super) fn place(
     chip: &Chip,
     size: usize,
     view: &CropView,
     focus: Option<(usize, usize)>,
     random: &mut SplitMix,
-) -> Chip {
+) -> Placement {
     let half = size as f32 / 2.0;
     if view.zoom == 1.0 && view.angle == 0.0 {
         let mut place = |length: usize, focus: Option<usize>| {
@@ -52,7 +60,7 @@ pub(super) fn crop(
         };
         let x = place(chip.width, focus.map(|f| f.0));
         let y = place(chip.height, focus.map(|f| f.1));
-        return whole_pixels(chip, size, (x, y), view.quarter);
+        return Placement::Whole(Lines::new(chip, size, (x, y), view.quarter));
     }
 
     // Offsets from the middle, from the crop's to the chip's: turned, then transposed, then mirrored.
@@ -76,13 +84,43 @@ pub(super) fn crop(
         }
     };
     let middle = [place(chip.width, x, focus.map(|f| f.0)), place(chip.height, y, focus.map(|f| f.1))];
-    sampled(chip, size, [x, y], middle)
+    Placement::Sampled(Path::new(size, [x, y], middle))
 }
 
 /// The middle of a chip.
-pub(super) fn centre(chip: &Chip, size: usize) -> Chip {
+pub(super) fn centre(chip: &Chip, size: usize) -> Placement {
     let place = |length: usize| (length as i64 - size as i64).div_euclid(2);
-    whole_pixels(chip, size, (place(chip.width), place(chip.height)), 0)
+    Placement::Whole(Lines::new(chip, size, (place(chip.width), place(chip.height)), 0))
+}
+
+impl Placement {
+    /// The crop of a chip, or of what lies upon one and has its size: samples bilinearly, mirrored beyond it; of labels the
+    /// nearest, [`IGNORE`] beyond it.
+    pub(super) fn crop(&self, chip: &Chip) -> Chip {
+        let size = match self {
+            Self::Whole(lines) => lines.columns.len(),
+            Self::Sampled(path) => path.size,
+        };
+        let samples = match (self, &chip.samples) {
+            (Self::Whole(lines), Samples::U8(v)) => Samples::U8(lines.copy(v, chip)),
+            (Self::Whole(lines), Samples::U16(v)) => Samples::U16(lines.copy(v, chip)),
+            (Self::Whole(lines), Samples::F32(v)) => Samples::F32(lines.copy(v, chip)),
+            (Self::Sampled(path), Samples::U8(v)) if chip.bands == 3 => Samples::U8(path.sample::<u8, 3>(v, chip)),
+            (Self::Sampled(path), Samples::U8(v)) => Samples::U8(path.sample::<u8, 0>(v, chip)),
+            (Self::Sampled(path), Samples::U16(v)) => Samples::U16(path.sample::<u16, 0>(v, chip)),
+            (Self::Sampled(path), Samples::F32(v)) => Samples::F32(path.sample::<f32, 0>(v, chip)),
+        };
+        let labels = self.labels(&chip.labels, chip);
+        Chip { width: size, height: size, bands: chip.bands, samples, labels }
+    }
+
+    /// The crop of labels, `[height, width]` of `chip`.
+    pub(super) fn labels(&self, of: &[u8], chip: &Chip) -> Vec<u8> {
+        match self {
+            Self::Whole(lines) => lines.labels(of, chip.width),
+            Self::Sampled(path) => path.labels(of, chip.width, chip.height),
+        }
+    }
 }
 
 /// The pixel that stands at `at` where `length` pixels are mirrored at their edges again and again, and whether it is its own.
@@ -93,45 +131,45 @@ fn mirrored(at: i64, length: usize) -> (usize, bool) {
     (if at < length as i64 { at } else { period - 1 - at } as usize, inside)
 }
 
-/// A crop without resampling, its top left pixel at (x, y) before it is turned by quarters.
-fn whole_pixels(chip: &Chip, size: usize, (x, y): (i64, i64), quarter: u8) -> Chip {
-    let line = |from: i64, length: usize, turned: bool| -> Vec<(usize, bool)> {
-        let mut line: Vec<_> = (0..size as i64).map(|i| mirrored(from + i, length)).collect();
-        if turned {
-            line.reverse();
-        }
-        line
-    };
-    let columns = line(x, chip.width, quarter & 2 != 0);
-    let rows = line(y, chip.height, quarter & 4 != 0);
-    let transposed = quarter & 1 != 0;
-    let mut labels = vec![IGNORE; size * size];
-    for (v, out) in labels.chunks_exact_mut(size).enumerate() {
-        for (u, out) in out.iter_mut().enumerate() {
-            let ((column, in_columns), (row, in_rows)) =
-                if transposed { (columns[v], rows[u]) } else { (columns[u], rows[v]) };
-            if in_columns && in_rows {
-                *out = chip.labels[row * chip.width + column];
-            }
-        }
-    }
-    let lines = Lines { columns: &columns, rows: &rows, transposed };
-    let samples = match &chip.samples {
-        Samples::U8(v) => Samples::U8(lines.copy(v, chip)),
-        Samples::U16(v) => Samples::U16(lines.copy(v, chip)),
-        Samples::F32(v) => Samples::F32(lines.copy(v, chip)),
-    };
-    Chip { width: size, height: size, bands: chip.bands, samples, labels }
-}
-
-/// Which columns and rows of a chip a crop has.
-struct Lines<'a> {
-    columns: &'a [(usize, bool)],
-    rows: &'a [(usize, bool)],
+/// Which columns and rows of a chip a crop without resampling has, and whether they are the chip's own.
+pub(super) struct Lines {
+    columns: Vec<(usize, bool)>,
+    rows: Vec<(usize, bool)>,
     transposed: bool,
 }
 
-impl Lines<'_> {
+impl Lines {
+    /// The crop's top left pixel lies at (x, y) before it is turned by quarters.
+    fn new(chip: &Chip, size: usize, (x, y): (i64, i64), quarter: u8) -> Self {
+        let line = |from: i64, length: usize, turned: bool| -> Vec<(usize, bool)> {
+            let mut line: Vec<_> = (0..size as i64).map(|i| mirrored(from + i, length)).collect();
+            if turned {
+                line.reverse();
+            }
+            line
+        };
+        Self {
+            columns: line(x, chip.width, quarter & 2 != 0),
+            rows: line(y, chip.height, quarter & 4 != 0),
+            transposed: quarter & 1 != 0,
+        }
+    }
+
+    fn labels(&self, of: &[u8], width: usize) -> Vec<u8> {
+        let size = self.columns.len();
+        let mut labels = vec![IGNORE; size * size];
+        for (v, out) in labels.chunks_exact_mut(size).enumerate() {
+            for (u, out) in out.iter_mut().enumerate() {
+                let ((column, in_columns), (row, in_rows)) =
+                    if self.transposed { (self.columns[v], self.rows[u]) } else { (self.columns[u], self.rows[v]) };
+                if in_columns && in_rows {
+                    *out = of[row * width + column];
+                }
+            }
+        }
+        labels
+    }
+
     fn copy<T: Copy + Default>(&self, from: &[T], chip: &Chip) -> Vec<T> {
         match chip.bands {
             3 => self.copy_bands::<T, 3>(from, chip),
@@ -156,38 +194,8 @@ impl Lines<'_> {
     }
 }
 
-/// A crop whose pixel at offset `o` from its middle comes from `middle + axes o` of the chip.
-fn sampled(chip: &Chip, size: usize, axes: [[f32; 2]; 2], middle: [f32; 2]) -> Chip {
-    let fixed = |v: f64| (v * f64::from(1u32 << BITS)).round() as i64;
-    let start = |axis: [f32; 2], middle: f32| {
-        let offset = 0.5 - size as f64 / 2.0;
-        fixed(f64::from(middle) + (f64::from(axis[0]) + f64::from(axis[1])) * offset)
-    };
-    let path = Path {
-        start: [start(axes[0], middle[0]), start(axes[1], middle[1])],
-        across: [fixed(axes[0][0].into()), fixed(axes[1][0].into())],
-        down: [fixed(axes[0][1].into()), fixed(axes[1][1].into())],
-        size,
-    };
-    let mut labels = vec![IGNORE; size * size];
-    let (width, height) = (chip.width as i64, chip.height as i64);
-    path.each(|at, [x, y]| {
-        let (x, y) = (x >> BITS, y >> BITS);
-        if (0..width).contains(&x) && (0..height).contains(&y) {
-            labels[at] = chip.labels[(y * width + x) as usize];
-        }
-    });
-    let samples = match &chip.samples {
-        Samples::U8(v) if chip.bands == 3 => Samples::U8(path.sample::<u8, 3>(v, chip)),
-        Samples::U8(v) => Samples::U8(path.sample::<u8, 0>(v, chip)),
-        Samples::U16(v) => Samples::U16(path.sample::<u16, 0>(v, chip)),
-        Samples::F32(v) => Samples::F32(path.sample::<f32, 0>(v, chip)),
-    };
-    Chip { width: size, height: size, bands: chip.bands, samples, labels }
-}
-
 /// The places of a crop's pixels in its chip, in fixed point: whole numbers are exact, and fast without SSE4.
-struct Path {
+pub(super) struct Path {
     start: [i64; 2],
     across: [i64; 2],
     down: [i64; 2],
@@ -195,6 +203,33 @@ struct Path {
 }
 
 impl Path {
+    /// A crop whose pixel at offset `o` from its middle comes from `middle + axes o` of the chip.
+    fn new(size: usize, axes: [[f32; 2]; 2], middle: [f32; 2]) -> Self {
+        let fixed = |v: f64| (v * f64::from(1u32 << BITS)).round() as i64;
+        let start = |axis: [f32; 2], middle: f32| {
+            let offset = 0.5 - size as f64 / 2.0;
+            fixed(f64::from(middle) + (f64::from(axis[0]) + f64::from(axis[1])) * offset)
+        };
+        Self {
+            start: [start(axes[0], middle[0]), start(axes[1], middle[1])],
+            across: [fixed(axes[0][0].into()), fixed(axes[1][0].into())],
+            down: [fixed(axes[0][1].into()), fixed(axes[1][1].into())],
+            size,
+        }
+    }
+
+    fn labels(&self, of: &[u8], width: usize, height: usize) -> Vec<u8> {
+        let mut labels = vec![IGNORE; self.size * self.size];
+        let (width, height) = (width as i64, height as i64);
+        self.each(|at, [x, y]| {
+            let (x, y) = (x >> BITS, y >> BITS);
+            if (0..width).contains(&x) && (0..height).contains(&y) {
+                labels[at] = of[(y * width + x) as usize];
+            }
+        });
+        labels
+    }
+
     fn each(&self, mut use_place: impl FnMut(usize, [i64; 2])) {
         for v in 0..self.size {
             let n = v as i64;

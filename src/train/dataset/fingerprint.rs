@@ -20,7 +20,8 @@ pub(super) fn of_files(dataset: &Dataset) -> Result<Vec<[FileHash; 2]>> {
     each.into_iter().collect()
 }
 
-fn of_file(path: &Path) -> Result<FileHash> {
+/// Of one file.
+pub(super) fn of_file(path: &Path) -> Result<FileHash> {
     let place = |e: std::io::Error| Error::from(e).at(path.display());
     let mut file = File::open(path).map_err(place)?;
     let mut hasher = Sha256::new();

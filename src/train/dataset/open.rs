@@ -145,7 +145,7 @@ fn folder_labels(folders: &[PathBuf]) -> Vec<String> {
 }
 
 /// The tile of a web map that a stem names.
-fn tile(stem: &str) -> Option<TileId> {
+pub(super) fn tile(stem: &str) -> Option<TileId> {
     TileId::from_path(stem).filter(|t| t.z >= MIN_ZOOM)
 }
 

@@ -1,7 +1,7 @@
 //! `samlora train`: from labelled chips to an adapter, a report and a folder that packages are made of.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,7 +27,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::data_args::{LabelArgs, SplitArgs};
-use super::{peak_memory, print_json, say, set_threads};
+use super::teacher_args::TeacherArgs;
+use super::{absolute, peak_memory, print_json, say, set_threads};
 use crate::progress::bar;
 
 /// What is trained, and how. Shared with `lr-find`.
@@ -114,6 +115,9 @@ pub struct SettingsArgs {
     /// Weigh classes by the root of their rarity
     #[arg(long)]
     pub balance: bool,
+    /// What teaches beside labels.
+    #[command(flatten)]
+    pub teacher: TeacherArgs,
     /// Range of the augmentation's scale as LOW,HIGH; 1,1 for none
     #[arg(long, value_delimiter = ',', value_name = "LOW,HIGH")]
     pub scale: Vec<f32>,
@@ -263,6 +267,8 @@ impl SettingsArgs {
             seed: self.seed,
             recompute: self.recompute,
             qlora: self.qlora,
+            teacher: self.teacher.settings()?,
+            ema: self.teacher.ema,
         })
     }
 
@@ -278,11 +284,6 @@ impl SettingsArgs {
         }
         Ok(devices)
     }
-}
-
-/// A path that a run can be gone on with from another folder.
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|e| Error::from(e).at(path.display()))
 }
 
 /// The device called `name`: `cpu`, `gpu`, `cuda`, or one of several GPUs as `gpu:1` or `cuda:1`.
@@ -328,7 +329,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         trainer.info().learning_parameters,
         trainer.info().architecture.backbone_name().unwrap_or("a custom model's")
     )));
-    trainer.share_with(&devices[1..]);
+    trainer.share_with(&devices[1..])?;
     let stopped = stop_on_interrupt()?;
     let outcome = trainer.run(&|| stopped.load(Ordering::Relaxed), &mut |event| display.show(event))?;
     display.clear();

@@ -189,7 +189,7 @@ fn its_adapters_are_beside_the_pointwise_convolutions() {
         .map(|(_, shape)| shape.iter().map(|&n| n as u64).product::<u64>())
         .sum();
     assert_eq!(parameters - heads, 2_939_120 + 701_440);
-    let error = LoraConfig::default().init(&config, 0).err().expect("has no q");
+    let error = LoraConfig::default().init(&config, 0).expect_err("has no q");
     assert!(error.to_string().contains("lin1, lin2"), "{error}");
     let lora = LoraConfig { targets: vec![Target::Mlp1, Target::Mlp2], ..LoraConfig::default() };
     let factors = lora.init(&config, 0).expect("factors");

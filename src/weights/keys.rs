@@ -196,10 +196,13 @@ pub fn canonical<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Keys> {
     Ok(keys)
 }
 
+/// One of a norm's names.
+type NormPart = fn(&mut FoldedNorm) -> &mut String;
+
 /// The scope of a batch norm behind a convolution of the table (`{scope}.c`, `{scope}.bn`), and which of its tensors `name` is.
-fn norm_part(name: &str) -> Option<(&str, fn(&mut FoldedNorm) -> &mut String)> {
+fn norm_part(name: &str) -> Option<(&str, NormPart)> {
     let (scope, part) = name.rsplit_once(".bn.")?;
-    let part: fn(&mut FoldedNorm) -> &mut String = match part {
+    let part: NormPart = match part {
         "weight" => |norm| &mut norm.weight,
         "bias" => |norm| &mut norm.bias,
         "running_mean" => |norm| &mut norm.mean,

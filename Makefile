@@ -142,7 +142,7 @@ full-size: ## export ViT-B, ViT-L and ViT-H with random weights in every scheme;
 	@cargo build --locked --quiet
 	@SAMLORA="$(SAMLORA)" bash tests/full_size.sh
 
-demo-model: ## train the demonstration model again (needs SAMLORA_DATA; about two hours on two cores)
+demo-model: ## train the demonstration models again (needs SAMLORA_DATA and ENCODER; ten minutes on two cores)
 	@cargo build --locked --quiet
 	@SAMLORA="$(SAMLORA)" OUT="$(CARGO_TARGET_DIR)/demo-model" bash tests/train_demo.sh
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Trains the demonstration models from the folder of real data that SAMLORA_DATA names: vit_t from random weights on buildings of
-# three places, then a LoRA adapter on it for land cover. OUT gets the work folder; no sample of philippines is used, and Dubai's
-# scene t7 and a fifth of zanzibar validate. PARTS may leave one out; EPOCHS, EPOCHS_LONGER and EPOCHS_LANDCOVER change how long
-# they take. The part `baselines` trains two others on the land cover's split with as many crops, the same vit_t from random
-# weights and a U-Net in PyTorch (tests/peers), and prints all three in one table.
+# Trains the demonstration models from the folder of real data that SAMLORA_DATA names: EfficientNet-Lite0 of ImageNet under SAM's
+# neck and decoder on buildings of three places, then a LoRA adapter on it for land cover. ENCODER names the encoder's file
+# (docs/src/train.md says where it is from). OUT gets the work folder; no sample of philippines is used, and Dubai's scene t7 and a
+# fifth of zanzibar validate. PARTS may leave one out; EPOCHS and EPOCHS_LANDCOVER change how long they take. The part `baselines`
+# trains two others on the land cover's split with as many crops, the same network without buildings before and a U-Net in PyTorch
+# (tests/peers), and prints all three in one table.
 set -euo pipefail
+: "${ENCODER:?names the file of EfficientNet-Lite0, which docs/src/train.md tells how to get}"
 : "${SAMLORA:?names the program}" "${SAMLORA_DATA:?names the folder of real data}" "${OUT:?names a folder to work in}"
 data=$(realpath "$SAMLORA_DATA")
 mkdir -p "$OUT"
@@ -31,37 +33,32 @@ for image in "$OUT/data/zanzibar/images/"*; do
 done >>"$OUT/valid.txt"
 for image in "$OUT/data/dubai/images/"t7_*; do basename "${image%.*}" | sed 's|^|dubai/|'; done >>"$OUT/valid.txt"
 grep ^dubai/ "$OUT/valid.txt" | sed 's|^dubai/|dubai-landcover/|' >"$OUT/valid-landcover.txt"
-common=(--size 256 --batch-size 8 --schedule cosine --weight-decay 0.05 --validate-every "${VALIDATE_EVERY:-3}")
-parts=${PARTS:-buildings longer landcover}
+common=(--size 224 --batch-size 8 --schedule cosine --weight-decay 0.05 --ema 0.998 --validate-every "${VALIDATE_EVERY:-2}")
+everything=(--base "$ENCODER" --unfreeze --encoder-rate 0.4 --lr 1e-3)
+parts=${PARTS:-buildings landcover}
 if [[ " $parts " = *" buildings "* ]]; then
   "$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
-    --class 1=building --unlisted background --valid-list "$OUT/valid.txt" --backbone vit_t --epochs "${EPOCHS:-12}" --lr 5e-4 \
-    --scale 0.5,1.25 "${common[@]}" --out "$OUT/buildings"
+    --class 1=building --unlisted background --valid-list "$OUT/valid.txt" "${everything[@]}" --epochs "${EPOCHS:-4}" --seed 7 \
+    --scale 0.4,1.25 "${common[@]}" --out "$OUT/buildings"
 fi
-if [[ " $parts " = *" longer "* ]]; then
-  "$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
-    --class 1=building --unlisted background --valid-list "$OUT/valid.txt" --base "$OUT/buildings" --rank 0 --unfreeze \
-    --epochs "${EPOCHS_LONGER:-15}" --lr 4e-4 --seed 1 --scale 0.5,1.25 "${common[@]}" --out "$OUT/buildings-longer"
-fi
-base=$OUT/buildings-longer
-[ -d "$base" ] || base=$OUT/buildings
+base=$OUT/buildings
 if [[ " $parts " = *" landcover "* ]]; then
   "$SAMLORA" train --data "$OUT/data/dubai-landcover" --ignore 0 --valid-list "$OUT/valid-landcover.txt" --base "$base" \
-    --rank 8 --targets q,v,lin1,lin2 --epochs "${EPOCHS_LANDCOVER:-2}" --lr 1e-3 "${common[@]}" --out "$OUT/landcover"
+    --rank 8 --epochs "${EPOCHS_LANDCOVER:-2}" --lr 1e-3 "${common[@]}" --out "$OUT/landcover"
 fi
 if [[ " $parts " = *" baselines "* ]]; then
-  "$SAMLORA" train --data "$OUT/data/dubai-landcover" --ignore 0 --valid-list "$OUT/valid-landcover.txt" --backbone vit_t \
-    --epochs "${EPOCHS_LANDCOVER:-2}" --lr 5e-4 "${common[@]}" --out "$OUT/landcover-scratch"
+  "$SAMLORA" train --data "$OUT/data/dubai-landcover" --ignore 0 --valid-list "$OUT/valid-landcover.txt" "${everything[@]}" \
+    --epochs "${EPOCHS_LANDCOVER:-2}" "${common[@]}" --out "$OUT/landcover-scratch"
   for run in landcover landcover-scratch; do
     rm -rf "$OUT/$run-q8"
     "$SAMLORA" export --run "$OUT/$run" --scheme q8 --out "$OUT/$run-q8"
   done
   python3 "$(dirname "${BASH_SOURCE[0]}")/peers/baselines.py" "$OUT/landcover" --samlora "$SAMLORA" \
-    --package "vit_t LoRA on buildings=$OUT/landcover-q8" "vit_t from random weights=$OUT/landcover-scratch-q8" --out "$OUT/baselines"
+    --package "lite0 LoRA on buildings=$OUT/landcover-q8" "lite0 from ImageNet=$OUT/landcover-scratch-q8" --out "$OUT/baselines"
 fi
-if [[ " $parts " = *" baselines-buildings "* ]]; then # a U-Net on the buildings' split; by default as many crops as both rounds, for hours (BF16=1: mixed precision)
+if [[ " $parts " = *" baselines-buildings "* ]]; then # a U-Net on the buildings' split; by default as many crops as the package, which takes long (BF16=1: mixed precision)
   rm -rf "$OUT/buildings-q8"
   "$SAMLORA" export --run "$base" --scheme q8 --out "$OUT/buildings-q8"
-  python3 "$(dirname "${BASH_SOURCE[0]}")/peers/baselines.py" "$base" --samlora "$SAMLORA" --images "${IMAGES:-37827}" ${BF16:+--bf16} \
-    --test-data "$OUT/data/philippines" --package "vit_t=$OUT/buildings-q8" --out "$OUT/baselines-buildings"
+  python3 "$(dirname "${BASH_SOURCE[0]}")/peers/baselines.py" "$base" --samlora "$SAMLORA" --images "${IMAGES:-7104}" ${BF16:+--bf16} \
+    --test-data "$OUT/data/philippines" --package "lite0=$OUT/buildings-q8" --out "$OUT/baselines-buildings"
 fi

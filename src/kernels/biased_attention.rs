@@ -32,9 +32,8 @@ impl BiasedAttention {
             let scale = ((c / 3 / self.heads) as f32).powf(-0.5);
             cpu::AttentionShape { image: [b, h, w, c / 3], rows: side, columns: side, heads: self.heads, scale }
         };
-        let [_, _, _, channels] = qkv.dims();
         dispatch!(qkv, beyond, self.biases;
-            gpu if channels % (12 * self.heads) == 0 => {
+            gpu if qkv.dims()[3] % (12 * self.heads) == 0 => {
                 gpu::biased_attention(qkv, gpu::values(beyond), gpu::values(self.biases.clone()))
             },
             autodiff => autodiff::biased_attention(shape, qkv, beyond, self.biases.clone()),

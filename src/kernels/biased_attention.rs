@@ -33,7 +33,7 @@ impl BiasedAttention {
             cpu::AttentionShape { image: [b, h, w, c / 3], rows: side, columns: side, heads: self.heads, scale }
         };
         dispatch!(qkv, beyond, self.biases;
-            gpu if qkv.dims()[3] % (12 * self.heads) == 0 => {
+            gpu if qkv.dims()[3].is_multiple_of(12 * self.heads) => {
                 gpu::biased_attention(qkv, gpu::values(beyond), gpu::values(self.biases.clone()))
             },
             autodiff => autodiff::biased_attention(shape, qkv, beyond, self.biases.clone()),

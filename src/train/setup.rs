@@ -185,6 +185,11 @@ fn assemble(
 ) -> Result<Prepared> {
     let (train, valid) = (indices(&dataset, &given.names.train)?, indices(&dataset, &given.names.valid)?);
     let mut settings = settings;
+    let step = base.config().input_step();
+    if !settings.size.is_multiple_of(step) {
+        let message = format!("{} is not a multiple of {step}, as this encoder needs", settings.size);
+        return Err(Error::new(ErrorKind::Invalid, message).at("--size"));
+    }
     if !base.is_whole() && !settings.trained.encoder {
         return Err(Error::new(
             ErrorKind::Invalid,

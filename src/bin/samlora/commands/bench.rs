@@ -100,6 +100,16 @@ impl std::str::FromStr for Kernels {
     }
 }
 
+/// Refuses a side that the encoder cannot take, beyond what holds for all.
+fn check_side(side: usize, config: &SamConfig) -> Result<()> {
+    let step = config.input_step();
+    if side.is_multiple_of(step) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Invalid, format!("{side} is not a multiple of {step}, as this encoder needs"))
+        .at("--size"))
+}
+
 struct Times {
     cold: f64,
     median: f64,
@@ -135,6 +145,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
     let watch = Instant::now();
     let (config, sam) = model(args, &device)?;
+    check_side(args.size, &config)?;
     sync(&device)?;
     let load_ms = milliseconds(watch);
 

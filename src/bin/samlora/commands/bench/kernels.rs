@@ -1,8 +1,8 @@
 //! Each kind of layer of a backbone by itself, against the device's own peak.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use samlora::config::{Backbone, SamConfig};
-use samlora::error::Result;
+use samlora::config::{Backbone, EncoderKind, SamConfig};
+use samlora::error::{Error, ErrorKind, Result};
 use samlora::kernels::{self, Activation, Epilogue, Matrix, WindowAttention, convolution};
 use samlora::layers::HeadPadding;
 use samlora::random::SplitMix;
@@ -110,6 +110,10 @@ impl Maker<'_> {
 /// Runs the table.
 pub fn run(args: &BenchArgs, device: &Device) -> Result<()> {
     let config = Backbone::named(&args.backbone)?.config(4);
+    if config.encoder != EncoderKind::Vit {
+        let message = format!("{} is no ViT, whose layers the table lists", args.backbone);
+        return Err(Error::new(ErrorKind::Unsupported, message).at("--table"));
+    }
     let make = Maker { device, scheme: args.scheme };
     let (side, c, out) = (args.size / config.patch_size, config.embed_dim, config.out_chans);
     let (tokens, global) = (side * side, config.global_attn_indexes.len());

@@ -6,14 +6,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use samlora::config::Backbone;
 use samlora::engine::random_model;
 use samlora::error::{Error, ErrorKind, Result};
-use samlora::lora::{self, LoraConfig};
+use samlora::lora::{self, LoraConfig, Target};
 use samlora::random::SplitMix;
 use samlora::train::learner::{Learner, OptimizerOptions, Trained};
 use samlora::train::loss::{DiceOver, LossOptions, LossTarget};
 use samlora::weights::quantize::Scheme;
 use serde_json::json;
 
-use super::{BenchArgs, milliseconds, sync};
+use super::{BenchArgs, check_side, milliseconds, sync};
 use crate::commands::{peak_memory, print_json, say, size};
 
 /// Background and one class.
@@ -22,8 +22,10 @@ const CLASSES: usize = 2;
 /// Measures forward, loss, backward and AdamW.
 pub fn run(args: &BenchArgs, device: &Device) -> Result<()> {
     let config = Backbone::named(&args.backbone)?.config(CLASSES);
+    check_side(args.size, &config)?;
     let mut sam = random_model(&config, 7, Scheme::F32, device)?;
-    lora::attach(&mut sam, &config, &LoraConfig::default().init(&config, 7)?, 0.0, device)?;
+    let lora = LoraConfig { targets: Target::usual(&config), ..LoraConfig::default() };
+    lora::attach(&mut sam, &config, &lora.init(&config, 7)?, 0.0, device)?;
     if args.qlora {
         lora::quantize_base(&mut sam);
     }

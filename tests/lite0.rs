@@ -2,11 +2,12 @@
 //! (`tests/fixtures/lite0`; `generate.py` there has the formula of the weights, which this test repeats), trained with adapters.
 #![cfg(feature = "train")]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use samlora::config::{Backbone, Class, LITE_BLOCKS};
-use samlora::engine::{DeviceChoice, open_device};
 use samlora::error::ErrorKind;
 use samlora::lora::{LoraConfig, Target};
 use samlora::model::Sam;
@@ -22,13 +23,7 @@ const CPU_TOLERANCE: f32 = 1e-4;
 const GPU_TOLERANCE: f32 = 1e-3;
 
 fn devices() -> Vec<(&'static str, Device, f32)> {
-    let mut all = vec![("cpu", pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU"), CPU_TOLERANCE)];
-    match pollster::block_on(open_device(DeviceChoice::Gpu)) {
-        Ok(device) => all.push(("gpu", device, GPU_TOLERANCE)),
-        Err(e) if std::env::var_os("SAMLORA_REQUIRE_GPU").is_some() => panic!("no GPU: {e}"),
-        Err(e) => println!("left out: the GPU half of this test, {e}"),
-    }
-    all
+    common::devices("the GPU half of this test", [CPU_TOLERANCE, GPU_TOLERANCE])
 }
 
 fn uniform(name: &str, count: usize) -> Vec<f32> {

@@ -4,12 +4,13 @@
 //! Runs on the CPU, and on the GPU (a software one will do) where there is one; `SAMLORA_REQUIRE_GPU=1` makes a missing
 //! GPU a failure.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use samlora::config::SamConfig;
-use samlora::engine::{DeviceChoice, open_device};
 use samlora::kernels::convolution::patch_embed;
 use samlora::logits::{Logits, classify};
 use samlora::lora::{self, Target};
@@ -33,13 +34,7 @@ fn fixtures() -> PathBuf {
 }
 
 fn devices() -> Vec<(&'static str, Device, f32)> {
-    let mut all = vec![("cpu", pollster::block_on(open_device(DeviceChoice::Cpu)).expect("a CPU"), CPU_TOLERANCE)];
-    match pollster::block_on(open_device(DeviceChoice::Gpu)) {
-        Ok(device) => all.push(("gpu", device, GPU_TOLERANCE)),
-        Err(e) if std::env::var_os("SAMLORA_REQUIRE_GPU").is_some() => panic!("no GPU: {e}"),
-        Err(e) => println!("left out: the GPU half of this test, {e}"),
-    }
-    all
+    common::devices("the GPU half of this test", [CPU_TOLERANCE, GPU_TOLERANCE])
 }
 
 struct Reference(Box<dyn TensorSource>);

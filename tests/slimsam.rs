@@ -40,9 +40,7 @@ const SEED: u64 = 77;
 const SIDE: usize = 256;
 
 fn devices(test: &str) -> Vec<(&'static str, Device, f32)> {
-    let cpu = ("cpu", common::cpu(), CPU_TOLERANCE);
-    let gpu = common::gpu(test, DeviceChoice::Gpu).map(|device| ("gpu", device, GPU_TOLERANCE));
-    [Some(cpu), gpu].into_iter().flatten().collect()
+    common::devices(test, [CPU_TOLERANCE, GPU_TOLERANCE])
 }
 
 fn fixtures() -> PathBuf {

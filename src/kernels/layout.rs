@@ -46,9 +46,7 @@ pub fn permute<const D: usize>(x: Tensor<D>, axes: [usize; D]) -> Tensor<D> {
 /// `[1, n, c]` as often as there are images, `[b, n, c]`, without copying a number.
 pub fn repeat(x: Tensor<3>, b: usize) -> Tensor<3> {
     let [_, n, c] = x.dims();
-    dispatch!(x;
-        gpu_strided => gpu::expanded(x, &[b, n, c]),
-        reference => x.expand([b, n, c]))
+    expand(x, [b, n, c])
 }
 
 /// Axes of length 1 as often as `shape` says, without copying a number.

@@ -55,6 +55,12 @@ pub fn gpu(test: &str, choice: DeviceChoice) -> Option<Device> {
     }
 }
 
+/// The CPU, and the GPU if there is one ([`gpu`]), each with its tolerance.
+pub fn devices(test: &str, tolerances: [f32; 2]) -> Vec<(&'static str, Device, f32)> {
+    let gpu = gpu(test, DeviceChoice::Gpu).map(|device| ("gpu", device, tolerances[1]));
+    [Some(("cpu", cpu(), tolerances[0])), gpu].into_iter().flatten().collect()
+}
+
 pub fn base() -> Checkpoint {
     Checkpoint::open(fixtures().join("tiny_sam.safetensors")).unwrap()
 }

@@ -113,6 +113,64 @@ fn scaled_and_turned_labels_stay_on_their_pixels() {
 }
 
 #[test]
+fn smaller_crops_are_means_over_areas() {
+    // Stripes one pixel wide: a crop that passed pixels over would be black, white or striped.
+    let (width, height) = (256, 256);
+    let samples = (0..width * height).flat_map(|i| [if i % 2 == 0 { 0 } else { 200u8 }; 3]).collect();
+    let chip = Chip { width, height, bands: 3, samples: Samples::U8(samples), labels: vec![0; width * height] };
+    for scale in [0.25, 0.4, 0.5] {
+        let options = AugmentOptions { scale: [scale; 2], scale_chance: 1.0, ..AugmentOptions::none() };
+        let crop = augment(&chip, 48, &options, &mut SplitMix(5));
+        assert!(bytes(&crop).iter().all(|v| (60..=140).contains(v)), "{scale}: {:?}", &bytes(&crop)[..12]);
+        let mean = bytes(&crop).iter().map(|v| f64::from(*v)).sum::<f64>() / bytes(&crop).len() as f64;
+        assert!((mean - 100.0).abs() < 4.0, "{scale}: {mean}");
+    }
+}
+
+#[test]
+fn a_range_of_resolutions_becomes_each_chips_scale() {
+    let options = AugmentOptions { resolution: Some([0.1, 0.2]), scale: [1.0, 1.0], ..AugmentOptions::none() };
+    let placed = options.on_ground(Some(0.05));
+    assert_eq!((placed.scale, placed.scale_chance, placed.resolution), ([0.25, 0.5], 1.0, None));
+    // A chip of unknown place keeps the scale that was asked for.
+    let lost = options.on_ground(None);
+    assert_eq!((lost.scale, lost.scale_chance), ([1.0, 1.0], 0.0));
+    // Bands 1 and 2 say where a pixel comes from: half the pixels of the crop's side apart at double the size.
+    let chip = chip(128, 128);
+    let crop = augment(&chip, 32, &options.on_ground(Some(0.4)), &mut SplitMix(3));
+    let across = |y: usize| f64::from(bytes(&crop)[(y * 32 + 31) * 3 + 1]) - f64::from(bytes(&crop)[y * 32 * 3 + 1]);
+    let pixels = across(16) / 2.0 / 31.0;
+    assert!((0.25..=0.5).contains(&pixels), "a step of {pixels} of the chip's pixels");
+}
+
+#[test]
+fn strong_changes_keep_shapes_and_move_colours() {
+    let chip = chip(128, 128);
+    let strong = AugmentOptions::strong();
+    let mut hues = Vec::new();
+    for seed in 0..60 {
+        let crop = augment(&chip, 64, &strong, &mut SplitMix(seed));
+        assert!(crop.labels.iter().all(|l| [0, 1, IGNORE].contains(l)));
+        let [r, g, b] = [0, 1, 2].map(|band| bytes(&crop).iter().skip(band).step_by(3).map(|v| f64::from(*v)).sum::<f64>());
+        hues.push((r - b) / (r + g + b));
+    }
+    let spread = hues.iter().cloned().fold(f64::MIN, f64::max) - hues.iter().cloned().fold(f64::MAX, f64::min);
+    assert!(spread > 0.1, "{spread}");
+    let twice = |seed| augment(&chip, 64, &strong, &mut SplitMix(seed));
+    assert!(twice(7) == twice(7) && twice(7) != twice(8));
+    // Each of the new changes is seen alone, and without a change of labels.
+    for alone in [
+        AugmentOptions { hue: 60.0, ..AugmentOptions::none() },
+        AugmentOptions { gamma: 0.5, ..AugmentOptions::none() },
+        AugmentOptions { light: 0.5, ..AugmentOptions::none() },
+    ] {
+        let (plain, changed) =
+            (augment(&chip, 64, &AugmentOptions::none(), &mut SplitMix(4)), augment(&chip, 64, &alone, &mut SplitMix(4)));
+        assert!(plain.labels == changed.labels && bytes(&plain) != bytes(&changed), "{alone:?}");
+    }
+}
+
+#[test]
 fn small_chips_are_mirrored_and_not_learnt_from_outside() {
     let chip = chip(20, 12);
     for options in

@@ -4,7 +4,8 @@
 # (docs/src/train.md says where it is from). OUT gets the work folder; no sample of philippines is used, and Dubai's scene t7 and a
 # fifth of zanzibar validate. PARTS may leave one out; EPOCHS and EPOCHS_LANDCOVER change how long they take. The part `baselines`
 # trains two others on the land cover's split with as many crops, the same network without buildings before and a U-Net in PyTorch
-# (tests/peers), and prints all three in one table.
+# (tests/peers), and prints all three in one table. TEACHER may name weights of tests/peers/teacher.py: its soft masks then teach beside
+# the labels, and on images of other places that nobody has labelled.
 set -euo pipefail
 : "${ENCODER:?names the file of EfficientNet-Lite0, which docs/src/train.md tells how to get}"
 : "${SAMLORA:?names the program}" "${SAMLORA_DATA:?names the folder of real data}" "${OUT:?names a folder to work in}"
@@ -36,10 +37,38 @@ grep ^dubai/ "$OUT/valid.txt" | sed 's|^dubai/|dubai-landcover/|' >"$OUT/valid-l
 common=(--size 224 --batch-size 8 --schedule cosine --weight-decay 0.05 --ema 0.998 --validate-every "${VALIDATE_EVERY:-2}")
 everything=(--base "$ENCODER" --unfreeze --encoder-rate 0.4 --lr 1e-3)
 parts=${PARTS:-buildings landcover}
+teaching=()
+if [ -n "${TEACHER:-}" ]; then
+  soft=$OUT/soft
+  if [ ! -e "$soft/complete" ]; then
+    rm -rf "$soft"
+    masks() { python3 "$(dirname "${BASH_SOURCE[0]}")/peers/teacher.py" --bf16 soft-masks "$TEACHER" --out "$soft" "$@"; }
+    part() { # NAME SOURCE N: a folder of links to every Nth image of SOURCE
+      mkdir -p "$OUT/data/$1/images"
+      ls "$data/more/$2/images" | awk -v n="$3" 'NR % n == 0' | while read -r image; do
+        ln -sf "$data/more/$2/images/$image" "$OUT/data/$1/images/"
+      done
+    }
+    part unlabelled-banepa unlabelled-banepa-oam 2
+    part california california-vegetation 6
+    masks --resolution 0.105 --flips "$OUT/data/zanzibar=0.0742" "$OUT/data/banepa=0.066" "$OUT/data/banepa-512=0.13"
+    masks --resolution 0.15 "$OUT/data/dubai=0.2"
+    masks --resolution 0.13 "$OUT/data/unlabelled-banepa=0.13:resample"
+    masks --resolution 0.105 "$data/more/trees-oam-tcd=0.10:resample" "$data/more/nungwi-zanzibar=0.077:resample"
+    masks --resolution 0.15 "$data/more/unlabelled-usgs-suburbs=0.3:resample" "$data/more/unlabelled-wellington-linz=0.2:resample" \
+      "$data/more/geneva-roofs=0.25:resample"
+    masks --resolution 0.2 "$OUT/data/california=0.6:resample"
+    touch "$soft/complete"
+  fi
+  teaching=(--teacher "$soft/masks" --teacher-weight 0.5 --unlabelled-share 0.35)
+  for folder in unlabelled-banepa trees-oam-tcd nungwi-zanzibar unlabelled-usgs-suburbs unlabelled-wellington-linz geneva-roofs california; do
+    teaching+=(--unlabelled "$soft/$folder")
+  done
+fi
 if [[ " $parts " = *" buildings "* ]]; then
   "$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
-    --class 1=building --unlisted background --valid-list "$OUT/valid.txt" "${everything[@]}" --epochs "${EPOCHS:-4}" --seed 7 \
-    --scale 0.4,1.25 "${common[@]}" --out "$OUT/buildings"
+    --class 1=building --unlisted background --valid-list "$OUT/valid.txt" "${everything[@]}" "${teaching[@]}" --epochs "${EPOCHS:-5}" \
+    --seed "${SEED:-7}" --strong-augment --resolution 0.06,0.25 --scale 0.7,2 "${common[@]}" --out "$OUT/buildings"
 fi
 base=$OUT/buildings
 if [[ " $parts " = *" landcover "* ]]; then

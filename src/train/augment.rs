@@ -19,9 +19,11 @@ use geometry::CropView;
 pub struct AugmentOptions {
     /// Whether crops are mirrored and turned by quarter turns, all eight ways alike: the ground has no up.
     pub dihedral: bool,
-    /// Least and greatest magnification, drawn evenly on a logarithmic scale; `[1, 1]` for none. Below 0.5, single pixels
-    /// are passed over.
+    /// Least and greatest magnification, drawn evenly on a logarithmic scale; `[1, 1]` for none.
     pub scale: [f32; 2],
+    /// Finest and coarsest ground resolution in metres a pixel that a crop is brought to, drawn evenly on a logarithmic scale:
+    /// in place of `scale` and always, for chips whose own resolution is known.
+    pub resolution: Option<[f32; 2]>,
     /// Chance that a crop is scaled; the others keep the chip's resolution and sharpness.
     pub scale_chance: f32,
     /// Greatest turn in degrees, either way, besides quarter turns.
@@ -36,6 +38,12 @@ pub struct AugmentOptions {
     pub saturation: f32,
     /// Greatest relative change of each band by itself, 0 to 1, which shifts the hue as haze and sensors do.
     pub channel_gain: f32,
+    /// Greatest turn of all hues in degrees, either way; images of three bands only.
+    pub hue: f32,
+    /// Greatest exponent of a gamma curve as a natural logarithm, either way.
+    pub gamma: f32,
+    /// Greatest relative change of brightness from one side of the crop to the other, 0 to 1, as of light and haze.
+    pub light: f32,
     /// Chance of a blur, 0 to 1.
     pub blur: f32,
     /// Chance of JPEG noise, 0 to 1; images of one or three bands only.
@@ -50,6 +58,7 @@ impl Default for AugmentOptions {
         Self {
             dihedral: true,
             scale: [0.75, 1.5],
+            resolution: None,
             scale_chance: 0.5,
             rotate: 15.0,
             rotate_chance: 0.3,
@@ -57,6 +66,9 @@ impl Default for AugmentOptions {
             contrast: 0.2,
             saturation: 0.2,
             channel_gain: 0.05,
+            hue: 0.0,
+            gamma: 0.0,
+            light: 0.0,
             blur: 0.1,
             jpeg: 0.1,
             rare_class_crops: 0.25,
@@ -70,6 +82,7 @@ impl AugmentOptions {
         Self {
             dihedral: false,
             scale: [1.0, 1.0],
+            resolution: None,
             scale_chance: 0.0,
             rotate: 0.0,
             rotate_chance: 0.0,
@@ -77,10 +90,45 @@ impl AugmentOptions {
             contrast: 0.0,
             saturation: 0.0,
             channel_gain: 0.0,
+            hue: 0.0,
+            gamma: 0.0,
+            light: 0.0,
             blur: 0.0,
             jpeg: 0.0,
             rare_class_crops: 0.0,
         }
+    }
+
+    /// For models that are to be used where nobody has trained: any turn, and colours, light and sharpness of other sensors and
+    /// seasons.
+    pub fn strong() -> Self {
+        Self {
+            scale_chance: 0.8,
+            rotate: 180.0,
+            rotate_chance: 0.5,
+            brightness: 0.35,
+            contrast: 0.4,
+            saturation: 0.5,
+            channel_gain: 0.12,
+            hue: 25.0,
+            gamma: 0.35,
+            light: 0.3,
+            blur: 0.3,
+            jpeg: 0.25,
+            rare_class_crops: 0.35,
+            ..Self::default()
+        }
+    }
+
+    /// The same for a chip of which a pixel covers `metres_per_pixel` on the ground, if that is known: `resolution` becomes a
+    /// scale.
+    pub fn on_ground(&self, metres_per_pixel: Option<f64>) -> Self {
+        let mut options = self.clone();
+        if let (Some([finest, coarsest]), Some(metres)) = (options.resolution.take(), metres_per_pixel) {
+            options.scale = [metres as f32 / coarsest, metres as f32 / finest];
+            options.scale_chance = 1.0;
+        }
+        options
     }
 }
 

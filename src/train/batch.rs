@@ -247,7 +247,9 @@ impl BatchMaker {
             let decoded = self.chip(sample)?;
             let mut random = SplitMix(seed([self.options.seed, epoch, (first + i) as u64]));
             let lesson = decoded.lesson.as_ref();
-            let (crop, lesson) = augment_with(&decoded.chip, lesson, size, &self.options.augment, &mut random);
+            let metres = self.dataset.samples.get(sample).and_then(|s| s.metres_per_pixel);
+            let options = self.options.augment.on_ground(metres);
+            let (crop, lesson) = augment_with(&decoded.chip, lesson, size, &options, &mut random);
             self.normalise(&crop, out);
             labels.extend_from_slice(&crop.labels);
             if let (Some(taught), Some(lesson)) = (&mut taught, lesson) {

@@ -51,7 +51,11 @@ pub fn manifest(info: &RunInfo) -> Manifest {
     }
     manifest.input_size = size;
     manifest.normalization = info.normalization.clone();
-    manifest.ground_resolution = info.data.metres_per_pixel;
+    // Where crops were brought to a range of resolutions, its middle is what the model knows best.
+    let middle = |[finest, coarsest]: [f32; 2]| f64::from(finest * coarsest).sqrt();
+    manifest.ground_resolution =
+        info.data.metres_per_pixel.map(|metres| info.settings.augment.resolution.map_or(metres, middle));
+    manifest.resolution_range = info.data.resolution_range;
     manifest.calibration = info.calibration.as_ref().map(|found| found.calibration.clone());
     manifest.origin.base_sha256 = info.base.as_ref().map(|o| o.sha256.clone());
     manifest.origin.teacher =

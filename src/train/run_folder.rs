@@ -143,6 +143,9 @@ pub struct Data {
     pub bands: usize,
     /// Median metres on the ground of a pixel, where known.
     pub metres_per_pixel: Option<f64>,
+    /// The finest and the coarsest ground resolution of crops, metres a pixel, where known.
+    #[serde(default)]
+    pub resolution_range: Option<[f64; 2]>,
 }
 
 /// Samples by name.

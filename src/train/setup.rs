@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
+use super::augment::AugmentOptions;
 use super::batch::{BatchOptions, CACHE_BYTES, Lessons, Loader};
 use super::dataset::split::{SplitRule, split};
 use super::dataset::{Dataset, Scan, review};
@@ -75,6 +76,7 @@ pub fn prepare(
         samples: dataset.samples.len(),
         bands: dataset.bands,
         metres_per_pixel: dataset.ground_resolution(&split.train),
+        resolution_range: resolution_range(&settings, &dataset, &split.train),
     };
     let names = SplitNames::of(&dataset, &split);
     let given = Given { origin, normalization, data, names, teacher: None, device_name };
@@ -119,6 +121,17 @@ pub fn reopen(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -
     let mut prepared = assemble(settings, device, dataset, scan.as_ref(), base, given)?;
     prepared.info.calibration = info.calibration;
     Ok(prepared)
+}
+
+/// The ground resolutions that crops of some samples may have: those asked for or, without, those of the chips over their scales.
+fn resolution_range(settings: &Settings, dataset: &Dataset, train: &[usize]) -> Option<[f64; 2]> {
+    let known = train.iter().filter_map(|&i| dataset.samples.get(i)?.metres_per_pixel);
+    known.fold(None, |range: Option<[f64; 2]>, metres| {
+        let AugmentOptions { scale, scale_chance, .. } = settings.augment.on_ground(Some(metres));
+        let [low, high] = if scale_chance > 0.0 { scale.map(f64::from) } else { [1.0, 1.0] };
+        let [finest, coarsest] = range.unwrap_or([f64::INFINITY, 0.0]);
+        Some([finest.min(metres / high), coarsest.max(metres / low)])
+    })
 }
 
 fn changed<T>(what: &str) -> Result<T> {

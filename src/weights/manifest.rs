@@ -72,6 +72,9 @@ pub struct Manifest {
     /// Ground resolution in metres per pixel that the model was trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ground_resolution: Option<f64>,
+    /// The finest and the coarsest ground resolution that it has seen in training, metres per pixel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution_range: Option<[f64; 2]>,
     /// What makes the network's logits probabilities; without, they are taken as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
@@ -176,6 +179,7 @@ impl Manifest {
             classes,
             normalization: Normalization::rgb(),
             ground_resolution: None,
+            resolution_range: None,
             calibration: None,
             scheme: Scheme::F32,
             shards: Vec::new(),
@@ -292,6 +296,12 @@ impl Manifest {
         let usable = |s: &f32| s.is_finite() && *s > 0.0 && s.recip().is_finite();
         if mean.len() != bands || std.len() != bands || !mean.iter().all(|m| m.is_finite()) || !std.iter().all(usable) {
             return invalid("normalization", format!("needs {bands} means and {bands} positive deviations"));
+        }
+        if self
+            .resolution_range
+            .is_some_and(|[finest, coarsest]| !(finest > 0.0 && finest <= coarsest && coarsest.is_finite()))
+        {
+            return invalid("resolution_range", "is not two positive numbers of metres, the lesser one first".into());
         }
         if self.ground_resolution.is_some_and(|metres| !metres.is_finite() || metres <= 0.0) {
             return invalid("ground_resolution", "is not a positive number of metres".into());

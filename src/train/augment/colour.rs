@@ -10,7 +10,7 @@ use crate::train::dataset::{Chip, Samples};
 /// Qualities of JPEG noise, 0 to 100: from that of poor tiles to what is hardly seen.
 const QUALITY: [f32; 2] = [40.0, 90.0];
 
-/// Changes brightness, contrast, saturation and bands; blurs; adds JPEG noise.
+/// Changes brightness, contrast, saturation, bands, hues, gamma and light; blurs; adds JPEG noise.
 pub(super) fn change(chip: &mut Chip, options: &AugmentOptions, random: &mut SplitMix) {
     let (width, height, bands) = (chip.width, chip.height, chip.bands);
     let Samples::U8(pixels) = &mut chip.samples else { return };
@@ -23,6 +23,19 @@ pub(super) fn change(chip: &mut Chip, options: &AugmentOptions, random: &mut Spl
     }
     if bands == 3 && options.saturation != 0.0 {
         saturate(pixels, saturation);
+    }
+    // Drawn only if asked for: runs without them keep their crops.
+    if bands == 3 && options.hue != 0.0 {
+        turn_hues(pixels, between(random, -options.hue, options.hue).to_radians());
+    }
+    if options.gamma != 0.0 {
+        let exponent = between(random, -options.gamma, options.gamma).exp();
+        let curve: [u8; 256] = std::array::from_fn(|v| ((v as f32 / 255.0).powf(exponent) * 255.0).round() as u8);
+        pixels.iter_mut().for_each(|v| *v = curve[usize::from(*v)]);
+    }
+    if options.light != 0.0 {
+        let [across, down] = [(); 2].map(|()| between(random, -options.light, options.light) / 2.0);
+        light(pixels, width, bands, across, down);
     }
     if chance(random, options.blur) {
         for _ in 0..=random.next_u64() & 1 {
@@ -64,6 +77,33 @@ fn saturate(pixels: &mut [u8], factor: f32) {
         let grey = (77 * r + 150 * g + 29 * b + 128) >> 8;
         for (value, old) in pixel.iter_mut().zip([r, g, b]) {
             *value = (grey + (((old - grey) * factor + 128) >> 8)).clamp(0, 255) as u8;
+        }
+    }
+}
+
+/// Turns the plane of colours (I and Q of the NTSC's YIQ) about grey.
+fn turn_hues(pixels: &mut [u8], angle: f32) {
+    let (sin, cos) = angle.sin_cos();
+    for pixel in pixels.chunks_exact_mut(3) {
+        let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(f32::from);
+        let grey = 0.299 * r + 0.587 * g + 0.114 * b;
+        let (i, q) = (0.596 * r - 0.274 * g - 0.322 * b, 0.211 * r - 0.523 * g + 0.312 * b);
+        let (i, q) = (cos * i - sin * q, sin * i + cos * q);
+        let turned = [grey + 0.956 * i + 0.621 * q, grey - 0.272 * i - 0.647 * q, grey - 1.107 * i + 1.704 * q];
+        for (value, new) in pixel.iter_mut().zip(turned) {
+            *value = new.round().clamp(0.0, 255.0) as u8;
+        }
+    }
+}
+
+/// Brightness that changes evenly: by `-across` at the left side to `across` at the right, and `down` likewise.
+fn light(pixels: &mut [u8], width: usize, bands: usize, across: f32, down: f32) {
+    let height = pixels.len() / (width * bands).max(1);
+    for (y, line) in pixels.chunks_exact_mut((width * bands).max(1)).enumerate() {
+        let row = 1.0 + down * (2.0 * y as f32 / height as f32 - 1.0);
+        for (x, pixel) in line.chunks_exact_mut(bands.max(1)).enumerate() {
+            let factor = row + across * (2.0 * x as f32 / width as f32 - 1.0);
+            pixel.iter_mut().for_each(|v| *v = (f32::from(*v) * factor).round().clamp(0.0, 255.0) as u8);
         }
     }
 }

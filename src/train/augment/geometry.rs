@@ -200,6 +200,8 @@ pub(super) struct Path {
     across: [i64; 2],
     down: [i64; 2],
     size: usize,
+    /// Where the crop is the smaller one, each of its pixels is the mean of this many places a side.
+    places: i64,
 }
 
 impl Path {
@@ -215,6 +217,8 @@ impl Path {
             across: [fixed(axes[0][0].into()), fixed(axes[1][0].into())],
             down: [fixed(axes[0][1].into()), fixed(axes[1][1].into())],
             size,
+            // A place is sampled from two pixels a side, so that one of 1.4 pixels misses none that matters.
+            places: (axes[0][0].hypot(axes[1][0]) / 1.4).ceil().clamp(1.0, 6.0) as i64,
         }
     }
 
@@ -246,6 +250,10 @@ impl Path {
         let bands = if BANDS == 0 { chip.bands } else { BANDS };
         let (width, height) = (chip.width as i64, chip.height as i64);
         let mut out = vec![T::default(); self.size * self.size * bands];
+        if self.places > 1 {
+            self.average::<T>(from, chip, &mut out);
+            return out;
+        }
         let half = 1i64 << (BITS - 1);
         self.each(|at, [x, y]| {
             // Samples lie in the middle of pixels.
@@ -270,15 +278,43 @@ impl Path {
         });
         out
     }
+
+    /// Means over the pixels' areas, of the nearest samples at places that are spread evenly over them.
+    fn average<T: Bilinear>(&self, from: &[T], chip: &Chip, out: &mut [T]) {
+        let (bands, n) = (chip.bands, self.places);
+        let offset = |i: i64, step: i64| step * (2 * i + 1 - n) / (2 * n);
+        let mut sums = vec![0.0f32; bands];
+        self.each(|at, [x, y]| {
+            sums.fill(0.0);
+            for j in 0..n {
+                for i in 0..n {
+                    let x = x + offset(i, self.across[0]) + offset(j, self.down[0]);
+                    let y = y + offset(i, self.across[1]) + offset(j, self.down[1]);
+                    let (column, row) = (mirrored(x >> BITS, chip.width).0, mirrored(y >> BITS, chip.height).0);
+                    let at = (row * chip.width + column) * bands;
+                    sums.iter_mut().zip(&from[at..at + bands]).for_each(|(sum, v)| *sum += (*v).into());
+                }
+            }
+            let out = &mut out[at * bands..(at + 1) * bands];
+            out.iter_mut().zip(&sums).for_each(|(out, sum)| *out = T::nearest(sum / (n * n) as f32));
+        });
+    }
 }
 
 /// A sample between four others: top left, top right, bottom left, bottom right.
-trait Bilinear: Copy + Default {
+trait Bilinear: Copy + Default + Into<f32> {
+    /// The value that is nearest to a mean of values.
+    fn nearest(mean: f32) -> Self;
+
     /// `right` and `bottom` are the parts of the way there, 0 to 255 of 256.
     fn blend(corners: [Self; 4], right: u32, bottom: u32) -> Self;
 }
 
 impl Bilinear for u8 {
+    fn nearest(mean: f32) -> Self {
+        mean.round() as u8
+    }
+
     fn blend(corners: [Self; 4], right: u32, bottom: u32) -> Self {
         let [a, b, c, d] = corners.map(u32::from);
         let (top, low) = (a * (256 - right) + b * right, c * (256 - right) + d * right);
@@ -287,6 +323,10 @@ impl Bilinear for u8 {
 }
 
 impl Bilinear for u16 {
+    fn nearest(mean: f32) -> Self {
+        mean.round() as u16
+    }
+
     fn blend(corners: [Self; 4], right: u32, bottom: u32) -> Self {
         let [a, b, c, d] = corners.map(u64::from);
         let (right, bottom) = (u64::from(right), u64::from(bottom));
@@ -296,6 +336,10 @@ impl Bilinear for u16 {
 }
 
 impl Bilinear for f32 {
+    fn nearest(mean: f32) -> Self {
+        mean
+    }
+
     fn blend([a, b, c, d]: [Self; 4], right: u32, bottom: u32) -> Self {
         let (right, bottom) = (right as f32 / 256.0, bottom as f32 / 256.0);
         let (top, low) = (a + (b - a) * right, c + (d - c) * right);

@@ -121,8 +121,15 @@ pub struct SettingsArgs {
     /// Range of the augmentation's scale as LOW,HIGH; 1,1 for none
     #[arg(long, value_delimiter = ',', value_name = "LOW,HIGH")]
     pub scale: Vec<f32>,
-    /// Crops as they are, without any augmentation
+    /// Range of ground resolutions in metres a pixel as FINEST,COARSEST to which chips of known resolution are brought, in place
+    /// of --scale; the package keeps it
+    #[arg(long, value_delimiter = ',', value_name = "FINEST,COARSEST")]
+    pub resolution: Vec<f32>,
+    /// Also hues, gamma, light, any turn, and more of all else: for a model that is to work where nobody has trained
     #[arg(long)]
+    pub strong_augment: bool,
+    /// Crops as they are, without any augmentation
+    #[arg(long, conflicts_with = "strong_augment")]
     pub no_augment: bool,
     /// Compute blocks again in the backward pass: slower, with the memory of one block
     #[arg(long)]
@@ -212,15 +219,15 @@ impl SettingsArgs {
             "batch" => DiceOver::Batch,
             _ => DiceOver::Class,
         };
-        let mut augment = if self.no_augment { AugmentOptions::none() } else { AugmentOptions::default() };
-        match self.scale[..] {
-            [] => {}
-            [low, high] if low > 0.0 && low <= high && high.is_finite() => augment.scale = [low, high],
-            _ => {
-                let message = format!("{:?} is not a range", self.scale);
-                return Err(Error::new(ErrorKind::Invalid, message).at("--scale").remedy("write LOW,HIGH, as 0.5,1.5"));
-            }
+        let mut augment = match (self.no_augment, self.strong_augment) {
+            (true, _) => AugmentOptions::none(),
+            (_, true) => AugmentOptions::strong(),
+            _ => AugmentOptions::default(),
+        };
+        if let Some(scale) = range(&self.scale, "--scale", "0.5,1.5")? {
+            augment.scale = scale;
         }
+        augment.resolution = range(&self.resolution, "--resolution", "0.06,0.2")?;
         Ok(Settings {
             data: self.data.iter().map(|path| absolute(path)).collect::<Result<_>>()?,
             dataset: self.labels.options()?,
@@ -451,5 +458,16 @@ fn time(duration: Duration) -> String {
     match seconds / 3600 {
         0 => format!("{}:{:02}", seconds / 60, seconds % 60),
         hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    }
+}
+
+/// Two positive numbers, the lesser one first; none if nothing was given.
+fn range(given: &[f32], option: &str, example: &str) -> Result<Option<[f32; 2]>> {
+    match *given {
+        [] => Ok(None),
+        [low, high] if low > 0.0 && low <= high && high.is_finite() => Ok(Some([low, high])),
+        _ => Err(Error::new(ErrorKind::Invalid, format!("{given:?} is not a range"))
+            .at(option)
+            .remedy(format!("write two positive numbers, the lesser one first, as {example}"))),
     }
 }

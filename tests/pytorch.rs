@@ -68,6 +68,79 @@ fn pth(pickle: &[u8], storages: &[(&str, &[u8])]) -> (TempDir, PathBuf) {
     file("model.pth", &zip_of(&entries))
 }
 
+/// What PyTorch wrote before 1.6: storages as key, bytes and elements.
+fn legacy(pickle: &[u8], storages: &[(&str, &[u8], u64)]) -> Vec<u8> {
+    let magic = [b"\x8a\x0a".to_vec(), vec![0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19]].concat();
+    let machine = [b"}".to_vec(), opcode::text("little_endian"), b"q\x01\x88s".to_vec()].concat();
+    let keys = storages.iter().flat_map(|s| opcode::text(s.0)).collect();
+    let keys = [b"](".to_vec(), keys, b"e".to_vec()].concat();
+    let head = [program(magic), program(opcode::int(1001)), program(machine), pickle.to_vec(), program(keys)].concat();
+    let tail = storages.iter().flat_map(|(_, bytes, count)| [&count.to_le_bytes()[..], bytes].concat());
+    head.into_iter().chain(tail).collect()
+}
+
+#[test]
+fn files_of_older_pytorch() {
+    // tests/fixtures/pytorch/legacy.pth: torch.save({"model": .., "epoch": 3}, file, _use_new_zipfile_serialization=False)
+    let path = fixtures().join("../pytorch/legacy.pth");
+    let source = open(&path).unwrap();
+    let expected: &[(&str, &[usize], &[f32])] = &[
+        ("half", &[2], &[1., -2.]),
+        ("long", &[2], &[-1., 5.]),
+        ("parameter", &[2], &[0.5, 0.25]),
+        ("part", &[2, 2], &[5., 6., 9., 10.]),
+        ("transposed", &[4, 3], &[0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]),
+        ("whole", &[3, 4], &[0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11.]),
+    ];
+    assert_eq!(names(source.as_ref()), expected.iter().map(|e| e.0).collect::<Vec<_>>());
+    for (info, (name, shape, values)) in source.tensors().iter().zip(expected) {
+        assert_eq!((&info.shape[..], &source.read_f32(name).unwrap()[..]), (*shape, *values), "{name}");
+    }
+    assert_eq!(source.passed_over().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "), "epoch (a number)");
+
+    // Cut anywhere, and with any byte changed, it is refused or read, without a panic.
+    let bytes = fs::read(&path).unwrap();
+    for len in 0..bytes.len() {
+        let (_folder, path) = file("model.pth", &bytes[..len]);
+        assert!(open(&path).is_err(), "{len} bytes of {}", bytes.len());
+    }
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x41;
+        let (_folder, path) = file("model.pth", &changed);
+        if let Ok(source) = open(&path) {
+            source.tensors().iter().for_each(|t| drop(source.read_f32(&t.name)));
+        }
+    }
+}
+
+#[test]
+fn older_files_that_are_refused() {
+    let values = [1f32, 2.0].map(f32::to_le_bytes).concat();
+    let state = program(dict(&[("a", tensor(storage("FloatStorage", "7", 2), 0, &[2], &[1]))]));
+    let good = legacy(&state, &[("7", &values, 2)]);
+    let (_folder, path) = file("model.pth", &good);
+    assert_eq!(open(&path).unwrap().read_f32("a").unwrap(), [1.0, 2.0]);
+    let replaced = |from: &[u8], to: &[u8]| {
+        let at = good.windows(from.len()).position(|w| w == from).unwrap();
+        [&good[..at], to, &good[at + from.len()..]].concat()
+    };
+    let cases = [
+        (replaced(b"q\x01\x88s", b"q\x01\x89s"), "big-endian"),
+        (replaced(&1001i32.to_le_bytes(), &1002i32.to_le_bytes()), "another version"),
+        (legacy(&state, &[("7", &values, u64::MAX)]), "ends within its storages"),
+        (legacy(&state, &[("7", &values, 3)]), "ends within its storages"),
+        (legacy(&state, &[("7", &values, 1)]), "does not fit its storage"),
+        (legacy(&state, &[]), "lacks the storage 7"),
+        (legacy(&state, &[("8", &values, 2)]), "no known tensor"),
+    ];
+    for (bytes, expected) in cases {
+        let (_folder, path) = file("model.pth", &bytes);
+        let (_, found) = message(open(&path).map(drop));
+        assert!(found.contains(expected) && found.contains("model.pth"), "{found}");
+    }
+}
+
 #[test]
 fn every_storage_type_and_view() {
     let floats: Vec<u8> = (0..12).flat_map(|i| (i as f32).to_le_bytes()).collect();

@@ -151,7 +151,8 @@ fn strong_changes_keep_shapes_and_move_colours() {
     for seed in 0..60 {
         let crop = augment(&chip, 64, &strong, &mut SplitMix(seed));
         assert!(crop.labels.iter().all(|l| [0, 1, IGNORE].contains(l)));
-        let [r, g, b] = [0, 1, 2].map(|band| bytes(&crop).iter().skip(band).step_by(3).map(|v| f64::from(*v)).sum::<f64>());
+        let [r, g, b] =
+            [0, 1, 2].map(|band| bytes(&crop).iter().skip(band).step_by(3).map(|v| f64::from(*v)).sum::<f64>());
         hues.push((r - b) / (r + g + b));
     }
     let spread = hues.iter().cloned().fold(f64::MIN, f64::max) - hues.iter().cloned().fold(f64::MAX, f64::min);
@@ -164,8 +165,10 @@ fn strong_changes_keep_shapes_and_move_colours() {
         AugmentOptions { gamma: 0.5, ..AugmentOptions::none() },
         AugmentOptions { light: 0.5, ..AugmentOptions::none() },
     ] {
-        let (plain, changed) =
-            (augment(&chip, 64, &AugmentOptions::none(), &mut SplitMix(4)), augment(&chip, 64, &alone, &mut SplitMix(4)));
+        let (plain, changed) = (
+            augment(&chip, 64, &AugmentOptions::none(), &mut SplitMix(4)),
+            augment(&chip, 64, &alone, &mut SplitMix(4)),
+        );
         assert!(plain.labels == changed.labels && bytes(&plain) != bytes(&changed), "{alone:?}");
     }
 }

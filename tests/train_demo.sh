@@ -2,7 +2,7 @@
 # Trains the demonstration models from the folder of real data that SAMLORA_DATA names: EfficientNet-Lite0 of ImageNet under SAM's
 # neck and decoder on buildings of three places, then a LoRA adapter on it for land cover. ENCODER names the encoder's file
 # (docs/src/train.md says where it is from). OUT gets the work folder; no sample of philippines is used, and Dubai's scene t7 and a
-# fifth of zanzibar validate. PARTS may leave one out; EPOCHS and EPOCHS_LANDCOVER change how long they take. The part `baselines`
+# fifth of zanzibar validate. PARTS chooses (buildings landcover baselines baselines-buildings places); EPOCHS and EPOCHS_LANDCOVER change how long they take. The part `baselines`
 # trains two others on the land cover's split with as many crops, the same network without buildings before and a U-Net in PyTorch
 # (tests/peers), and prints all three in one table. TEACHER may name weights of tests/peers/teacher.py: its soft masks then teach beside
 # the labels, and on images of other places that nobody has labelled.
@@ -90,4 +90,21 @@ if [[ " $parts " = *" baselines-buildings "* ]]; then # a U-Net on the buildings
   "$SAMLORA" export --run "$base" --scheme q8 --out "$OUT/buildings-q8"
   python3 "$(dirname "${BASH_SOURCE[0]}")/peers/baselines.py" "$base" --samlora "$SAMLORA" --images "${IMAGES:-7104}" ${BF16:+--bf16} \
     --test-data "$OUT/data/philippines" --package "lite0=$OUT/buildings-q8" --out "$OUT/baselines-buildings"
+fi
+if [[ " $parts " = *" places "* ]]; then # each place left out in turn, without the teacher, which has seen them all; a U-Net with as many crops beside it
+  peers=$(dirname "${BASH_SOURCE[0]}")/peers
+  for place in zanzibar banepa dubai; do
+    folders=() tests=()
+    for folder in zanzibar banepa banepa-512 dubai; do
+      case $folder in $place*) tests+=("$OUT/data/$folder") ;; *) folders+=(--data "$OUT/data/$folder") ;; esac
+    done
+    grep -v "^$place" "$OUT/valid.txt" >"$OUT/valid-without-$place.txt"
+    "$SAMLORA" train "${folders[@]}" --class 1=building --unlisted background --valid-list "$OUT/valid-without-$place.txt" \
+      "${everything[@]}" --epochs "${EPOCHS_PLACES:-2}" --seed 7 --strong-augment --resolution 0.06,0.25 --scale 0.7,2 "${common[@]}" \
+      --out "$OUT/without-$place"
+    rm -rf "$OUT/without-$place-q8"
+    "$SAMLORA" export --run "$OUT/without-$place" --scheme q8 --out "$OUT/without-$place-q8"
+    python3 "$peers/baselines.py" "$OUT/without-$place" --samlora "$SAMLORA" ${BF16:+--bf16} ${WORK:+--work "$WORK"} \
+      --test-data "${tests[@]}" "$OUT/data/philippines" --package "lite0=$OUT/without-$place-q8" --out "$OUT/places/$place"
+  done
 fi

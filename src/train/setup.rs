@@ -50,7 +50,9 @@ pub fn prepare(
     let settings = json_stable(settings)?;
     let dataset = open(&settings)?;
     dataset.check_classes()?;
-    dataset.warnings.iter().for_each(|w| message(w.clone()));
+    // Mixed resolutions are nothing to warn of where all crops are brought to one range.
+    let mixed = settings.augment.resolution.and_then(|_| review::resolutions(&dataset.samples));
+    dataset.warnings.iter().filter(|w| Some(*w) != mixed.as_ref()).for_each(|w| message(w.clone()));
     // Every file is decoded once, so that none ends the run later.
     let scan = dataset.scan(|_, _| ())?;
     let split = split(&dataset, &scan, &settings.split, settings.valid_share, settings.split_seed)?;

@@ -1,4 +1,4 @@
-//! Checkpoints of PyTorch's `torch.save` in its zip format (the default since PyTorch 1.6).
+//! Checkpoints of PyTorch's `torch.save`: its zip format (the default since PyTorch 1.6) and the one before (`legacy`).
 //!
 //! The zip holds `<prefix>/data.pkl`, a pickle that says which tensor is which view of which storage, and the storages
 //! `<prefix>/data/<key>`, stored without compression. The pickle is read by the restricted machine in `pickle`;
@@ -6,6 +6,7 @@
 
 mod classes;
 mod contents;
+mod legacy;
 mod pickle;
 mod program;
 mod view;
@@ -16,7 +17,8 @@ use std::io::BufReader;
 
 use zip::{CompressionMethod, ZipArchive};
 
-use self::contents::state_dict;
+use self::contents::{StateDict, state_dict};
+pub use self::legacy::MAGIC as LEGACY_MAGIC;
 use self::pickle::MAX_PICKLE;
 use self::view::StorageView;
 use super::file::FileReader;
@@ -32,16 +34,17 @@ pub struct PytorchFile {
     tensors: Vec<TensorInfo>,
     views: Vec<StorageView>,
     /// Where each storage of the views lies in the file.
-    storages: Vec<ZipEntry>,
+    storages: Vec<Stored>,
     passed_over: Vec<PassedOver>,
 }
 
-/// A zip entry's bytes.
+/// Where bytes lie in the file: those of a zip entry or of a storage.
 #[derive(Debug, Clone, Copy)]
-struct ZipEntry {
+struct Stored {
     start: u64,
     len: u64,
-    crc32: u32,
+    /// The zip's checksum; the older format has none.
+    crc32: Option<u32>,
 }
 
 impl PytorchFile {
@@ -53,10 +56,25 @@ impl PytorchFile {
     /// and for compressed entries; [`ErrorKind::Format`] for a damaged file.
     pub fn new(file: FileReader) -> Result<Self> {
         let place = file.path().display().to_string();
-        Self::read_contents(file).map_err(|e| e.at(place))
+        Self::read_zip(file).map_err(|e| e.at(place))
     }
 
-    fn read_contents(file: FileReader) -> Result<Self> {
+    /// As [`PytorchFile::new`], of a file in the format that PyTorch wrote before 1.6, which begins with [`LEGACY_MAGIC`].
+    ///
+    /// # Errors
+    /// As [`PytorchFile::new`].
+    pub fn legacy(file: FileReader) -> Result<Self> {
+        let place = file.path().display().to_string();
+        let contents = legacy::read(&file).and_then(|(dict, places)| {
+            Self::with_storages(file, dict, false, |key| {
+                let missing = || Error::new(ErrorKind::Format, format!("the file lacks the storage {key}"));
+                places.get(key).copied().ok_or_else(missing)
+            })
+        });
+        contents.map_err(|e| e.at(place))
+    }
+
+    fn read_zip(file: FileReader) -> Result<Self> {
         let damaged =
             || Error::new(ErrorKind::Format, "the zip is damaged").remedy("the file is truncated; fetch it again");
         let mut zip = ZipArchive::new(BufReader::new(file.reopen()?)).map_err(|e| damaged().source(e))?;
@@ -75,7 +93,8 @@ impl PytorchFile {
         let prefix = prefix.ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "this zip is no PyTorch checkpoint: it holds no data.pkl")
         })?;
-        let mut entry = |name: &str| zip_entry(&mut zip, &format!("{prefix}{name}"), file.len());
+        let length = file.len();
+        let mut entry = |name: &str| zip_entry(&mut zip, &format!("{prefix}{name}"), length);
 
         let found = entry("data.pkl")?.filter(|e| e.len <= MAX_PICKLE);
         let found =
@@ -86,22 +105,35 @@ impl PytorchFile {
             _ => false,
         };
 
+        Self::with_storages(file, dict, big_endian, |key| {
+            let missing = || Error::new(ErrorKind::Format, format!("the zip lacks data/{key}"));
+            entry(&format!("data/{key}"))?.ok_or_else(missing)
+        })
+    }
+
+    /// Puts tensors and storages together; `stored` says where the storage of a key lies.
+    fn with_storages(
+        file: FileReader,
+        dict: StateDict,
+        big_endian: bool,
+        mut stored: impl FnMut(&str) -> Result<Stored>,
+    ) -> Result<Self> {
         // Tensors may share a storage; the pickle then names it anew each time.
         let (mut seen, mut storages) = (HashMap::new(), Vec::new());
         let (mut tensors, mut views) = (Vec::new(), Vec::new());
         for (name, mut view) in dict.tensors {
             let at = |e: Error| e.at(format!("tensor {name}"));
-            let storage = dict.storages.get(view.storage).ok_or_else(|| at(damaged()))?;
+            let unknown = || Error::new(ErrorKind::Format, "a tensor without a storage");
+            let storage = dict.storages.get(view.storage).ok_or_else(|| at(unknown()))?;
             let home = match seen.get(&storage.key) {
                 Some(&home) => home,
                 None => {
-                    let missing = || Error::new(ErrorKind::Format, format!("the zip lacks data/{}", storage.key));
-                    storages.push(entry(&format!("data/{}", storage.key)).map_err(at)?.ok_or_else(|| at(missing()))?);
+                    storages.push(stored(&storage.key).map_err(at)?);
                     seen.insert(storage.key.clone(), storages.len() - 1);
                     storages.len() - 1
                 }
             };
-            let held = storages.get(home).map_or(0, |s: &ZipEntry| s.len);
+            let held = storages.get(home).map_or(0, |s: &Stored| s.len);
             let info = TensorInfo { name: name.clone(), shape: view.shape.clone(), dtype: storage.dtype };
             view.check(&info, storage, held, file.len()).map_err(at)?;
             view.storage = home;
@@ -119,7 +151,8 @@ impl PytorchFile {
         let span = view.span().ok_or_else(damaged)?;
         let start = storage.start + view.offset * size as u64;
         let bytes = self.file.read(start, span as usize * size)?;
-        if start == storage.start && bytes.len() as u64 == storage.len && crc32fast::hash(&bytes) != storage.crc32 {
+        let whole = start == storage.start && bytes.len() as u64 == storage.len;
+        if whole && storage.crc32.is_some_and(|known| known != crc32fast::hash(&bytes)) {
             return Err(Error::new(ErrorKind::Integrity, "its bytes do not match the zip's checksum")
                 .remedy("the file is damaged; fetch it again, or save it again with PyTorch's CRC-32 option on"));
         }
@@ -153,7 +186,7 @@ impl TensorSource for PytorchFile {
 }
 
 /// Where the bytes of the zip entry `name` lie; `None` if there is none.
-fn zip_entry(zip: &mut ZipArchive<BufReader<File>>, name: &str, file_len: u64) -> Result<Option<ZipEntry>> {
+fn zip_entry(zip: &mut ZipArchive<BufReader<File>>, name: &str, file_len: u64) -> Result<Option<Stored>> {
     let Some(index) = zip.index_for_name(name) else { return Ok(None) };
     let damaged = || Error::new(ErrorKind::Format, "lies outside the file").at(format!("zip entry {name}"));
     let entry = zip.by_index_raw(index).map_err(|e| damaged().source(e))?;
@@ -165,7 +198,7 @@ fn zip_entry(zip: &mut ZipArchive<BufReader<File>>, name: &str, file_len: u64) -
     let start = entry.data_start().ok_or_else(damaged)?;
     match start.checked_add(entry.size()) {
         Some(end) if end <= file_len && entry.size() == entry.compressed_size() => {
-            Ok(Some(ZipEntry { start, len: entry.size(), crc32: entry.crc32() }))
+            Ok(Some(Stored { start, len: entry.size(), crc32: Some(entry.crc32()) }))
         }
         _ => Err(damaged()),
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::manifest::MANIFEST_FILE;
-use super::pytorch::PytorchFile;
+use super::pytorch::{LEGACY_MAGIC, PytorchFile};
 use super::shards::{SafetensorsFile, Shards};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -14,8 +14,7 @@ pub use super::tensor::{Dtype, PassedOver, TensorInfo, TensorSource, hex, to_f32
 /// file, or a Hugging Face folder (or its `*.index.json`) of one or several safetensors shards.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if there is nothing at `path`, [`ErrorKind::Unsupported`] for PyTorch's old format and
-/// for other kinds of files, [`ErrorKind::Format`] for a damaged file.
+/// [`ErrorKind::NotFound`] if there is nothing at `path`, [`ErrorKind::Unsupported`] for other kinds of files, [`ErrorKind::Format`] for a damaged file.
 pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn TensorSource>> {
     let path = path.as_ref();
     if path.is_dir() { open_folder(path) } else { open_file(path) }
@@ -31,9 +30,10 @@ fn open_file(path: &Path) -> Result<Box<dyn TensorSource>> {
         // Of a safetensors file the first eight bytes are the header's length, and the header is a JSON object.
         [_, _, _, _, _, _, _, _, b'{', ..] => Ok(Box::new(SafetensorsFile::new(file)?)),
         [b'{', ..] => Ok(Box::new(Shards::open(path)?)),
+        bytes if bytes.starts_with(&LEGACY_MAGIC) => Ok(Box::new(PytorchFile::legacy(file)?)),
         [0x80, 1..=5, ..] => unsupported(
-            "this is a pickle of PyTorch before 1.6 (not a zip file)",
-            "rewrite it with a recent PyTorch: torch.save(torch.load(old, map_location=\"cpu\"), new)",
+            "this is a pickle, and none of PyTorch's",
+            "save the tensors with PyTorch: torch.save(model.state_dict(), file)",
         ),
         bytes if bytes.get(257..262) == Some(b"ustar") => unsupported(
             "this is a tar file of PyTorch before 0.1.10",

@@ -113,14 +113,14 @@ pub fn no_background(dataset: &Dataset, scan: &Scan) -> Option<String> {
 }
 
 /// What people should know about samples whose pixels cover different lengths on the ground.
-pub(super) fn resolutions(samples: &[Sample]) -> Option<String> {
+pub fn resolutions(samples: &[Sample]) -> Option<String> {
     let known = || samples.iter().filter_map(|s| Some((s.metres_per_pixel?, s.name.as_str())));
     let (least, fine) = known().min_by(|a, b| a.0.total_cmp(&b.0))?;
     let (most, coarse) = known().max_by(|a, b| a.0.total_cmp(&b.0))?;
     (most > MIXED_RESOLUTION * least).then(|| {
         format!(
             "A pixel covers {least:.2} m on the ground in {fine} and {most:.2} m in {coarse}: things look {:.1} times as large in \
-             some samples as in others. Leave out resolutions that will not be asked for.",
+             some samples as in others. Bring crops to one range with --resolution, or leave out what will not be asked for.",
             most / least
         )
     })

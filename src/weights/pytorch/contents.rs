@@ -43,6 +43,14 @@ struct DictPath<'a> {
 /// # Errors
 /// [`ErrorKind::Unsupported`] if there is none, with what there is instead; those of [`Machine::execute`].
 pub fn state_dict(pickle: &[u8]) -> Result<StateDict> {
+    state_dict_at(pickle).map(|(dict, _)| dict)
+}
+
+/// As [`state_dict`], of a pickle with other bytes behind it; and the pickle's length.
+///
+/// # Errors
+/// As [`state_dict`].
+pub fn state_dict_at(pickle: &[u8]) -> Result<(StateDict, usize)> {
     let (machine, top) = Machine::execute(pickle)?;
     let mut places = Vec::new();
     search(&machine, top, &mut Vec::new(), &mut HashSet::new(), &mut places);
@@ -62,7 +70,20 @@ pub fn state_dict(pickle: &[u8]) -> Result<StateDict> {
         found.insert(name.to_owned(), view.clone()); // like Python, the last of equal keys counts
     }
     let passed_over = passed_over(&machine, top, &place.keys);
-    Ok(StateDict { storages: machine.storages().to_vec(), tensors: found, passed_over })
+    Ok((StateDict { storages: machine.storages().to_vec(), tensors: found, passed_over }, machine.end()))
+}
+
+/// The texts of a pickled list, and the pickle's length.
+///
+/// # Errors
+/// [`ErrorKind::Format`] if it holds anything else; those of [`Machine::execute`].
+pub fn texts_at(pickle: &[u8]) -> Result<(Vec<String>, usize)> {
+    let (machine, top) = Machine::execute(pickle)?;
+    let texts = machine.sequence_of(top).iter().map(|value| match value {
+        Value::Text(text) => Ok((*text).to_owned()),
+        _ => Err(damaged("a list of texts was expected")),
+    });
+    Ok((texts.collect::<Result<_>>()?, machine.end()))
 }
 
 /// Collects the dicts that hold tensors by name, outermost first.

@@ -88,6 +88,19 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// How many bytes were run: the pickle's length, if others follow it.
+    pub fn end(&self) -> usize {
+        self.program.at()
+    }
+
+    /// The values of a list or tuple; none of anything else.
+    pub fn sequence_of(&self, value: Value<'a>) -> &[Value<'a>] {
+        match value {
+            Value::Sequence(i) => self.sequences.get(i).map_or(&[], Vec::as_slice),
+            _ => &[],
+        }
+    }
+
     /// The storages that tensors are views of.
     pub fn storages(&self) -> &[Storage] {
         &self.storages
@@ -407,11 +420,12 @@ impl<'a> Machine<'a> {
         items.iter().map(|&item| unsigned(item)).collect()
     }
 
-    /// `("storage", class, key, location, elements)`.
+    /// `("storage", class, key, location, elements)`, and in the older format nothing, or a view, which PyTorch wrote before 0.4.
     fn persistent_id(&mut self) -> Result<()> {
         let id = self.pop()?;
         let storage = match self.items(id)? {
-            [Value::Text("storage"), Value::Global(global), Value::Text(key), Value::Text(_), len] => {
+            [Value::Text("storage"), Value::Global(global), Value::Text(key), Value::Text(_), len]
+            | [Value::Text("storage"), Value::Global(global), Value::Text(key), Value::Text(_), len, Value::None] => {
                 match global.known {
                     Known::Storage(dtype) => Storage { key: (*key).to_owned(), dtype, len: unsigned(*len)? },
                     _ => {

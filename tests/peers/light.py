@@ -2,8 +2,8 @@
 
     python3 tests/peers/light.py --samlora target/debug/samlora [--size 448] [--rounds 3] [--json light.json]
 
-Each row's weights are random and the same in all engines, and each peer's embedding must be PyTorch's (encoder.py, TOLERANCE). About
-five minutes on two idle cores, which the table says when they were not. See README.md.
+Each row's weights are random and the same in all engines, and each peer's embedding must be PyTorch's (encoder.py, TOLERANCE). A
+few minutes on two idle cores; the table says when they were not. See README.md.
 """
 import argparse, json, pathlib, shutil, subprocess, sys, tempfile
 import encoder, environment

@@ -2,9 +2,8 @@
 //!
 //! Sources: `build_sam.py` and the constructors of `segment-anything` 1.0 for `vit_b`, `vit_l` and `vit_h`; `build_sam.py` of SlimSAM
 //! (Chen et al. 2024) and its checkpoints' `config.json` for `slimsam_77` and `slimsam_50`; `build_sam.py` of MobileSAM for `mobile_sam`;
-//! `lite0` is EfficientNet-Lite0 under SAM's neck and decoder, this project's combination; `vit_t` is
-//! this project's own light backbone; `tiny` is the parity fixture's. Nothing else in the crate asks for a backbone's
-//! name: a package's manifest carries these numbers.
+//! `lite0` is EfficientNet-Lite0 under SAM's neck and decoder, this project's combination; `tiny` is the parity fixture's. Nothing
+//! else in the crate asks for a backbone's name: a package's manifest carries these numbers.
 
 mod lite;
 mod tiny_vit;
@@ -97,7 +96,7 @@ pub struct BlockSize {
 /// A backbone with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backbone {
-    /// `vit_b`, `vit_l`, `vit_h`, `slimsam_77`, `slimsam_50`, `mobile_sam`, `lite0`, `vit_t` or `tiny`.
+    /// One of the names in [`BACKBONES`], or `light_vit`.
     pub name: &'static str,
     embed_dim: usize,
     depth: usize,
@@ -150,8 +149,8 @@ impl Normalization {
     }
 }
 
-/// Every backbone this crate knows by name.
-pub const BACKBONES: [Backbone; 9] = [
+/// Every backbone that a model can be made with.
+pub const BACKBONES: [Backbone; 8] = [
     Backbone {
         name: "vit_b",
         embed_dim: 768,
@@ -229,20 +228,6 @@ pub const BACKBONES: [Backbone; 9] = [
         ..SAM
     },
     Backbone {
-        name: "vit_t",
-        embed_dim: 192,
-        depth: 12,
-        num_heads: 3,
-        mlp_dim: 768,
-        global_attn_indexes: &[2, 5, 8, 11],
-        window_size: 8,
-        decoder_mlp: 512,
-        pretrained_size: 384,
-        input_size: 384,
-        tile_size: 256,
-        ..SAM
-    },
-    Backbone {
         name: "tiny",
         embed_dim: 48,
         depth: 4,
@@ -258,6 +243,22 @@ pub const BACKBONES: [Backbone; 9] = [
         ..SAM
     },
 ];
+
+/// The plain light ViT that earlier versions offered as `vit_t`, which is MobileSAM's name elsewhere. `lite0` is faster and better; models
+/// that were made with this one load, train on and are exported as before.
+const LIGHT_VIT: Backbone = Backbone {
+    name: "light_vit",
+    embed_dim: 192,
+    depth: 12,
+    num_heads: 3,
+    mlp_dim: 768,
+    global_attn_indexes: &[2, 5, 8, 11],
+    window_size: 8,
+    decoder_mlp: 512,
+    pretrained_size: 384,
+    input_size: 384,
+    ..SAM
+};
 
 /// What SAM's published backbones share.
 const SAM: Backbone = Backbone {
@@ -291,16 +292,27 @@ pub const DECODER_NORM_EPS: f64 = 1e-5;
 pub const TINY_VIT_NORM_EPS: f64 = 1e-5;
 
 impl Backbone {
-    /// The backbone called `name`.
+    /// The backbone called `name`, one of [`BACKBONES`].
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] with the known names.
     pub fn named(name: &str) -> Result<Self> {
         BACKBONES.into_iter().find(|b| b.name == name).ok_or_else(|| {
             let known: Vec<_> = BACKBONES.iter().map(|b| b.name).collect();
-            Error::new(ErrorKind::NotFound, format!("there is no backbone {name:?}"))
-                .remedy(format!("known backbones: {}", known.join(", ")))
+            let error = Error::new(ErrorKind::NotFound, format!("there is no backbone {name:?}"));
+            match name {
+                "vit_t" | "light_vit" => error.remedy(
+                    "use lite0, which is faster and better than the light ViT that had this name, or mobile_sam, which is what others \
+                     call vit_t; packages and runs made with the light ViT still load",
+                ),
+                _ => error.remedy(format!("known backbones: {}", known.join(", "))),
+            }
         })
+    }
+
+    /// Every backbone whose numbers are recognized: [`BACKBONES`], and what earlier versions offered beside them.
+    pub fn known() -> impl Iterator<Item = Self> {
+        BACKBONES.into_iter().chain([LIGHT_VIT])
     }
 
     /// All its numbers, for a decoder of `mask_tokens` masks (classes including background; SAM itself has 4).
@@ -375,17 +387,19 @@ impl SamConfig {
         self.pretrained_size / self.patch_size
     }
 
+    /// The backbone these numbers belong to, if it is one of [`Backbone::known`].
+    pub fn backbone(&self) -> Option<Backbone> {
+        Backbone::known().find(|b| {
+            let mut known = b.config(self.mask_tokens);
+            known.in_chans = self.in_chans;
+            known.pretrained_size = self.pretrained_size;
+            known == *self
+        })
+    }
+
     /// The name of the backbone these numbers belong to, if it has one.
     pub fn backbone_name(&self) -> Option<&'static str> {
-        BACKBONES
-            .iter()
-            .find(|b| {
-                let mut known = b.config(self.mask_tokens);
-                known.in_chans = self.in_chans;
-                known.pretrained_size = self.pretrained_size;
-                known == *self
-            })
-            .map(|b| b.name)
+        self.backbone().map(|b| b.name)
     }
 
     /// Whether every width is a multiple of 4, as the kernels for GPUs have it. All published models are, but for the encoder's heads

@@ -131,7 +131,7 @@ fn dropout_and_accumulation_go_on_as_if_nothing_had_been() {
 fn a_taught_run_goes_on_as_if_nothing_had_been() {
     let lab = Lab::new();
     let (base, wide, package) = (lab.base(), lab.path("wide"), lab.path("package"));
-    succeeds(&lab.train(&wide, &["--backbone", "vit_t", "--epochs", "1"]).as_args());
+    succeeds(&lab.train(&wide, &["--backbone", "lite0", "--epochs", "1"]).as_args());
     succeeds(&["export", "--run", &wide, "--scheme", "f32", "--out", &package]);
     let images = lab.path("more");
     fs::create_dir_all(&images).unwrap();

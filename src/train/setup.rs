@@ -106,7 +106,11 @@ pub fn reopen(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -
     }
     // The files are those that were decoded when the run began.
     let scan = if settings.balance { Some(dataset.scan(|_, _| ())?) } else { None };
-    let base = base(&settings)?;
+    // A run from random weights has all of its numbers, whatever its backbone is called now.
+    let base = match &settings.base {
+        Some(path) => BaseModel::open(path)?,
+        None => BaseModel::Fresh(Box::new(info.architecture.clone())),
+    };
     let origin = base.origin()?.map(|(path, sha256)| BaseOrigin { path, sha256 });
     if origin.as_ref().map(|o| &o.sha256) != info.base.as_ref().map(|o| &o.sha256) {
         return changed("the base has");
@@ -280,7 +284,7 @@ fn base(settings: &Settings) -> Result<BaseModel> {
         (Some(path), _) => BaseModel::open(path),
         (None, Some(name)) => Ok(BaseModel::fresh(&Backbone::named(name)?)),
         (None, None) => Err(Error::new(ErrorKind::Invalid, "neither a base nor a backbone is given")
-            .remedy("give --base FILE, or --backbone vit_t to start from random weights")),
+            .remedy("give --base FILE, or --backbone lite0 to start from random weights")),
     }
 }
 

@@ -44,7 +44,7 @@ pub fn recognize(shapes: &BTreeMap<String, Vec<usize>>) -> Result<SamConfig> {
     if inner == 0 {
         return Err(empty_axis());
     }
-    let mut known = BACKBONES.iter().map(|b| b.config(mask_tokens));
+    let mut known = Backbone::known().map(|b| b.config(mask_tokens));
     let same_decoder = known.find(|k| (k.out_chans, k.decoder_mlp) == (out_chans, decoder_mlp));
     let config = SamConfig {
         in_chans: number(Number::InChans)?,
@@ -143,7 +143,7 @@ impl Told {
         if head_dim == 0 || patch_size == 0 || grid == 0 {
             return Err(empty_axis());
         }
-        let mut known = BACKBONES.iter().map(|b| b.config(mask_tokens));
+        let mut known = Backbone::known().map(|b| b.config(mask_tokens));
         let same_encoder = known.find(|k| {
             (k.embed_dim, k.depth, k.num_heads, 2 * k.window_size - 1)
                 == (embed_dim, depth, embed_dim / head_dim, shortest)
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn every_backbone_is_recognized_from_its_shapes() {
-        for backbone in BACKBONES {
+        for backbone in Backbone::known() {
             for mask_tokens in [2, 4, 9] {
                 let config = backbone.config(mask_tokens);
                 let mut shapes: BTreeMap<_, _> = tensors(&config).into_iter().collect();

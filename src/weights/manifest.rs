@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::layout;
 use super::quantize::{Scheme, matrix};
 use super::tensor::hex;
-use crate::config::{BACKBONES, Class, Normalization, SamConfig};
+use crate::config::{Class, Normalization, SamConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logits::Calibration;
 use crate::lora::LoraConfig;
@@ -163,8 +163,8 @@ impl Manifest {
     /// A manifest of a merged model of `architecture`, f32, without weights: input and tile are the backbone's (448 and
     /// 256 px where it is none of the known), normalisation is SAM's.
     pub fn new(architecture: &SamConfig, classes: Vec<Class>) -> Self {
-        let backbone = architecture.backbone_name().unwrap_or("custom");
-        let known = BACKBONES.iter().find(|b| b.name == backbone);
+        let known = architecture.backbone();
+        let backbone = known.map_or("custom", |b| b.name);
         let (input_size, tile_size) = known.map_or((448, 256), |b| (b.input_size, b.tile_size));
         Self {
             format: "samlora".into(),

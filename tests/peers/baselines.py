@@ -1,6 +1,6 @@
 """A U-Net in PyTorch on the split and budget of a samlora run, scored beside samlora's packages on whole chips.
 
-    python3 tests/peers/baselines.py RUN [--test-data DIR ...] [--package "vit_t LoRA=PACKAGE[+ADAPTER]" ...]
+    python3 tests/peers/baselines.py RUN [--test-data DIR ...] [--package "lite0 LoRA=PACKAGE[+ADAPTER]" ...]
 
 RUN/run.json gives data folders, split by sample name, classes, input size, batch size and how many crops were seen. The
 U-Net trains on the same samples and as many crops (or as many seconds). It and every --package are scored by the same

@@ -1,4 +1,4 @@
-"""The same SAM image encoder in PyTorch, onnxruntime (native and web) and `samlora bench`, side by side.
+"""The same image encoder in PyTorch, onnxruntime (native and web) and `samlora bench`, side by side.
 
     python3 tests/peers/encoder.py --samlora target/debug/samlora [--backbone vit_b] [--size 256] [--threads 2]
 
@@ -11,6 +11,7 @@ import environment
 HERE = pathlib.Path(__file__).resolve().parent
 ENGINES = ("torch", "onnxruntime", "onnxruntime-web", "samlora")
 ON_GPU = ("torch", "samlora")
+BACKBONES = ("vit_b", "vit_l", "slimsam_77", "slimsam_50", "mobile_sam", "lite0", "tiny")
 TOLERANCE = 1e-3    # of each peer's embedding against PyTorch's: float32 sums in another order stay well below it
 HALF_TOLERANCE = 3e-2
 
@@ -27,25 +28,44 @@ def run(command, threads):
     return json.loads(text), usage.ru_maxrss * 1024
 
 
-def measure(engine, s, a, python):
+def measure(engine, s, python):
     """One engine's result: version, load_ms, encoder_ms, peak_memory_bytes, and relative_error for the peers."""
     if engine == "samlora":
-        device = {None: "cpu", "f32": "gpu", "f16": "gpu-f16"}[a.gpu]
-        command = [a.samlora, "bench", "--backbone", a.backbone, "--size", a.size, "--device", device, "--threads", a.threads,
-                   "--runs", a.runs, "--json", "--checkpoint", s["checkpoint"]]
-        result, peak = run(command, a.threads)
-        version = subprocess.run([a.samlora, "--version"], capture_output=True, text=True).stdout.strip()
+        device = {None: "cpu", "f32": "gpu", "f16": "gpu-f16"}[s["gpu"]]
+        command = [s["samlora"], "bench", "--backbone", s["backbone"], "--size", s["size"], "--device", device,
+                   "--threads", s["threads"], "--runs", s["runs"], "--json", "--checkpoint", s["checkpoint"]]
+        result, peak = run(command, s["threads"])
+        version = subprocess.run([s["samlora"], "--version"], capture_output=True, text=True).stdout.strip()
         return result | {"version": version.removeprefix("samlora "), "reported_peak_memory_bytes": result["peak_memory_bytes"],
                          "peak_memory_bytes": peak}
     if engine == "onnxruntime-web":
-        result, _ = run(["node", HERE / "ort_web.mjs", json.dumps(s)], a.threads)
+        result, _ = run(["node", HERE / "ort_web.mjs", json.dumps(s)], s["threads"])
     else:
-        result, peak = run([python, HERE / "steps.py", engine, json.dumps(s)], a.threads)
+        result, peak = run([python, HERE / "steps.py", engine, json.dumps(s)], s["threads"])
         result["peak_memory_bytes"] = peak
-    tolerance = HALF_TOLERANCE if a.gpu == "f16" else TOLERANCE
+    tolerance = HALF_TOLERANCE if s["gpu"] == "f16" else TOLERANCE
     if not result["relative_error"] <= tolerance:
         sys.exit(f"{engine}: the embedding differs from PyTorch's by {result['relative_error']:.1e} (limit {tolerance})")
     return result
+
+
+def prepare(settings, work, python):
+    """Makes what all engines load in folder `work`; `settings` with the paths of it.
+
+    `settings` are backbone, size, threads, runs, gpu, samlora and chromium, and checkpoint, without which weights are random.
+    """
+    data = work / "data"
+    data.mkdir(exist_ok=True)
+    backbone, checkpoint = settings["backbone"], settings["checkpoint"]
+    if checkpoint is None:
+        checkpoint = data / f"sam_{backbone}.pth"
+        if not checkpoint.exists():
+            subprocess.run([python, HERE / "make_checkpoints.py", data, backbone], check=True, stdout=sys.stderr)
+    stem = data / f"{backbone}-{settings['size']}"
+    s = settings | {"checkpoint": str(pathlib.Path(checkpoint).resolve()), "onnx": f"{stem}.onnx", "input": f"{stem}.input.f32",
+                    "reference": f"{stem}.reference.f32", "seed": 7}
+    run([python, "-W", "ignore", HERE / "steps.py", "prepare", json.dumps(s)], s["threads"])
+    return s
 
 
 def merge(rounds):
@@ -66,14 +86,19 @@ def machine():
     return {"cpu": name, "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2), "system": " ".join(os.uname()[::2])}
 
 
+def described(host):
+    """What `machine` found, in words."""
+    text = f"{host['cpu']}, {host['cores']} cores, load {host['load_average']} at the start, {host['system']}"
+    busy = "\nThe machine was busy: repeat when it is idle before quoting these figures."
+    return text + busy * (host["load_average"] > 0.5)
+
+
 def table(report):
     own = report["results"].get("samlora")
-    host, s = report["machine"], report["settings"]
+    s = report["settings"]
     print(f"{s['backbone']} encoder, {s['size']} px, {s['threads']} threads, {s['runs']} warm runs x {s['rounds']} rounds, "
           f"{s['gpu'] + ' on the GPU' if s['gpu'] else 'float32'}")
-    print(f"{host['cpu']}, {host['cores']} cores, load {host['load_average']} at the start, {host['system']}")
-    if host["load_average"] > 0.5:
-        print("The machine was busy: repeat when it is idle before quoting these figures.")
+    print(described(report["machine"]))
     print(f"{'engine':<16}{'load':>9}{'cold':>9}{'median':>9}{'min':>9}{'peak':>10}{'error':>10}  samlora is x {'time':>5}{'memory':>8}  version")
     for engine, r in report["results"].items():
         t = r["encoder_ms"]
@@ -90,7 +115,7 @@ def table(report):
 def main():
     root = HERE.parent.parent
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("--backbone", default="vit_b", choices=("vit_b", "vit_l", "vit_t", "tiny"),
+    ap.add_argument("--backbone", default="vit_b", choices=BACKBONES,
                     help="(vit_h's ONNX file is beyond protobuf's 2 GB)")
     ap.add_argument("--size", type=int, default=256, help="input side in pixels, a multiple of 16")
     ap.add_argument("--threads", type=int, default=2)
@@ -98,7 +123,7 @@ def main():
     ap.add_argument("--rounds", type=int, default=1, help="how often the engines take turns")
     ap.add_argument("--gpu", choices=("f32", "f16"), help="on this machine's GPU: PyTorch through CUDA, without TF32, and samlora")
     ap.add_argument("--engines", nargs="+", choices=ENGINES, help="default: all, or with --gpu torch and samlora")
-    ap.add_argument("--checkpoint", type=pathlib.Path, help=".pth or .safetensors in Meta's names; default: random weights")
+    ap.add_argument("--checkpoint", type=pathlib.Path, help=".pth or .safetensors in its project's names; default: random weights")
     ap.add_argument("--samlora", type=pathlib.Path, default=root / "target/debug/samlora", help="the built command")
     ap.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"))
     ap.add_argument("--work", type=pathlib.Path, default=root / "target/peers", help="folder of environment and models")
@@ -107,6 +132,8 @@ def main():
     a = ap.parse_args()
     if a.size < 16 or a.size % 16 or min(a.threads, a.runs, a.rounds) < 1:
         ap.error("--size must be a multiple of 16; --threads, --runs and --rounds at least 1")
+    if a.backbone == "lite0" and a.size % 32:
+        ap.error("lite0's --size must be a multiple of 32")
     a.engines = a.engines or list(ON_GPU if a.gpu else ENGINES)
     if a.gpu and not set(a.engines) <= set(ON_GPU):
         ap.error(f"--gpu measures {' and '.join(ON_GPU)} alone")
@@ -122,23 +149,15 @@ def main():
         sys.exit("no Chromium found: install it, give --chromium, or choose --engines without onnxruntime-web")
 
     report = {"machine": machine(), "settings": {k: getattr(a, k) for k in ("backbone", "size", "threads", "runs", "rounds", "gpu")}}
-    data = work / "data"
-    data.mkdir(exist_ok=True)
-    if a.checkpoint is None:
-        a.checkpoint = data / f"sam_{a.backbone}.pth"
-        if not a.checkpoint.exists():
-            subprocess.run([python, HERE / "make_checkpoints.py", data, a.backbone], check=True, stdout=sys.stderr)
-    stem = data / f"{a.backbone}-{a.size}"
-    s = report["settings"] | {"checkpoint": str(a.checkpoint.resolve()), "onnx": f"{stem}.onnx", "input": f"{stem}.input.f32",
-                              "reference": f"{stem}.reference.f32", "seed": 7, "chromium": a.chromium}
+    paths = {"samlora": str(a.samlora), "chromium": a.chromium, "checkpoint": a.checkpoint}
     if "onnxruntime-web" in a.engines:
-        s["node_modules"] = str(node_modules)
-    run([python, "-W", "ignore", HERE / "steps.py", "prepare", json.dumps(s)], a.threads)
+        paths["node_modules"] = str(node_modules)
+    s = prepare(report["settings"] | paths, work, python)
     results = {engine: [] for engine in a.engines}
     for i in range(a.rounds):
         for engine in a.engines:
             print(f"round {i + 1}: {engine}", file=sys.stderr)
-            results[engine].append(measure(engine, s, a, python))
+            results[engine].append(measure(engine, s, python))
     report |= {"results": {engine: merge(rounds) for engine, rounds in results.items()}, "ratios": {}}
     table(report)
     print(json.dumps(report))

@@ -37,8 +37,10 @@ def python(work):
     venv, pins = work / "venv", HERE / "requirements.txt"
     python, stamp = venv / "bin" / "python", venv / "requirements.txt"
     if not stamp.exists() or stamp.read_text() != pins.read_text():
-        print(f"making {venv} (one download of about 600 MB)", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+        print(f"making {venv} (at first one download of about 600 MB)", file=sys.stderr)
+        if not stamp.exists():      # nothing, or what was interrupted
+            subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+        stamp.unlink(missing_ok=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "-r", pins], check=True, stdout=sys.stderr)
         lib = pathlib.Path(output(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
         if (lib / "torch/lib/libtorch_cuda.so").exists():

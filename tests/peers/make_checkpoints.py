@@ -1,4 +1,4 @@
-"""Writes full-size SAM checkpoints with seeded random weights in Meta's names, as .safetensors and .pth.
+"""Writes full-size SAM checkpoints with seeded random weights in the names of their projects, as .safetensors and .pth.
 
     python3 tests/peers/encoder.py --setup            # once: the environment
     target/peers/venv/bin/python tests/peers/make_checkpoints.py OUT_DIR [vit_b vit_l vit_h ...] [--seed 7]
@@ -14,6 +14,8 @@ import numpy as np, torch
 _spec = importlib.util.find_spec("segment_anything")
 sys.modules["segment_anything"] = importlib.util.module_from_spec(_spec)
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer  # noqa: E402
+from lite0 import Lite0  # noqa: E402
+from tiny_vit import TinyViT  # noqa: E402
 
 SAM = dict(window_size=14, out_chans=256, decoder_heads=8, decoder_mlp=2048, iou_hidden=256)
 BACKBONES = {                                            # the numbers of src/config.rs
@@ -22,17 +24,21 @@ BACKBONES = {                                            # the numbers of src/co
     "vit_h": SAM | dict(embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=[7, 15, 23, 31]),
     "slimsam_77": SAM | dict(embed_dim=168, mlp_dim=696, depth=12, num_heads=12, global_attn_indexes=[2, 5, 8, 11]),
     "slimsam_50": SAM | dict(embed_dim=384, depth=12, num_heads=12, global_attn_indexes=[2, 5, 8, 11]),
-    "vit_t": SAM | dict(embed_dim=192, depth=12, num_heads=3, global_attn_indexes=[2, 5, 8, 11], window_size=8),
+    "mobile_sam": SAM | dict(encoder=TinyViT),
+    "lite0": SAM | dict(encoder=lambda _: Lite0()),
     "tiny": SAM | dict(embed_dim=48, depth=4, num_heads=3, global_attn_indexes=[1, 3], out_chans=32, decoder_heads=4,
                        decoder_mlp=64, iou_hidden=32),
 }
 PARAMETERS = {"vit_b": 93_735_472, "vit_l": 312_342_832, "vit_h": 641_090_608}            # what Meta publishes
-PARAMETERS_LIGHT = {"slimsam_77": 9_723_528, "slimsam_50": 27_961_776}
+# MobileSAM's file has 321,640 more: of a head and its norm, which SAM does not use. lite0's norms are folded.
+PARAMETERS_LIGHT = {"slimsam_77": 9_723_528, "slimsam_50": 27_961_776, "mobile_sam": 9_808_452 + 321_640, "lite0": 7_705_120}
 PRETRAINED_SIZE = 1024
 
 
 def encoder(c, size):
-    """SAM's image encoder of config `c` for `size` px input, on the current default device."""
+    """The image encoder of config `c` for `size` px input, on the current default device."""
+    if "encoder" in c:
+        return c["encoder"](size)
     ratio = (c.get("mlp_dim", 4 * c["embed_dim"]) + 0.5) / c["embed_dim"]    # the constructor takes int(ratio * embed_dim)
     return ImageEncoderViT(
         depth=c["depth"], embed_dim=c["embed_dim"], img_size=size, mlp_ratio=ratio, num_heads=c["num_heads"], patch_size=16,
@@ -55,10 +61,12 @@ def skeleton(c):
 def draw(name, shape, rng):
     """Weights with enough spread that a wrong axis or a missing bias shows; norms near 1 (as the parity fixtures)."""
     x = rng.standard_normal(shape, dtype=np.float32)
-    norm = "norm" in name or any(s in name for s in ("upscaling.1.", "downscaling.1.", "downscaling.4.", "neck.1.", "neck.3."))
+    norm = any(s in name for s in ("norm", ".bn.", "upscaling.1.", "downscaling.1.", "downscaling.4.", "neck.1.", "neck.3."))
+    if name.endswith("running_var"):
+        return 0.5 + np.abs(x)
     if len(shape) == 1:
         return 1 + 0.2 * x if norm and name.endswith("weight") else 0.1 * x
-    if "rel_pos" in name or "pos_embed" in name:
+    if "rel_pos" in name or "pos_embed" in name or "attention_biases" in name:
         return 0.3 * x
     if "gaussian_matrix" in name:
         return x
@@ -70,7 +78,8 @@ def write(backbone, out, seed):
     model = skeleton(BACKBONES[backbone])
     count = sum(p.numel() for p in model.parameters())
     assert count == (PARAMETERS | PARAMETERS_LIGHT).get(backbone, count), f"{backbone}: {count} parameters"
-    state = model.state_dict()                                    # Meta's names in Meta's order
+    # In the model's order; without the counters of batch norms, which tell of training and nothing else.
+    state = {k: t for k, t in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     header, end = {"__metadata__": {"format": "pt"}}, 0
     for name, t in state.items():
         header[name] = dict(dtype="F32", shape=list(t.shape), data_offsets=[end, end + 4 * t.numel()])

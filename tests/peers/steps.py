@@ -1,4 +1,4 @@
-"""One measurement per process, started by encoder.py: `steps.py prepare|torch|onnxruntime SETTINGS_JSON`.
+"""One measurement per process, started by encoder.py: `steps.py prepare|torch|onnxruntime|half SETTINGS_JSON`.
 
 Each prints one JSON object. Times are milliseconds; the peak of memory is taken by the caller.
 """
@@ -23,7 +23,7 @@ def relative_error(got, want):
 
 
 def torch_encoder(s):
-    """SAM's encoder at `s["size"]` px with the checkpoint's weights, position embeddings resampled to its token grid."""
+    """The encoder at `s["size"]` px with the checkpoint's weights, position embeddings resampled to its token grid."""
     import torch, torch.nn.functional as F
     from make_checkpoints import BACKBONES, encoder
     torch.set_num_threads(s["threads"])
@@ -37,14 +37,14 @@ def torch_encoder(s):
         model = encoder(BACKBONES[s["backbone"]], s["size"])
     adapted = {}
     for name, like in model.state_dict().items():
-        v = state["image_encoder." + name]
+        v = like if name.endswith("num_batches_tracked") else state["image_encoder." + name]
         if name == "pos_embed" and v.shape != like.shape:
             v = F.interpolate(v.permute(0, 3, 1, 2), like.shape[1:3], mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
         elif "rel_pos" in name and v.shape != like.shape:
             v = F.interpolate(v.T[None], size=like.shape[0], mode="linear", align_corners=False)[0].T
         adapted[name] = v.contiguous()
     model.load_state_dict(adapted, assign=True)
-    return model.eval().requires_grad_(False)
+    return model.train().eval().requires_grad_(False)               # at which TinyViT gathers the biases of its attention
 
 
 def prepare(s):
@@ -61,6 +61,16 @@ def prepare(s):
         torch.onnx.export(model, (x,), s["onnx"], input_names=["image"], output_names=["embedding"], opset_version=17,
                           dynamo=False)
     return {"onnx_bytes": pathlib.Path(s["onnx"]).stat().st_size}
+
+
+def half(s, x, want):
+    """Bytes of the ONNX files of encoder and decoder in float16, the encoder's tried out."""
+    import onnx, onnxruntime as ort
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    files = [convert_float_to_float16(onnx.load(s[part]), keep_io_types=True).SerializeToString() for part in ("onnx", "decoder")]
+    ort.set_default_logger_severity(3)          # else it names each node that it does not fold
+    y = ort.InferenceSession(files[0], providers=["CPUExecutionProvider"]).run(None, {"image": x})[0]
+    return {"bytes": sum(map(len, files)), "relative_error": relative_error(y, want)}
 
 
 def torch(s, x, want):
@@ -104,4 +114,4 @@ if __name__ == "__main__":
         x = np.fromfile(settings["input"], np.float32).reshape(1, 3, settings["size"], settings["size"])
         grid = settings["size"] // 16
         want = np.fromfile(settings["reference"], np.float32).reshape(1, -1, grid, grid)
-        print(json.dumps({"torch": torch, "onnxruntime": onnxruntime}[step](settings, x, want)))
+        print(json.dumps({"torch": torch, "onnxruntime": onnxruntime, "half": half}[step](settings, x, want)))

@@ -143,7 +143,7 @@ def table(report):
 def main():
     root = HERE.parent.parent
     ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ap.add_argument("--backbone", default="vit_b", choices=("vit_b", "vit_l", "vit_h", "vit_t", "tiny"))
+    ap.add_argument("--backbone", default="vit_b", choices=("vit_b", "vit_l", "vit_h", "slimsam_77", "tiny"))
     ap.add_argument("--size", type=int, default=448, help="input side in pixels, a multiple of 16")
     ap.add_argument("--batch-size", type=int, default=1)
     ap.add_argument("--threads", type=int, default=2)

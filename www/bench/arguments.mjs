@@ -11,8 +11,9 @@ const HELP = `This package beside onnxruntime-web on the same weights, in one br
 
 Usage: node www/bench/run.mjs [OPTIONS]
 
-  --backbone NAME   vit_b, vit_t or tiny [default: vit_b]
-  --size PIXELS     side of the input, a multiple of 16 [default: 256]
+  --backbone NAMES  vit_b, slimsam_77, slimsam_50, mobile_sam, lite0 or tiny; several, with commas between them,
+                    take turns in the same page [default: vit_b]
+  --size PIXELS     side of the input, a multiple of 16, of lite0 of 32 [default: 256]
   --threads N       also onnxruntime-web with N threads beside N workers of this package; 1 leaves both out
                     [default: this machine's cores]
   --rounds N        warm runs of each contender, which take turns [default: 5]
@@ -26,7 +27,7 @@ Usage: node www/bench/run.mjs [OPTIONS]
   --help            print this
 `;
 
-const BACKBONES = ["vit_b", "vit_t", "tiny"];
+const BACKBONES = ["vit_b", "slimsam_77", "slimsam_50", "mobile_sam", "lite0", "tiny"];
 
 const fail = (message) => {
   console.error(`${message}\nTry --help.`);
@@ -60,7 +61,9 @@ export function parse(args) {
     console.log(HELP);
     process.exit(0);
   }
-  if (!BACKBONES.includes(given.backbone)) fail(`--backbone is ${given.backbone}: use ${BACKBONES.join(", ")}`);
+  const backbones = [...new Set(given.backbone.split(","))];
+  const unknown = backbones.find((name) => !BACKBONES.includes(name));
+  if (unknown !== undefined) fail(`--backbone has "${unknown}": use ${BACKBONES.join(", ")}`);
   const whole = (name, step) => {
     const value = Number(given[name]);
     if (!Number.isInteger(value) || value < step || value % step !== 0) {
@@ -70,8 +73,8 @@ export function parse(args) {
   };
   const software = given["software-gpu"] ?? false;
   const result = {
-    backbone: given.backbone,
-    size: whole("size", 16),
+    backbones,
+    size: whole("size", backbones.includes("lite0") ? 32 : 16),
     threads: whole("threads", 1),
     rounds: whole("rounds", 1),
     webgpu: software ? "software" : given.webgpu ? "hardware" : undefined,

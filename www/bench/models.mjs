@@ -5,18 +5,31 @@ import { join } from "node:path";
 import { ask, root } from "../build/common.mjs";
 import { transformersFolders } from "./sizes.mjs";
 
+const peers = (script) => join(root, "tests/peers", script);
+
 /**
- * Makes what is missing below `work`, and exports the packages anew, because the program may have changed since.
- * Returns paths: `f32` and `q8` packages, `encoder` and `decoder` ONNX with a `config` for transformers.js, the `modules` folder of
- * onnxruntime-web, and the folders of `transformers`.
+ * Makes what is missing below `work`. Returns paths: of each backbone in `models` what `prepareModel` gives, a `config` for
+ * transformers.js, the `modules` folder of onnxruntime-web, and the folders of `transformers`.
  */
-export async function prepare({ work, samlora, backbone, size }) {
-  const say = (text) => console.error(`${backbone}: ${text}`);
-  const peers = (script) => join(root, "tests/peers", script);
+export async function prepare({ work, samlora, backbones, size }) {
   // The first call makes the environment, in some minutes.
   const python = await ask("python3", peers("encoder.py"), "--setup", "--work", work);
   const data = join(work, "data");
   mkdirSync(data, { recursive: true });
+  const models = {};
+  for (const backbone of backbones) models[backbone] = await prepareModel({ data, python, samlora, backbone, size });
+  // For transformers.js, which takes a model of a type that it does not know as one graph.
+  const config = join(data, "web-config.json");
+  writeFileSync(config, '{ "model_type": "graph" }\n');
+  return { models, config, modules: join(work, "web/node_modules"), transformers: await transformersFolders(work) };
+}
+
+/**
+ * `f32` and `q8` packages, exported anew because the program may have changed, and ONNX of `encoder` and `decoder`, all of one
+ * checkpoint.
+ */
+async function prepareModel({ data, python, samlora, backbone, size }) {
+  const say = (text) => console.error(`${backbone}: ${text}`);
 
   const checkpoint = join(data, `sam_${backbone}.pth`);
   if (!existsSync(checkpoint)) {
@@ -37,8 +50,16 @@ export async function prepare({ work, samlora, backbone, size }) {
   const decoder = `${stem}-decoder.onnx`;
   if (!existsSync(decoder)) {
     say("ONNX of the decoder");
-    const script = join(root, "www/bench/export_decoder.py");
-    await ask(python, "-W", "ignore", script, backbone, String(size), checkpoint, `${decoder}.part`);
+    await ask(
+      python,
+      "-W",
+      "ignore",
+      peers("export_decoder.py"),
+      backbone,
+      String(size),
+      checkpoint,
+      `${decoder}.part`,
+    );
     renameSync(`${decoder}.part`, decoder);
   }
 
@@ -64,17 +85,7 @@ export async function prepare({ work, samlora, backbone, size }) {
     );
     packages[scheme] = out;
   }
-  // For transformers.js, which takes a model of a type that it does not know as one graph.
-  const config = join(data, "web-config.json");
-  writeFileSync(config, '{ "model_type": "graph" }\n');
-  return {
-    ...packages,
-    encoder,
-    decoder,
-    config,
-    modules: join(work, "web/node_modules"),
-    transformers: await transformersFolders(work),
-  };
+  return { ...packages, encoder, decoder };
 }
 
 /** A package's manifest. */
@@ -82,9 +93,10 @@ export const manifestOf = (folder) => JSON.parse(readFileSync(join(folder, "saml
 
 /**
  * Floating-point operations of the encoder at `size` px, a multiplication and an addition each: of the work itself, which
- * samlora does, and of the reference's graph, which also multiplies the tokens that fill up windows.
+ * samlora does, and of the reference's graph, which also multiplies the tokens that fill up windows. Of a ViT alone.
  */
 export function encoderOperations({ architecture }, size) {
+  if (architecture.encoder) return undefined;
   const { embed_dim: c, depth, mlp_dim: mlp, window_size: side, out_chans: out, patch_size: patch } = architecture;
   const grid = size / patch;
   const tokens = grid * grid;

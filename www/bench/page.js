@@ -28,10 +28,10 @@ function scene(size) {
 }
 
 /** This package. With `images` above 1, as many at once in as many workers; times are then per image. */
-async function ours({ device, worker, images }, image) {
+async function ours({ model, device, worker, images }, image) {
   // In 32 bits, as the peer; without the browser's storage, whose writes would go on while the first runs are timed.
   const options = { device, precision: "f32", worker, ...(worker && { workers: images }), store: false };
-  const segmenter = await Segmenter.load("/package/", options);
+  const segmenter = await Segmenter.load(`/package/${model}/`, options);
   const run = async () => {
     const start = performance.now();
     const results = await Promise.all(Array.from({ length: images }, () => segmenter.segment(image)));
@@ -55,7 +55,7 @@ function normalized({ data, width, height }, { mean, std }) {
 }
 
 /** transformers.js: the same two graphs, each as a model of its own, which its onnxruntime runs. */
-async function transformers({ device, threads, normalization }, image) {
+async function transformers({ model, device, threads, normalization }, image) {
   const { AutoModel, Tensor, env } = await import(`/transformers/transformers.min.js?device=${device}`);
   Object.assign(env, {
     allowRemoteModels: false,
@@ -66,7 +66,7 @@ async function transformers({ device, threads, normalization }, image) {
   });
   const [mjs, wasm] = ["mjs", "wasm"].map((type) => `/transformers-ort/ort-wasm-simd-threaded.asyncify.${type}`); // Its own choice.
   Object.assign(env.backends.onnx.wasm, { wasmPaths: { mjs, wasm }, numThreads: threads });
-  const open = (name) => AutoModel.from_pretrained(name, { device, dtype: "fp32" });
+  const open = (part) => AutoModel.from_pretrained(`${model}-${part}`, { device, dtype: "fp32" });
   const [encoder, decoder] = [await open("encoder"), await open("decoder")];
   const timed = twoGraphs({ Tensor, encoder, decoder, isTimed: device === "wasm" }, normalization, image);
   return { ...timed, dispose: () => Promise.all([encoder.dispose(), decoder.dispose()]) };
@@ -91,7 +91,7 @@ function twoGraphs({ Tensor, encoder, decoder, isTimed }, normalization, image) 
 }
 
 /** onnxruntime-web: the two graphs as sessions. */
-async function onnxruntime({ provider, threads, normalization }, image) {
+async function onnxruntime({ model, provider, threads, normalization }, image) {
   // A module of its own for each contender, because the number of threads is the module's.
   const ort = await import(
     provider === "wasm" ? `/ort/ort.wasm.min.mjs?threads=${threads}` : "/ort/ort.webgpu.min.mjs"
@@ -101,8 +101,8 @@ async function onnxruntime({ provider, threads, normalization }, image) {
   const open = async (url, options) =>
     ort.InferenceSession.create(await bytes(url), { executionProviders: [provider], ...options });
   const gpu = provider === "webgpu";
-  const encoder = await open("/encoder.onnx", gpu ? { preferredOutputLocation: "gpu-buffer" } : {});
-  const decoder = await open("/decoder.onnx");
+  const encoder = await open(`/onnx/${model}-encoder.onnx`, gpu ? { preferredOutputLocation: "gpu-buffer" } : {});
+  const decoder = await open(`/onnx/${model}-decoder.onnx`);
   if (!gpu && ort.env.wasm.numThreads !== threads)
     throw new Error(`onnxruntime-web runs on ${ort.env.wasm.numThreads} threads`);
 
@@ -131,8 +131,8 @@ function relativeError(got, want) {
 
 const share = (a, b) => a.reduce((same, value, i) => same + (value === b[i]), 0) / a.length;
 
-/** Loads a contender and runs it once. */
-async function enter({ name, engine, ...options }, image, reference) {
+/** Loads a contender and runs it once; the first of each model leaves what others are compared with in `references`. */
+async function enter({ name, engine, ...options }, image, references) {
   await sleep(REST);
   const start = performance.now();
   const loaded = await { ours, onnxruntime, transformers }[engine](options, image);
@@ -140,8 +140,7 @@ async function enter({ name, engine, ...options }, image, reference) {
   const { mask, ...cold } = await loaded.run();
   const logits = await loaded.logits();
   console.log(`${name}: loaded in ${load.toFixed(0)} ms, first run ${cold.total.toFixed(0)} ms`);
-  reference.mask ??= mask;
-  reference.logits ??= logits;
+  const reference = (references[options.model] ??= { mask, logits });
   const found = { error: relativeError(logits, reference.logits), samePixels: share(mask, reference.mask) };
   return { name, load, cold, warm: [], ...found, loaded };
 }
@@ -149,16 +148,16 @@ async function enter({ name, engine, ...options }, image, reference) {
 /**
  * Measures each group of contenders in this page, one group after the other, so that only those that are compared are in
  * memory at once. Of each contender: `load`, the milliseconds of loading; `cold`, its first run; `warm`, the others;
- * `error` and `samePixels` against the very first.
+ * `error` and `samePixels` against the very first of its model.
  */
 export async function measure({ groups, size, rounds }) {
   if (!crossOriginIsolated) throw new Error("the page is not cross-origin isolated");
   const image = scene(size);
-  const reference = {};
+  const references = {};
   const all = [];
   for (const group of groups) {
     const results = [];
-    for (const contender of group) results.push(await enter(contender, image, reference));
+    for (const contender of group) results.push(await enter(contender, image, references));
     for (let round = 0; round < rounds; round++) {
       // There and back again, so that none always follows the same one.
       for (const { warm, loaded } of round % 2 ? results.toReversed() : results) {

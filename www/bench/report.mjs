@@ -15,28 +15,31 @@ function summary({ cold, warm }, key) {
   return { cold: cold[key], median: median(values), min: Math.min(...values), max: Math.max(...values) };
 }
 
-/** Adds to each result its summaries, the encoder's GFLOP/s, and how its times relate to those of its peer. */
+/**
+ * Adds to each result its summaries, the encoder's GFLOP/s where `operations` knows them of its model, and how its times relate to
+ * those of its peers.
+ */
 export function evaluate(results, contenders, operations) {
   const found = results.map((result, i) => {
     const encode = summary(result, "encode");
-    const work = contenders[i].engine === "ours" ? operations.work : operations.reference;
+    const { engine, model } = contenders[i];
+    const work = operations[model]?.[engine === "ours" ? "work" : "reference"];
     return {
       ...result,
       total: summary(result, "total"),
-      ...(encode && { encode, gflops: work / 1e6 / encode.median }),
+      ...(encode && { encode, ...(work && { gflops: work / 1e6 / encode.median }) }),
     };
   });
   const ratio = (own, other) =>
     own && other && { cold: own.cold / other.cold, median: own.median / other.median, min: own.min / other.min };
   return found.map((result, i) => {
-    const peer = found.find(({ name }) => name === contenders[i].peer);
-    return peer
-      ? {
-          ...result,
-          peer: peer.name,
-          ratios: { encode: ratio(result.encode, peer.encode), total: ratio(result.total, peer.total) },
-        }
-      : result;
+    const peers = (contenders[i].peers ?? []).map((peer) => found.find(({ name }) => name === peer));
+    const ratios = peers.map((peer) => ({
+      peer: peer.name,
+      encode: ratio(result.encode, peer.encode),
+      total: ratio(result.total, peer.total),
+    }));
+    return { ...result, ratios };
   });
 }
 
@@ -49,9 +52,13 @@ const megabytes = (bytes) => (bytes / 1e6).toFixed(2);
 /** The report in Markdown. */
 export function markdown({ settings, machine, operations, results, bytes }) {
   const gflop = (value) => (value / 1e9).toFixed(1);
+  const counted = Object.entries(operations).map(
+    ([model, { work, reference }]) =>
+      `; the encoder of ${model} is ${gflop(work)} GFLOP here, ${gflop(reference)} in the reference's graph, which also ` +
+      "multiplies filled-up windows",
+  );
   const lines = [
-    `${settings.backbone}, ${settings.size} px, float32: the encoder is ${gflop(operations.work)} GFLOP here, ` +
-      `${gflop(operations.reference)} in the reference's graph, which also multiplies filled-up windows`,
+    `${settings.backbones.join(", ")}, ${settings.size} px, float32${counted.join("")}`,
     `${machine.cpu}, ${machine.cores} cores, load ${machine.loadBefore} before and ${machine.loadAfter} after; ${machine.browser}`,
     `samlora ${machine.samlora}, wasm of ${machine.wasm.cpu.revision.slice(0, 12)}${machine.wasm.cpu.dirty ? " and changes" : ""}` +
       `${machine.wasm.cpu.wasmOpt ? "" : ", not optimised"}; onnxruntime-web ${machine.onnxruntime}; ${settings.rounds} warm runs each, in turns, on one page`,
@@ -93,9 +100,10 @@ export function markdown({ settings, machine, operations, results, bytes }) {
 
   const ratios = ["samlora's time is x", "encoder cold", "warm", "least", "whole cold", "warm", "least"];
   lines.push("", row(...ratios), rule(ratios.length));
-  for (const { name, peer, ratios: found } of results) {
-    if (!found) continue;
-    const [e, t] = [found.encode ?? {}, found.total];
+  for (const { name, peer, encode, total } of results.flatMap(({ name, ratios }) =>
+    ratios.map((ratio) => ({ name, ...ratio })),
+  )) {
+    const [e, t] = [encode ?? {}, total];
     lines.push(
       row(
         `${name} / ${peer}`,

@@ -18,44 +18,40 @@ import { fetchedBytes, TRANSFORMERS_NAME, transformersBytes } from "./sizes.mjs"
 const TOLERANCE = 1e-3;
 
 /**
- * Who takes part, in groups that take turns; `peer` is whom a row is compared with. The results of the very first,
- * onnxruntime-web, are the reference.
+ * Who takes part, in groups that take turns; `peers` are whom a row is compared with. The results of the first of each model,
+ * onnxruntime-web's, are its reference. Several models are all in the same groups.
  */
-function groupsFor({ threads, webgpu }, normalization) {
-  const peer = (provider, threads, name) => ({ name, engine: "onnxruntime", provider, threads, normalization });
-  const own = (device, worker, images, name, peer) => ({
-    name,
-    engine: "ours",
-    device,
-    worker,
-    images,
-    peer: peer.name,
+function groupsFor({ backbones, threads, webgpu }, normalizations) {
+  const isOne = backbones.length === 1;
+  const groupsOf = backbones.map((model) => {
+    const row = (name, rest) => ({ name: isOne ? name : `${model}, ${name}`, model, ...rest });
+    const peer = (name, rest) => row(name, { normalization: normalizations[model], threads: 1, ...rest });
+    const hub = (name, device) => peer(`${TRANSFORMERS_NAME}, ${name}`, { engine: "transformers", device });
+    const ort = (name, rest) => peer(`onnxruntime-web, ${name}`, { engine: "onnxruntime", provider: "wasm", ...rest });
+    const own = (name, device, worker, images, peer) =>
+      row(`samlora, ${name}`, { engine: "ours", device, worker, images, peers: [peer.name] });
+    const one = ort("1 thread");
+    const page = isOne ? [own("worker: false", "cpu", false, 1, one)] : [];
+    const groups = [[one, hub("wasm, 1 thread", "wasm"), ...page, own("in a worker", "cpu", true, 1, one)]];
+    if (threads > 1) {
+      const many = ort(`${threads} threads`, { threads });
+      groups.push([many, own(`${threads} images in ${threads} workers`, "cpu", true, threads, many)]);
+    }
+    if (webgpu) {
+      const gpu = ort("WebGPU", { provider: "webgpu" });
+      groups.push([gpu, hub("WebGPU", "webgpu"), own("WebGPU", "gpu", false, 1, gpu)]);
+    }
+    return groups;
   });
-  const one = peer("wasm", 1, "onnxruntime-web, 1 thread");
-  const hub = {
-    name: `${TRANSFORMERS_NAME}, wasm, 1 thread`,
-    engine: "transformers",
-    device: "wasm",
-    threads: 1,
-    normalization,
-  };
-  const groups = [
-    [one, hub, own("cpu", false, 1, "samlora, worker: false", one), own("cpu", true, 1, "samlora, in a worker", one)],
-  ];
-  if (threads > 1) {
-    const many = peer("wasm", threads, `onnxruntime-web, ${threads} threads`);
-    groups.push([many, own("cpu", true, threads, `samlora, ${threads} images in ${threads} workers`, many)]);
-  }
-  if (webgpu) {
-    const gpu = peer("webgpu", 1, "onnxruntime-web, WebGPU");
-    const hub = {
-      name: `${TRANSFORMERS_NAME}, WebGPU`,
-      engine: "transformers",
-      device: "webgpu",
-      threads: 1,
-      normalization,
-    };
-    groups.push([gpu, hub, own("gpu", false, 1, "samlora, WebGPU", gpu)]);
+  const groups = groupsOf[0].map((_, i) => groupsOf.flatMap((groups) => groups[i]));
+  // The project's own light encoder beside what others run of theirs.
+  for (const group of groups) {
+    const others = group.filter(({ model, engine }) => model !== "lite0" && engine !== "ours");
+    group
+      .filter(({ model, engine }) => model === "lite0" && engine === "ours")
+      .forEach(({ peers }) => {
+        peers.push(...others.map(({ name }) => name));
+      });
   }
   return groups;
 }
@@ -70,23 +66,25 @@ async function open(browser, server) {
   return { call, close: () => page.close() };
 }
 
-async function time(browser, models, settings) {
+async function time(browser, { models, config, modules, transformers }, settings) {
   const { size, rounds } = settings;
-  const { normalization } = manifestOf(models.f32);
-  const groups = groupsFor(settings, normalization);
+  const each = (mounts) => Object.fromEntries(Object.entries(models).flatMap(([model, paths]) => mounts(model, paths)));
+  const groups = groupsFor(
+    settings,
+    each((model, { f32 }) => [[model, manifestOf(f32).normalization]]),
+  );
   const server = await serve({
     "/lib": settings.lib,
     "/page.js": join(www, "bench/page.js"),
-    "/package": models.f32,
-    "/encoder.onnx": models.encoder,
-    "/decoder.onnx": models.decoder,
-    "/ort": join(models.modules, "onnxruntime-web/dist"),
-    "/transformers": models.transformers.scripts,
-    "/transformers-ort": models.transformers.runtime,
-    ...Object.fromEntries(
+    "/ort": join(modules, "onnxruntime-web/dist"),
+    "/transformers": transformers.scripts,
+    "/transformers-ort": transformers.runtime,
+    ...each((model, { f32 }) => [[`/package/${model}`, f32]]),
+    ...each((model, paths) =>
       ["encoder", "decoder"].flatMap((part) => [
-        [`/models/${part}/config.json`, models.config],
-        [`/models/${part}/onnx/model.onnx`, models[part]],
+        [`/onnx/${model}-${part}.onnx`, paths[part]],
+        [`/models/${model}-${part}/config.json`, config],
+        [`/models/${model}-${part}/onnx/model.onnx`, paths[part]],
       ]),
     ),
   });
@@ -96,7 +94,7 @@ async function time(browser, models, settings) {
     await page.close();
     for (const { name, error } of results) {
       if (!(error <= TOLERANCE))
-        throw new Error(`${name}: the logits differ from ${results[0].name} by ${error} (limit ${TOLERANCE})`);
+        throw new Error(`${name}: the logits differ from onnxruntime-web's by ${error} (limit ${TOLERANCE})`);
     }
     return { contenders: groups.flat(), results };
   } finally {
@@ -105,37 +103,36 @@ async function time(browser, models, settings) {
 }
 
 /** Bytes to the first mask, of this package by what a page of its own fetches. */
-async function weigh(browser, models, settings) {
+async function weigh(browser, { models }, settings) {
   const bytes = [];
-  for (const device of settings.webgpu ? ["cpu", "gpu"] : ["cpu"]) {
-    const server = await serve({ "/lib": settings.lib, "/page.js": join(www, "bench/page.js"), "/package": models.q8 });
-    try {
-      const page = await open(browser, server);
-      await page.call("firstMask", { device, size: settings.size });
-      await page.close();
-      bytes.push({
-        name: `samlora, ${device === "gpu" ? "WebGPU" : "CPU"}, ${settings.backbone} q8`,
-        ...fetchedBytes(server.fetched, models.q8),
-      });
-    } finally {
-      server.close();
+  for (const [backbone, { q8 }] of Object.entries(models)) {
+    for (const device of settings.webgpu ? ["cpu", "gpu"] : ["cpu"]) {
+      const server = await serve({ "/lib": settings.lib, "/page.js": join(www, "bench/page.js"), "/package": q8 });
+      try {
+        const page = await open(browser, server);
+        await page.call("firstMask", { device, size: settings.size });
+        await page.close();
+        const name = `samlora, ${device === "gpu" ? "WebGPU" : "CPU"}, ${backbone} q8`;
+        bytes.push({ name, ...fetchedBytes(server.fetched, q8) });
+      } finally {
+        server.close();
+      }
     }
   }
-  const { version, runtime, published } = await transformersBytes(settings.work, settings.backbone);
-  if (!published) return [...bytes, { name: version, runtime }];
-  const { name, encoder, decoder, source } = published;
-  return [
-    ...bytes,
-    {
+  const { version, runtime, published } = await transformersBytes(settings.work, settings.backbones);
+  if (!published.length) bytes.push({ name: version, runtime });
+  for (const { name, encoder, decoder, source } of published) {
+    bytes.push({
       name: `${version}, ${name} (model as Hugging Face lists it for ${source}; not downloaded here)`,
       runtime,
       model: (encoder + decoder) * 1e6,
-    },
-  ];
+    });
+  }
+  return bytes;
 }
 
 /** What the figures depend on besides the engines' code. */
-async function describe(settings, models, browser, loadBefore) {
+async function describe(settings, { modules }, browser, loadBefore) {
   const { wasm } = JSON.parse(readFileSync(join(settings.lib, "wasm/provenance.json"), "utf8"));
   return {
     cpu: cpus()[0].model.trim(),
@@ -145,24 +142,25 @@ async function describe(settings, models, browser, loadBefore) {
     browser: `Chromium ${browser.version()}`,
     samlora: (await ask(settings.samlora, "--version")).replace(/^samlora /, ""),
     wasm,
-    onnxruntime: JSON.parse(readFileSync(join(models.modules, "onnxruntime-web/package.json"), "utf8")).version,
+    onnxruntime: JSON.parse(readFileSync(join(modules, "onnxruntime-web/package.json"), "utf8")).version,
   };
 }
 
 const settings = parse(process.argv.slice(2));
-const models = await prepare(settings);
+const prepared = await prepare(settings);
 const loadBefore = Number(loadavg()[0].toFixed(2));
 const browser = await chromium.launch(browserOf(settings.webgpu && GPU[settings.webgpu], settings.chromium));
 try {
-  const { contenders, results } = await time(browser, models, settings);
-  const operations = encoderOperations(manifestOf(models.f32), settings.size);
-  const { backbone, size, threads, rounds, webgpu } = settings;
+  const { contenders, results } = await time(browser, prepared, settings);
+  const { backbones, size, threads, rounds, webgpu } = settings;
+  const counted = backbones.map((model) => [model, encoderOperations(manifestOf(prepared.models[model].f32), size)]);
+  const operations = Object.fromEntries(counted.filter(([, found]) => found));
   const report = {
-    settings: { backbone, size, threads, rounds, webgpu },
-    machine: await describe(settings, models, browser, loadBefore),
+    settings: { backbones, size, threads, rounds, webgpu },
+    machine: await describe(settings, prepared, browser, loadBefore),
     operations,
     results: evaluate(results, contenders, operations),
-    bytes: await weigh(browser, models, settings),
+    bytes: await weigh(browser, prepared, settings),
   };
   console.log(markdown(report));
   console.log(JSON.stringify(report));

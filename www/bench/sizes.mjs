@@ -9,8 +9,11 @@ const TRANSFORMERS = "4.3.1";
 export const TRANSFORMERS_NAME = `transformers.js ${TRANSFORMERS}`;
 
 // Encoder and decoder in MB as Hugging Face lists them; published sizes, which are not downloaded here.
+const SLIM = { name: "SlimSAM-77, q8", encoder: 8.88, decoder: 4.9, source: "Xenova/slimsam-77-uniform" };
 const PUBLISHED = {
-  vit_t: { name: "SlimSAM-77, q8", encoder: 8.88, decoder: 4.9, source: "Xenova/slimsam-77-uniform" },
+  lite0: SLIM,
+  slimsam_77: SLIM,
+  mobile_sam: SLIM,
   vit_b: { name: "SAM ViT-B, int8", encoder: 100, decoder: 4.74, source: "webml" },
 };
 
@@ -53,14 +56,14 @@ export async function transformersFolders(work) {
   return { scripts: join(own, "dist"), runtime: join(ort, "dist") };
 }
 
-/** What transformers.js fetches before the model: its script, and the runtime that it chooses. */
-export async function transformersBytes(work, backbone) {
+/** What transformers.js fetches before the model, its script and the runtime that it chooses; and models like `backbones`. */
+export async function transformersBytes(work, backbones) {
   const { scripts, runtime: folder } = await transformersFolders(work);
   // Its src/backends/onnx.js takes this build for WebGPU and wasm alike.
   const parts = ["ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"].map((file) =>
     join(folder, file),
   );
   const runtime = [join(scripts, "transformers.min.js"), ...parts].reduce((sum, file) => sum + gzipped(file), 0);
-  const published = PUBLISHED[backbone];
-  return { version: TRANSFORMERS_NAME, runtime, ...(published && { published }) };
+  const published = new Set(backbones.map((backbone) => PUBLISHED[backbone]).filter((model) => model));
+  return { version: TRANSFORMERS_NAME, runtime, published: [...published] };
 }

@@ -26,7 +26,7 @@ use super::{peak_memory, print_json, say, set_threads, size};
 /// Measures a backbone; prints milliseconds of the first run, the median and the fastest of the others
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// vit_b, vit_l, vit_h, slimsam_77, slimsam_50, vit_t or tiny
+    /// vit_b, vit_l, vit_h, slimsam_77, slimsam_50, mobile_sam, lite0 or tiny
     #[arg(long, default_value = "vit_b")]
     backbone: String,
     /// Side of the input in pixels, a multiple of 16

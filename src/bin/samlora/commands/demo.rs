@@ -2,7 +2,7 @@
 //!
 //! The pictures are drawn scenes with known classes. The model is not trained: its weights are built by hand to carry
 //! colours through the network (`demo/weights.rs`), and the last layer is fitted to drawn scenes by least squares. It shows
-//! the whole way at the real size of `vit_t`; on photographs it only tells colours apart.
+//! the whole way at the real size of SlimSAM-77; on photographs it only tells colours apart.
 
 mod scene;
 mod weights;
@@ -45,7 +45,7 @@ const SAMPLES: [u64; 3] = [201, 202, 203];
 /// Runs the command.
 pub fn run(args: &DemoArgs) -> Result<()> {
     let device = pollster::block_on(open_device(DeviceChoice::Cpu))?;
-    let backbone = Backbone::named("vit_t")?;
+    let backbone = Backbone::named("slimsam_77")?;
     let kernels = fit(&backbone, &device)?;
     let config = backbone.config(kernels.len());
     let out = args.out.join("package");

@@ -179,7 +179,7 @@ impl SettingsArgs {
             (None, Some(name)) => Some(Backbone::named(name)?),
             (None, None) => {
                 return Err(Error::new(ErrorKind::Invalid, "neither --base nor --backbone is given").remedy(
-                    "give --base with SAM's checkpoint (`samlora download vit_b`), a package or a run; or --backbone vit_t to \
+                    "give --base with SAM's checkpoint (`samlora download vit_b`), a package or a run; or --backbone lite0 to \
                      start from random weights",
                 ));
             }
@@ -200,8 +200,7 @@ impl SettingsArgs {
         let base_size = || -> Result<usize> {
             let Some(base) = &self.base else { return Ok(384) };
             let config = BaseModel::open(base)?.config().clone();
-            let known = config.backbone_name().and_then(|name| Backbone::named(name).ok());
-            Ok(known.map_or(448, |b| b.input_size))
+            Ok(config.backbone().map_or(448, |b| b.input_size))
         };
         let size = match (self.size, &backbone) {
             (Some(size), _) => size,

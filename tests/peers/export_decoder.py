@@ -1,11 +1,10 @@
 """SAM's mask decoder without prompts as ONNX, from a checkpoint: embedding to logits, classes and confidences.
 
-    target/peers/venv/bin/python www/bench/export_decoder.py BACKBONE SIZE CHECKPOINT OUT
+    target/peers/venv/bin/python tests/peers/export_decoder.py BACKBONE SIZE CHECKPOINT OUT
 """
-import contextlib, pathlib, sys
+import contextlib, sys
 import torch, torch.nn.functional as F
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests/peers"))
-from make_checkpoints import BACKBONES, MaskDecoder, PromptEncoder, TwoWayTransformer  # noqa: E402
+from make_checkpoints import BACKBONES, MaskDecoder, PromptEncoder, TwoWayTransformer
 
 
 class Decoder(torch.nn.Module):
@@ -23,6 +22,7 @@ class Decoder(torch.nn.Module):
         self.decoder.load_state_dict(part("mask_decoder."))
         prompts.load_state_dict(part("prompt_encoder."))
         sparse, dense = prompts(points=None, boxes=None, masks=None)
+        dense = dense[..., :1, :1]                                   # the same everywhere
         for name, value in dict(positions=prompts.get_dense_pe(), sparse=sparse, dense=dense).items():
             self.register_buffer(name, value.detach())
 

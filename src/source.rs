@@ -70,7 +70,7 @@ pub use shared::Shared;
 #[cfg(not(target_arch = "wasm32"))]
 pub use format::{Format, detect, detect_bytes};
 #[cfg(not(target_arch = "wasm32"))]
-pub use levels::{Level, Levels, is_url, open_levels, open_tiles};
+pub use levels::{Level, Levels, is_archive, is_url, open_levels, open_tiles};
 #[cfg(not(target_arch = "wasm32"))]
 pub use open::open;
 #[cfg(not(target_arch = "wasm32"))]

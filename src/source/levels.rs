@@ -79,6 +79,14 @@ pub fn is_url(input: &Path) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
+/// Whether a file is an archive of tiles, or one of SQLite's other files.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`], [`ErrorKind::Io`], naming it.
+pub fn is_archive(path: impl AsRef<Path>) -> Result<bool> {
+    Ok(!path.as_ref().is_dir() && container(path.as_ref())?.is_some())
+}
+
 /// Opens a picture, GeoTIFF, folder or archive of tiles, or the address of one (`http://`, `https://`): a GeoTIFF or PMTiles
 /// archive on a server that answers ranges of bytes, or tiles by a template.
 ///

@@ -80,6 +80,12 @@ impl PmTiles {
                 )
                 .source(e)
         })?;
+        // Some writers put the digit in place of the number.
+        if !matches!(header.spec_version(), 3 | b'3') {
+            let message = format!("a PMTiles archive of version {}", header.spec_version());
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .remedy("archives of version 3 are read; `pmtiles convert` brings older ones there"));
+        }
         let tile_format = tile_format(header.tile_type)?;
         let compression = header.internal_compression();
         if !matches!(compression, Compression::None | Compression::Gzip) {

@@ -96,12 +96,15 @@ impl TileExtent {
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let first = (self.first.0.max(other.first.0), self.first.1.max(other.first.1));
         let last = (self.last.0.min(other.last.0), self.last.1.min(other.last.1));
-        (self.zoom == other.zoom && first.0 <= last.0 && first.1 <= last.1).then_some(Self {
-            first,
-            last,
-            count: None,
-            sample: None,
-            ..*self
+        if self.zoom != other.zoom || first.0 > last.0 || first.1 > last.1 {
+            return None;
+        }
+        let part = Self { zoom: self.zoom, first, last, count: None, sample: None };
+        let same = (first, last) == (self.first, self.last);
+        Some(Self {
+            count: self.count.filter(|_| same),
+            sample: self.sample.filter(|sample| part.holds(*sample)),
+            ..part
         })
     }
 
@@ -136,7 +139,7 @@ impl TileExtent {
 /// # Errors
 /// As [`TileExtent::within`].
 pub(super) fn clipped(extents: &[TileExtent], bounds: Bounds) -> Result<Vec<TileExtent>> {
-    let all = extents.iter().map(|e| Ok(TileExtent::within(bounds, e.zoom)?.intersection(e)));
+    let all = extents.iter().map(|e| Ok(e.intersection(&TileExtent::within(bounds, e.zoom)?)));
     Ok(all.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 

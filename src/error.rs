@@ -124,9 +124,14 @@ impl std::error::Error for Error {
     }
 }
 
-/// An input or output error of the operating system; add the file with [`Error::at`].
+/// An input or output error of the operating system; add the file with [`Error::at`]. An [`Error`] that went through
+/// [`std::io::Error::other`] comes out as it was.
 impl From<std::io::Error> for Error {
     fn from(e: std::io::Error) -> Self {
+        let e = match e.downcast::<Self>() {
+            Ok(own) => return own,
+            Err(e) => e,
+        };
         let kind = match e.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             std::io::ErrorKind::UnexpectedEof => ErrorKind::Format,

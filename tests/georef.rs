@@ -234,7 +234,7 @@ fn gaps_in_a_mosaic_hold_no_data() {
         let (width, height) = mosaic.size();
         let patch = mosaic.read(Window::whole((width, height)), &[0]).expect("read");
         let gaps = patch.valid.iter().filter(|valid| !**valid).count();
-        let tiles = mosaic.tile_count() * 256 * 256;
+        let tiles = mosaic.tile_count().expect("counted") as usize * 256 * 256;
         assert_eq!(gaps, width * height - tiles, "{}", mosaic.describe());
     }
 }

@@ -266,7 +266,7 @@ fn each_block_is_decoded_once() {
         let path = data.join(file);
         let (raster, blocks): (Box<dyn Raster>, u64) = if path.is_dir() {
             let mosaic = xyz::mosaics(&path, None).expect("tiles").pop().expect("a level");
-            let count = mosaic.tile_count() as u64;
+            let count = mosaic.tile_count().expect("counted");
             (Box::new(mosaic), count)
         } else {
             (source::open(&path).expect("opened"), blocks)

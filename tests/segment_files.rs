@@ -111,17 +111,21 @@ fn a_resolution_that_the_model_does_not_know_is_said() {
     let Some(coarse) = case("resolution", "ground-resolution-not-compared/g30m.tif") else { return };
     let Some(near) = common::data("resolution", "oam-buildings/zanzibar/images") else { return };
     let bench = Bench::new();
-    let warnings = |file: &Path, out: &str| {
-        let (report, _) = bench.segment(file, out, &["--format", "png"]);
+    let warnings = |file: &Path, out: &str, more: &[&str]| {
+        let (report, _) = bench.segment(file, out, &[&["--format", "png"], more].concat());
         report["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    let told = warnings(&coarse, "a");
+    let told = warnings(&coarse, "a", &["--resolution", "native"]);
     assert!(told.len() == 1 && told[0].contains("coarser") && told[0].contains("0.130 m"), "{told:?}");
     let mut tiles: Vec<_> = near.read_dir().unwrap().map(|e| e.unwrap().path()).collect();
     tiles.sort();
     // Names begin with the zoom level: 20 is 15 cm there.
     let tile = tiles.iter().find(|p| p.file_name().unwrap().to_string_lossy().starts_with("20-")).unwrap();
-    assert_eq!(warnings(tile, "b"), [""; 0]);
+    assert_eq!(warnings(tile, "b", &[]), [""; 0]);
+    // It is not run so unasked.
+    let (model, file) = (bench.path("package"), coarse.display().to_string());
+    let args = ["segment", "--model", &model, &file, "--out", &bench.path("c")];
+    fails(&args, &["coarser", "0.130 m", "--resolution native"]);
 }
 
 #[test]
@@ -129,7 +133,7 @@ fn every_block_is_decoded_once_for_all_outputs() {
     let Some(folder) = common::data("blocks", "georef/naip-3857") else { return };
     let bench = Bench::new();
     for (file, blocks) in [("usda_naip_256_lzw_z3.tif", 4 * 8), ("usda_naip_512_deflate_z2.tif", 2 * 4)] {
-        let formats = ["--format", "png,overlay,geojson,geotiff"];
+        let formats = ["--format", "png,overlay,geojson,geotiff", "--resolution", "native"];
         let (report, _) = bench.segment(&folder.join(file), file, &formats);
         assert_eq!(report["decoded_blocks"], blocks, "{file}");
     }

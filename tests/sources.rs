@@ -83,7 +83,7 @@ fn files_that_are_no_images() {
         ("away.tif", b"II\x2a\0\xf0\xff\xff\xff", ErrorKind::Format),
         ("big.tif", b"II\x2b\0\x08\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f", ErrorKind::Format),
         ("film.gif", b"GIF89a..........", ErrorKind::Unsupported),
-        ("tiles.pmtiles", b"PMTiles\x03.........", ErrorKind::Unsupported),
+        ("tiles.pmtiles", b"PMTiles\x03.........", ErrorKind::Format),
     ] {
         assert_eq!(failure(&put(dir.path(), name, bytes)).kind(), kind, "{name}");
     }

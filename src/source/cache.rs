@@ -40,6 +40,16 @@ impl<K: Hash + Eq> Cache<K> {
         })
     }
 
+    /// A block that is at hand.
+    pub(super) fn find(&mut self, key: &K) -> Option<&PixelBlock> {
+        self.blocks.get(key)
+    }
+
+    /// Whether a block is at hand.
+    pub(super) fn holds(&self, key: &K) -> bool {
+        self.blocks.contains(key)
+    }
+
     /// How many blocks were decoded.
     pub(super) fn decoded(&self) -> u64 {
         self.decoded

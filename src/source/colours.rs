@@ -36,6 +36,17 @@ impl Colours {
         Ok(Self { raster, bands, stretch })
     }
 
+    /// The picture of another raster of the same bands, with this one's colours and contrast.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it has other bands.
+    pub fn alike(&self, raster: Box<dyn Raster>) -> Result<Self> {
+        if (raster.bands(), raster.depth()) != (self.raster.bands(), self.raster.depth()) {
+            return Err(Error::new(ErrorKind::Invalid, "the levels of the image have other bands"));
+        }
+        Ok(Self { raster, bands: self.bands, stretch: self.stretch })
+    }
+
     /// The bands, from 0 on, that are red, green and blue.
     pub fn colours(&self) -> [usize; 3] {
         self.bands

@@ -20,16 +20,46 @@ pub enum Format {
     Tiff,
 }
 
+/// Files of many tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Container {
+    PmTiles,
+    /// MBTiles, or another file of SQLite's.
+    Sqlite,
+}
+
+impl Container {
+    /// Tells it by the first 16 bytes of a file.
+    pub(super) fn of(head: &[u8]) -> Option<Self> {
+        if head.starts_with(b"PMTiles") {
+            return Some(Self::PmTiles);
+        }
+        head.starts_with(b"SQLite format 3\0").then_some(Self::Sqlite)
+    }
+}
+
+/// Whether a file holds many tiles.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`], [`ErrorKind::Io`], naming it.
+pub(super) fn container(path: &Path) -> Result<Option<Container>> {
+    Ok(Container::of(&head(path)?))
+}
+
+fn head(path: &Path) -> Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(16);
+    File::open(path)
+        .and_then(|file| file.take(16).read_to_end(&mut head))
+        .map_err(|e| Error::from(e).at(path.display()))?;
+    Ok(head)
+}
+
 /// Tells a file's format by its first bytes.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`], [`ErrorKind::Io`], and those of [`detect_bytes`]. All name the file.
 pub fn detect(path: &Path) -> Result<Format> {
-    let mut head = Vec::with_capacity(16);
-    File::open(path)
-        .and_then(|file| file.take(16).read_to_end(&mut head))
-        .map_err(|e| Error::from(e).at(path.display()))?;
-    detect_bytes(&head).map_err(|e| e.at(path.display()))
+    detect_bytes(&head(path)?).map_err(|e| e.at(path.display()))
 }
 
 /// Tells a format by the first 16 bytes of a file.
@@ -52,8 +82,8 @@ pub fn detect_bytes(head: &[u8]) -> Result<Format> {
                 ("a PDF", b"%PDF"),
                 ("a JPEG 2000", b"\0\0\0\x0cjP  "),
                 ("a MrSID", b"msid"),
-                ("a PMTiles archive", b"PMTiles"),
-                ("an SQLite file (MBTiles or GeoPackage)", b"SQLite format 3\0"),
+                ("a PMTiles archive, where a picture is expected", b"PMTiles"),
+                ("an SQLite file (MBTiles or GeoPackage), where a picture is expected", b"SQLite format 3\0"),
                 ("a zip archive", b"PK\x03\x04"),
                 ("an HDF5 or NetCDF file", b"\x89HDF"),
             ];

@@ -11,9 +11,13 @@
 //!
 //! Chunky and planar. 8-bit grey and palettes become three bands, alpha becomes validity. A file may have 131 072 strips or
 //! tiles (262 144 if its offsets are 32 bits), the TIFF decoder's limit of 1 MiB a tag when it opens a file.
+//!
+//! A file's overviews are rasters of their own ([`GeoTiff::levels`]); files behind HTTP are read by ranges.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::bytes::{ByteSource, LocalFile};
 use super::cache::BUDGET;
 use super::raster::{Depth, Interpretation, Patch, Raster, Samples, Window};
 use super::sidecar;
@@ -29,10 +33,11 @@ mod layout;
 mod bands;
 mod meaning;
 mod page;
+mod levels;
 
 pub(super) use values::unpacked_rows;
 
-use directory::Tiff;
+use directory::{Page, Tiff};
 use page::PageReader;
 
 /// Bytes of a mask's decoded blocks that are kept, a byte a pixel.
@@ -47,6 +52,9 @@ pub struct GeoTiff {
     overviews: Vec<(usize, usize)>,
     /// Pages that are whole pictures.
     pictures: usize,
+    interpretation: Interpretation,
+    /// Of an overview, the size of the image that it is a reduced copy of.
+    reduced: Option<(usize, usize)>,
 }
 
 /// Says for each pixel of an image whether it holds data.
@@ -79,24 +87,31 @@ impl GeoTiff {
     }
 
     fn open_inner(path: &Path, purpose: Purpose) -> Result<Self> {
-        let mut file = Tiff::open(path)?;
-        let pages = file.pages()?;
+        let file = LocalFile::open(path)?;
+        let pages = Tiff::open(&file)?.pages()?;
         let chosen = directory::picture(&pages)?;
+        Self::page(path, &file, &pages, chosen, purpose)
+    }
+
+    /// One page of a file, and the mask of it.
+    fn page(path: &Path, file: &Arc<dyn ByteSource>, pages: &[Page], chosen: usize, purpose: Purpose) -> Result<Self> {
+        let mut opened = Tiff::open(file)?;
         let Some(page) = pages.get(chosen) else {
             return Err(Error::new(ErrorKind::Format, "the TIFF has no page").remedy("fetch or export it again"));
         };
-        let georef = place::of_page(&mut file.tags(&page.directory), path, purpose.world_files)?;
-        let image = PageReader::new(file, page, purpose.labels, BUDGET - MASK_BUDGET)?;
-        let mask = match directory::mask_of(&pages, chosen) {
+        let georef = place::of_page(&mut opened.tags(&page.directory), path, purpose.world_files)?;
+        let image = PageReader::new(opened, page, purpose.labels, BUDGET - MASK_BUDGET)?;
+        let mask = match directory::mask_of(pages, chosen) {
             Some(page) => {
-                let page = PageReader::new(Tiff::open(path)?, page, true, MASK_BUDGET)?;
+                let page = PageReader::new(Tiff::open(file)?, page, true, MASK_BUDGET)?;
                 Some(Mask { path: path.to_owned(), page })
             }
             None => Mask::beside(path, page.size)?,
         };
         let pictures = pages.iter().filter(|p| !p.reduced && !p.mask).count();
-        let overviews = directory::overviews(&pages, chosen);
-        Ok(Self { path: path.to_owned(), image, mask, georef, overviews, pictures })
+        let overviews = directory::overviews(pages, chosen).into_iter().map(|i| pages[i].size).collect();
+        let interpretation = image.meaning.interpretation();
+        Ok(Self { path: path.to_owned(), image, mask, georef, overviews, pictures, interpretation, reduced: None })
     }
 
     /// Whether its compression changes samples.
@@ -113,7 +128,7 @@ impl Mask {
     }
 
     fn open(path: &Path, size: (usize, usize)) -> Result<Self> {
-        let mut file = Tiff::open(path)?;
+        let mut file = Tiff::open(&LocalFile::open(path)?)?;
         let pages = file.pages()?;
         let Some(page) = pages.iter().find(|p| !p.reduced) else {
             return Err(Error::new(ErrorKind::Format, "the mask has no page").remedy("remove it or export it again"));
@@ -193,11 +208,15 @@ impl Raster for GeoTiff {
         let mask = if self.mask.is_some() { ", with a mask" } else { "" };
         let page = if self.pictures > 1 { format!(", the first of {} pictures", self.pictures) } else { String::new() };
         let place = sidecar::describe(self.georef.as_ref());
-        format!("TIFF of {width} x {height} pixels, {samples} band{plural} of {bits} bits{mask}{page}{place}")
+        let kind = match self.reduced {
+            Some((w, h)) => format!("overview of a TIFF of {w} x {h} pixels, itself"),
+            None => "TIFF of".to_owned(),
+        };
+        format!("{kind} {width} x {height} pixels, {samples} band{plural} of {bits} bits{mask}{page}{place}")
     }
 
     fn interpretation(&self) -> Interpretation {
-        self.image.meaning.interpretation()
+        self.interpretation
     }
 
     fn decoded_blocks(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! PNG, JPEG and WebP pictures, decoded whole.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::{Path, PathBuf};
 
 use image::metadata::Orientation;
@@ -10,6 +10,7 @@ use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limi
 use super::block::PixelBlock;
 use super::format::{Format, detect};
 use super::raster::{Depth, Patch, Raster, Samples, Window};
+use super::tiles::check_picture;
 use super::{geotiff, jpeg, sidecar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::Georef;
@@ -51,43 +52,66 @@ impl Picture {
     }
 }
 
-fn decoder(path: &Path) -> Result<impl ImageDecoder> {
-    let file = File::open(path).map_err(|e| Error::from(e).at(path.display()))?;
+fn decoder<'a, R: BufRead + Seek + 'a>(reader: R) -> Result<impl ImageDecoder + 'a> {
     // The content decides, not the name.
-    let mut reader =
-        ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(|e| Error::from(e).at(path.display()))?;
+    let mut reader = ImageReader::new(reader).with_guessed_format()?;
     // The size is checked below, with a message that says what to do.
     reader.no_limits();
-    reader.into_decoder().map_err(|e| explained(e).at(path.display()))
+    reader.into_decoder().map_err(explained)
 }
 
 /// Decodes a picture once its header's size is known to fit, and turns it upright.
 pub(super) fn decode(path: &Path) -> Result<PixelBlock> {
-    let truncated = || {
-        Error::new(ErrorKind::Format, "the picture is truncated").at(path.display()).remedy("fetch or export it again")
-    };
+    let place = |e: Error| e.at(path.display());
     let mut bytes = Vec::new();
     if detect(path)? == Format::Jpeg {
-        // The decoder would fill what is missing with grey and say nothing.
         bytes = std::fs::read(path).map_err(|e| Error::from(e).at(path.display()))?;
-        if !jpeg::is_complete(&bytes) {
-            return Err(truncated());
-        }
+        check_complete(&bytes).map_err(place)?;
     }
-    let mut decoder = decoder(path)?;
+    let file = File::open(path).map_err(|e| Error::from(e).at(path.display()))?;
+    let stored = sidecar::has_world_file(path);
+    let mask = |size: (usize, usize)| {
+        Ok(match jpeg::appended_mask(&bytes, size.0 * size.1) {
+            Some(mask) => Some(mask),
+            None => geotiff::mask_beside(path, size)?,
+        })
+    };
+    decoded(decoder(BufReader::new(file)).map_err(place)?, stored, mask).map_err(place)
+}
+
+/// As [`decode`], of bytes that stand for themselves.
+pub(super) fn decode_bytes(bytes: &[u8]) -> Result<PixelBlock> {
+    if check_picture(bytes)? == Format::Jpeg {
+        check_complete(bytes)?;
+    }
+    let mask = |size: (usize, usize)| Ok(jpeg::appended_mask(bytes, size.0 * size.1));
+    decoded(decoder(Cursor::new(bytes))?, false, mask)
+}
+
+/// The decoder would fill what is missing of a JPEG with grey and say nothing.
+fn check_complete(bytes: &[u8]) -> Result<()> {
+    if jpeg::is_complete(bytes) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Format, "the picture is truncated").remedy("fetch or export it again"))
+}
+
+/// The pixels of a picture; `stored` says whether they stay as they are stored, whatever the camera's orientation.
+fn decoded(
+    mut decoder: impl ImageDecoder,
+    stored: bool,
+    mask: impl FnOnce((usize, usize)) -> Result<Option<Vec<bool>>>,
+) -> Result<PixelBlock> {
     let (width, height) = decoder.dimensions();
     let size = (width as usize, height as usize);
-    check_size(size.0, size.1).map_err(|e| e.at(path.display()))?;
+    check_size(size.0, size.1)?;
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_DECODED_BYTES);
-    decoder.set_limits(limits).map_err(|e| explained(e).at(path.display()))?;
-    let orientation = if sidecar::has_world_file(path) {
-        Orientation::NoTransforms
-    } else {
-        decoder.orientation().unwrap_or(Orientation::NoTransforms)
-    };
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| explained(e).at(path.display()))?;
-    let mask = jpeg::appended_mask(&bytes, size.0 * size.1).or(geotiff::mask_beside(path, size)?);
+    decoder.set_limits(limits).map_err(explained)?;
+    let orientation =
+        if stored { Orientation::NoTransforms } else { decoder.orientation().unwrap_or(Orientation::NoTransforms) };
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(explained)?;
+    let mask = mask(size)?;
     picture.apply_orientation(orientation);
     let mut block = to_block(picture);
     if let Some(mask) = mask {

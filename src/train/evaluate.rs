@@ -15,7 +15,8 @@ use super::report::SamplePicture;
 use crate::config::Class;
 use crate::engine::{SegmentOptions, Segmenter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::Memory;
+use crate::mask::ClassMask;
+use crate::source::{Axis, Memory, Regrid, Resampled, Resolution, choose};
 use crate::weights::manifest::Manifest;
 
 /// What was found.
@@ -31,19 +32,29 @@ pub struct Evaluation {
 }
 
 /// How to evaluate.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EvaluateOptions {
     /// Pictures to keep.
     pub pictures: usize,
     /// Width of the band along borders that the boundary IoU looks at.
     pub boundary: BoundaryWidth,
+    /// At which ground resolution the model sees the chips, as [`choose`] takes it: none for its own, within limits. Masks are
+    /// compared on the chips' grid all the same.
+    pub resolution: Option<Resolution>,
+}
+
+/// Chips as they are, as training measures.
+impl Default for EvaluateOptions {
+    fn default() -> Self {
+        Self { pictures: 0, boundary: BoundaryWidth::default(), resolution: Some(Resolution::Native) }
+    }
 }
 
 /// Segments the chips `indices` at their full size and compares with their labels. `progress` gets chips done.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if the data has a class that the model does not know, or the boundary's width is in metres and a chip's
-/// ground resolution is not known; those of reading and segmenting.
+/// ground resolution is not known; those of [`choose`], reading and segmenting.
 pub fn evaluate(
     segmenter: &Segmenter,
     dataset: &Dataset,
@@ -64,14 +75,24 @@ pub fn evaluate(
         let chip = dataset.read(index)?;
         let size = (chip.width, chip.height);
         let mut image = Memory::new(size, chip.bands, (&chip.samples).into(), &[])?;
-        let found = pollster::block_on(segmenter.segment_raster(&mut image, &raw, async |_| Ok(())))?.mask;
+        let (name, metres_per_pixel) =
+            dataset.samples.get(index).map(|s| (s.name.clone(), s.metres_per_pixel)).unwrap_or_default();
+        let choice =
+            choose(&[metres_per_pixel], manifest.ground_resolution, options.resolution).map_err(|e| e.at(&name))?;
+        let found = if choice.factor == 1.0 {
+            pollster::block_on(segmenter.segment_raster(&mut image, &raw, async |_| Ok(())))?.mask
+        } else {
+            let mut seen = Resampled::new(image, choice.factor)?;
+            let mask = pollster::block_on(segmenter.segment_raster(&mut seen, &raw, async |_| Ok(())))?.mask;
+            let axis = Axis { scale: 1.0 / choice.factor, offset: 0.0 };
+            let rows = Regrid::new((mask.width, mask.height), size, [axis; 2]).push(0, &mask.classes, &mask.confidence);
+            ClassMask::new(size.0, size.1, rows.classes, rows.confidence)?
+        };
         let truth: Vec<u8> =
             chip.labels.iter().map(|l| to_model.get(usize::from(*l)).copied().unwrap_or(IGNORE)).collect();
         confidences.add(&truth, &found.classes, &found.confidence)?;
         let mask = segmenter.refine(found, &SegmentOptions::default())?;
         confusion.add(&truth, &mask.classes)?;
-        let (name, metres_per_pixel) =
-            dataset.samples.get(index).map(|s| (s.name.clone(), s.metres_per_pixel)).unwrap_or_default();
         let width = options.boundary.pixels(size.0, size.1, metres_per_pixel).map_err(|e| e.at(&name))?;
         let counts = count(&truth, &mask.classes, size, width, classes);
         let counts = ImageCounts { name: name.clone(), place, metres_per_pixel, classes: counts };

@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod lr_find;
 pub mod segment;
 pub mod serve;
+pub mod source_args;
 #[cfg(feature = "train")]
 pub mod teacher_args;
 #[cfg(feature = "train")]

@@ -1,15 +1,15 @@
 //! The directories (pages) of a TIFF file and their tags.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::sync::Arc;
 
 use tiff::decoder::{Decoder, IfdDecoder, Limits};
 use tiff::tags::{Tag, Type, ValueBuffer};
 use tiff::{Directory, TiffError};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::bytes::{ByteCursor, ByteSource};
 
 /// The most bytes that one strip or tile, or one tag, may take.
 pub(super) const MAX_CHUNK_BYTES: u64 = 1 << 30;
@@ -22,7 +22,7 @@ const TRANSPARENCY_MASK: u64 = 4;
 
 /// An open TIFF file.
 pub(super) struct Tiff {
-    decoder: Decoder<BufReader<File>>,
+    decoder: Decoder<BufReader<ByteCursor>>,
     bytes: u64,
 }
 
@@ -39,12 +39,12 @@ pub(super) struct Page {
 }
 
 impl Tiff {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path)?;
-        let bytes = file.metadata()?.len();
+    pub(super) fn open(file: &Arc<dyn ByteSource>) -> Result<Self> {
+        let bytes = file.length();
         let mut limits = Limits::default();
         limits.ifd_value_size = MAX_CHUNK_BYTES.min(bytes) as usize;
-        let decoder = Decoder::new(BufReader::new(file)).map_err(explained)?.with_limits(limits);
+        let reader = BufReader::new(ByteCursor::new(Arc::clone(file)));
+        let decoder = Decoder::new(reader).map_err(explained)?.with_limits(limits);
         Ok(Self { decoder, bytes })
     }
 
@@ -127,16 +127,17 @@ pub(super) fn mask_of(pages: &[Page], page: usize) -> Option<&Page> {
     later.min_by_key(|(i, _)| (*i < page, *i)).map(|(_, p)| p)
 }
 
-/// The sizes of the reduced copies of a page that have all of its samples, largest first. Thumbnails have fewer.
-pub(super) fn overviews(pages: &[Page], page: usize) -> Vec<(usize, usize)> {
+/// The reduced copies of a page that have all of its samples, by index, largest first. Thumbnails have fewer.
+pub(super) fn overviews(pages: &[Page], page: usize) -> Vec<usize> {
     let Some(of) = pages.get(page) else { return Vec::new() };
-    let smaller = |p: &&Page| {
+    let smaller = |i: &usize| {
+        let p = &pages[*i];
         let within = p.size.0 <= of.size.0 && p.size.1 <= of.size.1 && p.size != of.size;
         p.reduced && !p.mask && p.samples == of.samples && within
     };
-    let mut sizes: Vec<_> = pages.iter().filter(smaller).map(|p| p.size).collect();
-    sizes.sort_unstable_by(|a, b| b.cmp(a));
-    sizes
+    let mut found: Vec<usize> = (0..pages.len()).filter(smaller).collect();
+    found.sort_by_key(|i| std::cmp::Reverse(pages[*i].size));
+    found
 }
 
 /// The tags of one directory.
@@ -210,6 +211,11 @@ impl Tags<'_> {
 
 /// An error of the TIFF library in this crate's words.
 pub(super) fn explained(error: TiffError) -> Error {
+    let error = match error {
+        // What the file's own reader said, a server's refusal for instance.
+        TiffError::IoError(e) if e.get_ref().is_some_and(|inner| inner.is::<Error>()) => return e.into(),
+        other => other,
+    };
     let (kind, message, remedy) = match &error {
         TiffError::UnsupportedError(_) => (
             ErrorKind::Unsupported,

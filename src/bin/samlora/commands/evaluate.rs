@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use samlora::engine::{DeviceChoice, Segmenter};
 use samlora::error::{Error, ErrorKind, Result};
+use samlora::source::Resolution;
 use samlora::source::write::atomic;
 use samlora::train::dataset::Dataset;
 use samlora::train::dataset::split::{SplitRule, split};
@@ -46,6 +47,11 @@ pub struct EvaluateArgs {
     /// Width of the band along borders for the boundary IoU: a share of the image's diagonal, pixels (3px) or metres (0.5m)
     #[arg(long, default_value = "2%", value_name = "WIDTH")]
     boundary: BoundaryWidth,
+    /// Metres a pixel at which the model sees the chips, or native, or model: their pixels are averaged or interpolated, the masks
+    /// compared on the chips' grid [default: the model's own where a chip's differs by more than a quarter; beyond a factor of 4
+    /// refused]
+    #[arg(long, value_name = "METRES|native|model")]
+    resolution: Option<Resolution>,
     /// Write a report with pictures, the worst chips first
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -74,11 +80,20 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         return Err(Error::new(ErrorKind::Invalid, "no sample is left to measure on").at("--split"));
     }
     let mut warnings = dataset.warnings.clone();
-    warnings.extend(resolution_warning(segmenter.manifest(), &dataset, &chosen));
+    let known = (segmenter.manifest().ground_resolution, dataset.ground_resolution(&chosen));
+    match (args.resolution, known) {
+        (Some(Resolution::Native), _) => {
+            warnings.extend(resolution_warning(segmenter.manifest(), &dataset, &chosen));
+        }
+        (None, (Some(model), None)) => warnings.push(format!(
+            "The data's ground resolution is not known; the model was trained on pixels of {model:.3} m."
+        )),
+        _ => {}
+    }
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let progress = bar(chosen.len() as u64, "measuring", "chips");
     let pictures = if args.report.is_some() { 24 } else { 0 };
-    let options = EvaluateOptions { pictures, boundary: args.boundary };
+    let options = EvaluateOptions { pictures, boundary: args.boundary, resolution: args.resolution };
     let found = evaluate(&segmenter, &dataset, &chosen, &options, |done| progress.set_position(done as u64))?;
     progress.finish_and_clear();
     let manifest = segmenter.manifest();

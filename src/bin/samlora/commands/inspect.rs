@@ -1,4 +1,4 @@
-//! `samlora inspect`: what a checkpoint, an adapter, a package or a data set holds.
+//! `samlora inspect`: what a checkpoint, an adapter, a package, a data set or an archive of tiles holds.
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::{print_json, say, size};
 
+mod archive;
 #[cfg(feature = "train")]
 mod data;
 #[cfg(feature = "train")]
@@ -24,7 +25,7 @@ mod sheet;
 /// are all read
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Checkpoint, adapter, package folder, .samlora file, or folder of samples to train on
+    /// Checkpoint, adapter, package folder, .samlora file, .pmtiles or .mbtiles archive, or folder of samples to train on
     file: PathBuf,
     /// More folders of the same data set
     #[cfg(feature = "train")]
@@ -44,6 +45,9 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let path = &args.file;
     if path.join(MANIFEST_FILE).is_file() || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("samlora")) {
         return package(path, args.json);
+    }
+    if samlora::source::is_archive(path)? {
+        return archive::run(path, args.json);
     }
     #[cfg(feature = "train")]
     if samlora::train::dataset::is_dataset(path) || !args.more.is_empty() {

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use samlora::config::Normalization;
 use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson::Placement;
-use samlora::source::{self, Colours, ModelInput, Raster, xyz};
+use samlora::source::{Raster, Resolution, is_url};
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
 use samlora::weights::package::LoadProgress;
@@ -17,14 +16,15 @@ use serde_json::json;
 use super::{print_json, say, set_threads, size};
 use crate::progress::bar;
 
+mod input;
 mod outputs;
 
+use super::source_args::SourceArgs;
+use input::Input;
 use outputs::Outputs;
 
-/// A picture whose pixels are larger or smaller than those the model was trained on by more than this factor is warned of.
-const RESOLUTION_FACTOR: f64 = 2.0;
-
-/// Reads PNG, JPEG, WebP, TIFF and GeoTIFF files and folders of XYZ or TMS tiles; writes into --out, named after the input
+/// Reads PNG, JPEG, WebP, TIFF and GeoTIFF files, folders and archives of tiles (PMTiles, MBTiles), and servers; writes into --out,
+/// named after the input
 #[derive(Debug, Args)]
 pub struct SegmentArgs {
     /// Package folder or .samlora file
@@ -33,7 +33,8 @@ pub struct SegmentArgs {
     /// Adapter package to put onto --model, which is then its base package
     #[arg(long, value_name = "PACKAGE")]
     adapter: Option<PathBuf>,
-    /// Images, GeoTIFFs, or folders of tiles (z/x/y.ext or z-x-y.ext)
+    /// Images, GeoTIFFs, folders of tiles (z/x/y.ext or z-x-y.ext), .pmtiles or .mbtiles archives; the address of a GeoTIFF or
+    /// a .pmtiles archive; the address of tiles with {z}, {x} and {y} in it, or of a WMS
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// Folder to write to
@@ -51,12 +52,17 @@ pub struct SegmentArgs {
     /// The bands that are red, green and blue, counted from 1 [default: as the file says, else 1,2,3]
     #[arg(long, value_delimiter = ',', value_name = "R,G,B")]
     bands: Vec<usize>,
-    /// Zoom level of a folder of tiles [default: its largest]
-    #[arg(long)]
-    zoom: Option<u8>,
-    /// Rows of tiles are counted from the south (known without it where the folder has a tilemapresource.xml)
-    #[arg(long)]
-    tms: bool,
+    /// Metres a pixel at which the model sees the input, or native, or model. The zoom level or overview is chosen by it, and
+    /// pixels are averaged or interpolated [default: the model's own where the input's differs by more than a quarter; beyond
+    /// a factor of 4 refused]
+    #[arg(long, value_name = "METRES|native|model")]
+    resolution: Option<Resolution>,
+    /// On whose pixels masks lie: the input's, of its finest zoom level or overview that is read, or those that the model sees
+    #[arg(long, value_name = "GRID", default_value = "input")]
+    grid: Grid,
+    /// Where inputs are tiles.
+    #[command(flatten)]
+    source: SourceArgs,
     /// Regions of fewer pixels are removed
     #[arg(long, default_value_t = 0, value_name = "PIXELS")]
     min_area: u64,
@@ -69,6 +75,12 @@ pub struct SegmentArgs {
     /// Print one line of JSON for every input
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Grid {
+    Input,
+    Model,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -151,10 +163,15 @@ fn check(args: &SegmentArgs) -> Result<()> {
     let mut stems = BTreeMap::new();
     for input in &args.inputs {
         // An input that is not there fails when its turn comes.
-        let Ok(found) = input.canonicalize() else { continue };
+        let found = input.canonicalize().ok();
+        if found.is_none() && !is_url(input) {
+            continue;
+        }
         // A GeoTIFF beside its mask of the same name is the one output that can hit an input.
         let tif = args.out.join(format!("{}.tif", stem(input)?));
-        if args.format.contains(&Format::Geotiff) && tif.canonicalize().is_ok_and(|tif| tif == found) {
+        if args.format.contains(&Format::Geotiff)
+            && found.is_some_and(|found| tif.canonicalize().is_ok_and(|t| t == found))
+        {
             return Err(Error::new(ErrorKind::Invalid, "would be overwritten by its own mask")
                 .at(input.display())
                 .remedy("choose another --out"));
@@ -171,76 +188,71 @@ fn check(args: &SegmentArgs) -> Result<()> {
     Ok(())
 }
 
+/// The beginning of the outputs' names: the input's, of a server of tiles its host's.
 fn stem(input: &Path) -> Result<String> {
+    if is_url(input) {
+        return Ok(url_stem(input.to_str().unwrap_or_default()));
+    }
     match input.canonicalize().as_deref().unwrap_or(input).file_stem() {
         Some(stem) => Ok(stem.to_string_lossy().into_owned()),
         None => Err(Error::new(ErrorKind::Invalid, "has no file name").at(input.display())),
     }
 }
 
-/// Opens an input as the model reads it: its colours, or its samples as they are.
-fn open(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<ModelInput> {
-    let raster = if input.is_dir() { tiles(args, input)? } else { source::open(input)? };
-    let bands = <[usize; 3]>::try_from(args.bands.as_slice()).ok().map(|bands| bands.map(|b| b - 1));
-    let colours = Colours::new(raster, bands)?;
-    if segmenter.manifest().normalization == Normalization::rgb() {
-        return Ok(ModelInput::Colours(colours));
-    }
-    if bands.is_some() {
-        return Err(Error::new(
-            ErrorKind::Invalid,
-            "is for models of RGB pictures; this one reads all bands as they are",
-        )
-        .at("--bands"));
-    }
-    Ok(ModelInput::Samples(colours))
-}
-
-fn tiles(args: &SegmentArgs, folder: &Path) -> Result<Box<dyn Raster>> {
-    let mut levels = xyz::mosaics(folder, args.tms.then_some(true))?;
-    let known: Vec<String> = levels.iter().map(|m| m.zoom().to_string()).collect();
-    let chosen = match args.zoom {
-        Some(zoom) => levels.into_iter().find(|m| m.zoom() == zoom),
-        None => levels.pop(),
+fn url_stem(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let (host, file) = path.split_once('/').unwrap_or((path, ""));
+    let file = file.rsplit('/').next().unwrap_or_default();
+    let is_file = !url.contains('{') && !url.contains('?') && !file.is_empty();
+    let name = if is_file {
+        file.rsplit_once('.').map_or(file, |(stem, _)| stem)
+    } else {
+        host.rsplit('@').next().unwrap_or(host)
     };
-    match chosen {
-        Some(mosaic) => Ok(Box::new(mosaic)),
-        None => Err(Error::new(ErrorKind::NotFound, "has no tiles of that zoom level")
-            .at(folder.display())
-            .remedy(format!("zoom levels: {}", known.join(", ")))),
-    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let name: String = name.chars().map(plain).collect();
+    name.trim_start_matches('.').to_owned()
 }
 
 fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
-    let mut raster = open(args, segmenter, input)?;
-    let (width, height) = raster.size();
+    let Input { model: mut raster, mut output, mut warnings, attribution, seen } = Input::open(args, segmenter, input)?;
+    let target = output.as_ref().map_or(&raster, |output| &output.raster);
+    let (width, height) = target.size();
     if !args.json {
         eprintln!("{}", raster.describe());
     }
-    let placement = Placement::new(raster.georef(), width, height);
+    let placement = Placement::new(target.georef(), width, height);
     let coordinates = args.format.contains(&Format::Geojson).then(|| placement.coordinates());
-    let mut warnings = Vec::from_iter(resolution_warning(segmenter, &raster));
     warnings.extend(coordinates.and_then(|_| placement.warning()));
     for warning in &warnings {
         eprintln!("warning: {}: {warning}", input.display());
     }
     let progress = bar(100, &stem(input)?, "%");
-    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, &raster)?;
-    let options = SegmentOptions { min_pixels: args.min_area, ..Default::default() };
+    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, target)?;
+    outputs.at_model = output.is_none();
+    let min_pixels = output.as_ref().map_or(args.min_area, |output| output.model_pixels(args.min_area));
+    let options = SegmentOptions { min_pixels, ..Default::default() };
     let show = async |done: f64| {
         progress.set_position((done * 100.0) as u64);
         Ok(())
     };
-    let sink = |rows: &_, raster: &mut _| outputs.rows(rows, raster);
+    let sink = |rows: &_, raster: &mut _| match &mut output {
+        Some(output) => output.rows(rows, |rows, raster| outputs.rows(rows, raster)),
+        None => outputs.rows(rows, raster),
+    };
     let summary = pollster::block_on(segmenter.segment_windows(&mut raster, &options, sink, show))?;
     progress.finish_and_clear();
-    let files = outputs.finish(&mut raster)?;
-    let Summary { classes, without_data, timings } = summary;
+    let Summary { mut classes, mut without_data, timings } = summary;
+    if let Some(output) = &output {
+        (classes, without_data) = output.counted(&segmenter.manifest().classes);
+    }
+    let files = outputs.finish(output.as_mut().map_or(&mut raster, |output| &mut output.raster))?;
     if args.json {
         return print_json(&json!({
             "input": input, "width": width, "height": height, "timings_ms": timings, "classes": classes,
             "pixels_without_data": without_data, "decoded_blocks": raster.decoded_blocks(), "coordinates": coordinates,
-            "warnings": warnings, "files": files,
+            "warnings": warnings, "files": files, "attribution": attribution, "resolution": seen,
         }));
     }
     let (windows, total) = (timings.windows, timings.total);
@@ -253,6 +265,9 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
         let (share, confidence) = (100.0 * class.share, class.mean_confidence);
         say(format_args!("  {share:>6.2} % {} (confidence {confidence:.2})", class.name))?;
     }
+    if let Some(attribution) = attribution {
+        say(format_args!("  {attribution}"))?;
+    }
     for file in &files {
         let bytes = std::fs::metadata(file).map_or(0, |m| m.len());
         say(format_args!("  {} ({})", file.display(), size(bytes)))?;
@@ -260,17 +275,24 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says so if the raster's pixels are much larger or smaller than those that the model was trained on.
-fn resolution_warning(segmenter: &Segmenter, raster: &ModelInput) -> Option<String> {
-    let (width, height) = raster.size();
-    let pixel = raster.georef()?.ground_resolution(width, height)?;
-    let trained = segmenter.manifest().ground_resolution?;
-    let factor = (pixel / trained).max(trained / pixel);
-    let than = if pixel > trained { "coarser" } else { "finer" };
-    (factor > RESOLUTION_FACTOR).then(|| {
-        format!(
-            "its pixels are {pixel:.3} m wide, {factor:.1} times {than} than the {trained:.3} m that the model was trained \
-             on: expect poor masks (resample the image, for example with gdalwarp -tr)"
-        )
-    })
+#[cfg(test)]
+mod tests {
+    use super::url_stem;
+
+    #[test]
+    fn names_of_addresses() {
+        for (url, name) in [
+            ("https://h.org/a/ortho.v2.tif", "ortho.v2"),
+            ("http://127.0.0.1:80/x.pmtiles", "x"),
+            ("https://{s}.tiles.org/{z}/{x}/{y}.png", "-s-.tiles.org"),
+            ("https://me:pw@h.org/wms?request=GetMap&layers=a", "h.org"),
+            ("https://h.org", "h.org"),
+            ("https://h.org/..", "-"),
+        ] {
+            assert_eq!(url_stem(url).is_empty(), false, "{url}");
+            if name != "-" {
+                assert_eq!(url_stem(url), name);
+            }
+        }
+    }
 }

@@ -28,8 +28,9 @@ pub struct ServeArgs {
     /// A package's folder, served under /models/<folder name>/; may be given several times
     #[arg(long, value_name = "PACKAGE_DIR")]
     model: Vec<PathBuf>,
-    /// A folder of XYZ tiles (z/x/y.png) for the page's map, served under /tiles/<folder name>/; may be given several times
-    #[arg(long, value_name = "TILE_DIR")]
+    /// A folder of XYZ tiles (z/x/y.png), a .pmtiles or an .mbtiles archive for the page's map, served under /tiles/<name>/; may be
+    /// given several times
+    #[arg(long, value_name = "TILES")]
     tiles: Vec<PathBuf>,
     /// The built page's folder [default: www/dist, here or beside the program]
     #[arg(long, value_name = "DIR")]
@@ -173,7 +174,13 @@ fn router(
 ) -> Result<Router> {
     let mut router = Router::new();
     for layer in &layers {
-        router = router.nest(&format!("/tiles/{}", layer.name), folder_router(&layer.folder, Some(TILE_FILES)));
+        let inner = match &layer.origin {
+            tiles::Origin::Folder(folder) => folder_router(folder, Some(TILE_FILES)),
+            tiles::Origin::Archive(source) => {
+                Router::new().route("/{z}/{x}/{y}", get(tiles::archived)).with_state(Arc::clone(source))
+            }
+        };
+        router = router.nest(&format!("/tiles/{}", layer.name), inner);
     }
     for (name, folder) in &packages {
         router = router.nest(&format!("/models/{name}"), folder_router(folder, Some(PACKAGE_FILES)));

@@ -28,6 +28,8 @@ pub(super) struct Outputs<'a> {
     tiff: Option<MaskTiff>,
     /// The whole mask, where a format needs it.
     mask: Option<ClassMask>,
+    /// Whether the raster is the one that the model sees.
+    pub(super) at_model: bool,
 }
 
 impl<'a> Outputs<'a> {
@@ -58,6 +60,7 @@ impl<'a> Outputs<'a> {
             overlay: overlay.transpose()?.map(|file| (file, Blender::new(width, classes, style))),
             tiff: tiff.transpose()?,
             mask: (wants(Format::Geojson) || wants(Format::Raw)).then_some(mask),
+            at_model: true,
         })
     }
 
@@ -130,7 +133,7 @@ impl<'a> Outputs<'a> {
         put("classes.u8", &mask.classes)?;
         put("confidence.u8", &mask.confidence)?;
         let input = self.segmenter.manifest().input_size;
-        if mask.width <= input && mask.height <= input {
+        if self.at_model && mask.width <= input && mask.height <= input {
             let window = Window { x: 0, y: 0, width: mask.width, height: mask.height };
             let bands: Vec<usize> = (0..raster.bands()).collect();
             let logits = pollster::block_on(self.segmenter.logits(&raster.read(window, &bands)?))?;

@@ -1,0 +1,147 @@
+//! An input as the model sees it, and the grid on which its mask is written.
+
+use std::path::Path;
+
+use samlora::config::{Class, Normalization};
+use samlora::engine::Segmenter;
+use samlora::error::{Error, ErrorKind, Result};
+use samlora::mask::{ClassCounts, ClassStats};
+use samlora::mosaic::Rows;
+use samlora::source::{
+    Axis, Choice, Colours, GridRows, ModelInput, Raster, Regrid, Resampled, Resolution, Shared, Window, choose,
+    open_levels,
+};
+use serde_json::{Value, json};
+
+use super::{Grid, SegmentArgs};
+
+/// Rows of the input that are looked at at once.
+const STRIP: usize = 256;
+
+/// An input, opened.
+pub(super) struct Input {
+    /// What the model sees.
+    pub(super) model: ModelInput,
+    /// Where the mask is written, if not there.
+    pub(super) output: Option<Output>,
+    pub(super) warnings: Vec<String>,
+    /// Whom to name, if the source says so.
+    pub(super) attribution: Option<String>,
+    /// At which resolution the model sees it, for programs.
+    pub(super) seen: Value,
+}
+
+/// A grid other than the model's.
+pub(super) struct Output {
+    pub(super) raster: ModelInput,
+    regrid: Regrid,
+    counts: ClassCounts,
+    /// Pixels of the model's grid for one of this.
+    share: f64,
+}
+
+impl Input {
+    /// Opens an input at the resolution that the arguments or the model want.
+    pub(super) fn open(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<Self> {
+        let trained = segmenter.manifest().ground_resolution;
+        let wanted = match args.resolution {
+            Some(Resolution::Metres(metres)) => Some(metres),
+            _ => trained,
+        };
+        let mut levels = open_levels(input, &args.source.options(wanted)?)?;
+        let attribution = levels.tiles.take().map(|t| t.attribution).filter(|text| !text.is_empty());
+        let Choice { level, factor, warning } = choose(&levels.metres(), trained, args.resolution)?;
+        let (metres, finest) = (levels.metres(), 0);
+        let pixel = metres.get(level).copied().flatten();
+        let seen = json!({
+            "input_metres": metres.first().copied().flatten(), "level": level, "levels": metres.len(), "factor": factor,
+            "model_metres": pixel.map(|m| m * factor),
+        });
+        let axes = levels.levels.get(level).map_or([Axis::SAME; 2], |l| l.axes);
+        let mut rasters: Vec<_> = levels.levels.into_iter().map(|l| l.raster).collect();
+        let missing = || Error::new(ErrorKind::Format, "the image has no level that can be read");
+        if level >= rasters.len() {
+            return Err(missing());
+        }
+        let chosen = Shared::new(rasters.swap_remove(level));
+        let bands = <[usize; 3]>::try_from(args.bands.as_slice()).ok().map(|bands| bands.map(|b| b - 1));
+        let as_model_reads = |colours: Colours| as_model_reads(segmenter, colours, bands.is_some());
+        let warnings = Vec::from_iter(warning);
+        if level == finest && factor == 1.0 {
+            let model = as_model_reads(Colours::new(Box::new(chosen), bands)?)?;
+            return Ok(Self { model, output: None, warnings, attribution, seen });
+        }
+        // The last was put in the place of the chosen one.
+        let target = match level {
+            0 => chosen.clone(),
+            _ => Shared::new(rasters.into_iter().next().ok_or_else(missing)?),
+        };
+        let target = Colours::new(Box::new(target), bands)?;
+        // All levels in the contrast of the finest: one image looks the same at all of them.
+        let (model, axes) = if factor == 1.0 {
+            (target.alike(Box::new(chosen))?, axes)
+        } else {
+            let resampled = Resampled::new(chosen, factor)?;
+            let [x, y] = resampled.offset();
+            let step = |offset: f64| Axis { scale: 1.0 / factor, offset: -offset / factor };
+            let axes = [axes[0].then(step(x)), axes[1].then(step(y))];
+            (target.alike(Box::new(resampled))?, axes)
+        };
+        let output = (args.grid == Grid::Input).then(|| -> Result<Output> {
+            let regrid = Regrid::new(model.size(), target.size(), axes);
+            let raster = as_model_reads(target)?;
+            Ok(Output { raster, regrid, counts: ClassCounts::default(), share: axes[0].scale * axes[1].scale })
+        });
+        Ok(Self { model: as_model_reads(model)?, output: output.transpose()?, warnings, attribution, seen })
+    }
+}
+
+/// An image's colours, or its samples as they are.
+fn as_model_reads(segmenter: &Segmenter, colours: Colours, chose_bands: bool) -> Result<ModelInput> {
+    if segmenter.manifest().normalization == Normalization::rgb() {
+        return Ok(ModelInput::Colours(colours));
+    }
+    if chose_bands {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "is for models of RGB pictures; this one reads all bands as they are",
+        )
+        .at("--bands"));
+    }
+    Ok(ModelInput::Samples(colours))
+}
+
+impl Output {
+    /// How many pixels of the model's grid cover as much as `pixels` of this.
+    pub(super) fn model_pixels(&self, pixels: u64) -> u64 {
+        (pixels as f64 * self.share).round() as u64
+    }
+
+    /// Takes finished rows of the model's grid and passes on those of this that are finished by them. What holds no data in the
+    /// input holds none in its mask, however much the model has seen beside it.
+    pub(super) fn rows(
+        &mut self,
+        rows: &Rows,
+        mut sink: impl FnMut(&Rows, &mut ModelInput) -> Result<()>,
+    ) -> Result<()> {
+        let found = self.regrid.push(rows.top, &rows.classes, &rows.confidence);
+        let (width, _) = self.raster.size();
+        let bands: Vec<usize> = (0..self.raster.bands()).collect();
+        let strips = found.classes.chunks(STRIP * width).zip(found.confidence.chunks(STRIP * width));
+        for (i, (classes, confidence)) in strips.enumerate() {
+            let top = found.top + i * STRIP;
+            let mut strip = GridRows { top, classes: classes.to_vec(), confidence: confidence.to_vec() };
+            let patch = self.raster.read(Window::new(0, top, width, classes.len() / width), &bands)?;
+            strip.without(&patch);
+            self.counts.add(&strip.classes, &strip.confidence);
+            let GridRows { top, classes, confidence } = strip;
+            sink(&Rows { top, classes, confidence, probabilities: Vec::new() }, &mut self.raster)?;
+        }
+        Ok(())
+    }
+
+    /// Pixels and shares of the classes, and how many pixels hold no data.
+    pub(super) fn counted(&self, classes: &[Class]) -> (Vec<ClassStats>, u64) {
+        (self.counts.stats(classes), self.counts.without_data())
+    }
+}

@@ -217,8 +217,11 @@ impl Path {
             across: [fixed(axes[0][0].into()), fixed(axes[1][0].into())],
             down: [fixed(axes[0][1].into()), fixed(axes[1][1].into())],
             size,
-            // A place is sampled from two pixels a side, so that one of 1.4 pixels misses none that matters.
-            places: (axes[0][0].hypot(axes[1][0]) / 1.4).ceil().clamp(1.0, 6.0) as i64,
+            // One place a pixel misses none; a little below its size, the bilinear sample sees them all.
+            places: match axes[0][0].hypot(axes[1][0]) {
+                step if step < 1.4 => 1,
+                step => step.ceil().min(6.0) as i64,
+            },
         }
     }
 

@@ -15,6 +15,9 @@ use crate::mask::regions::Regions;
 use crate::mask::{ClassMask, NO_DATA, check_plane};
 
 mod simplify;
+mod stream;
+
+pub use stream::{BAND_ROWS, StreamOptions, Traced, Tracer};
 
 /// One connected region of a class.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,6 +9,8 @@ use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson::Placement;
 use samlora::source::{self, Colours, ModelInput, Raster, xyz};
+use samlora::vector::Provenance;
+use samlora::vector::provenance::today;
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
 use samlora::weights::package::LoadProgress;
@@ -17,9 +19,12 @@ use serde_json::json;
 use super::{print_json, say, set_threads, size};
 use crate::progress::bar;
 
+mod vectors;
+// Below what it writes with.
 mod outputs;
 
 use outputs::Outputs;
+use vectors::Origin;
 
 /// A picture whose pixels are larger or smaller than those the model was trained on by more than this factor is warned of.
 const RESOLUTION_FACTOR: f64 = 2.0;
@@ -63,6 +68,15 @@ pub struct SegmentArgs {
     /// Straightens polygons by up to so many pixels
     #[arg(long, default_value_t = 0.0, value_name = "PIXELS")]
     simplify: f64,
+    /// Polygons of fewer square metres are left out
+    #[arg(long, default_value_t = 0.0, value_name = "M2")]
+    min_area_m2: f64,
+    /// Holes of fewer square metres are filled where they hold background alone
+    #[arg(long, default_value_t = 0.0, value_name = "M2")]
+    min_hole_m2: f64,
+    /// Coordinates of fgb, gpkg and shp [default: the input's]
+    #[arg(long, value_name = "EPSG:CODE", value_parser = epsg)]
+    crs: Option<u32>,
     /// Opacity of classes in the overlay, 0 to 1
     #[arg(long, default_value_t = 0.5)]
     opacity: f32,
@@ -79,10 +93,26 @@ enum Format {
     Overlay,
     /// NAME.geojson: polygons with holes, in longitude and latitude where the place is known
     Geojson,
+    /// NAME.geojsons: the same as a GeoJSON text sequence (RFC 8142), each after a record separator
+    Geojsons,
+    /// NAME.geojsonl: the same, one feature a line
+    Geojsonl,
+    /// NAME.fgb: FlatGeobuf with an index, in the input's system or --crs
+    Fgb,
+    /// NAME.gpkg: GeoPackage with an index and its colours, in the input's system or --crs
+    Gpkg,
+    /// NAME.shp and its parts: Shapefile, in the input's system or --crs
+    Shp,
     /// NAME.tif: GeoTIFF with colour table, at the input's place; 255 is no data
     Geotiff,
     /// NAME.classes.u8, NAME.confidence.u8 and, where the image fits into the input, NAME.logits.f32: plain numbers
     Raw,
+}
+
+/// The code of `EPSG:32737` or `32737`.
+fn epsg(text: &str) -> std::result::Result<u32, String> {
+    let number = text.strip_prefix("EPSG:").or_else(|| text.strip_prefix("epsg:")).unwrap_or(text);
+    number.parse().map_err(|_| format!("{text:?} is no EPSG code (for example EPSG:32737)"))
 }
 
 /// Runs the command: all inputs, also after one that fails.
@@ -142,6 +172,12 @@ fn check(args: &SegmentArgs) -> Result<()> {
     if !(args.simplify.is_finite() && args.simplify >= 0.0) {
         let message = format!("{} is no number of pixels", args.simplify);
         return Err(Error::new(ErrorKind::Invalid, message).at("--simplify").remedy("give 0 for none"));
+    }
+    for (option, value) in [("--min-area-m2", args.min_area_m2), ("--min-hole-m2", args.min_hole_m2)] {
+        if !(value.is_finite() && value >= 0.0) {
+            let message = format!("{value} is no number of square metres");
+            return Err(Error::new(ErrorKind::Invalid, message).at(option).remedy("give 0 for none"));
+        }
     }
     if !(args.bands.is_empty() || args.bands.len() == 3 && !args.bands.contains(&0)) {
         return Err(Error::new(ErrorKind::Invalid, "takes the numbers of three bands, counted from 1")
@@ -217,15 +253,28 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     if !args.json {
         eprintln!("{}", raster.describe());
     }
-    let placement = Placement::new(raster.georef(), width, height);
-    let coordinates = args.format.contains(&Format::Geojson).then(|| placement.coordinates());
+    let georef = raster.georef().cloned();
+    let placement = Placement::new(georef.as_ref(), width, height);
+    let polygons = args.format.iter().any(|f| vectors::ending(*f).is_some());
+    let coordinates = polygons.then(|| placement.coordinates());
     let mut warnings = Vec::from_iter(resolution_warning(segmenter, &raster));
     warnings.extend(coordinates.and_then(|_| placement.warning()));
     for warning in &warnings {
         eprintln!("warning: {}: {warning}", input.display());
     }
     let progress = bar(100, &stem(input)?, "%");
-    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, &raster)?;
+    let name =
+        |path: &Path| path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
+    let provenance = Provenance {
+        tool: samlora::TOOL.to_owned(),
+        model_sha256: segmenter.manifest().content_hash(),
+        source: name(input),
+        resolution_m: georef.as_ref().and_then(|g| g.ground_resolution(width, height)),
+        date: today(),
+    };
+    let classes = &segmenter.manifest().classes;
+    let origin = Origin { classes, georef: georef.as_ref(), size: (width, height), provenance: &provenance };
+    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, &origin)?;
     let options = SegmentOptions { min_pixels: args.min_area, ..Default::default() };
     let show = async |done: f64| {
         progress.set_position((done * 100.0) as u64);

@@ -3,17 +3,15 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use samlora::config::Class;
 use samlora::engine::Segmenter;
 use samlora::error::Result;
-use samlora::geojson;
 use samlora::mask::ClassMask;
 use samlora::mosaic::Rows;
 use samlora::overlay::{Blender, Style};
-use samlora::polygon;
 use samlora::source::write::{MaskPng, MaskTiff, RgbPng, atomic};
 use samlora::source::{ModelInput, Raster, Window};
 
+use super::vectors::{Origin, Vectors};
 use super::{Format, SegmentArgs};
 
 /// What was asked for of one input.
@@ -26,6 +24,7 @@ pub(super) struct Outputs<'a> {
     png: Option<MaskPng>,
     overlay: Option<(RgbPng, Blender)>,
     tiff: Option<MaskTiff>,
+    vectors: Option<Vectors<'a>>,
     /// The whole mask, where a format needs it.
     mask: Option<ClassMask>,
 }
@@ -37,15 +36,13 @@ impl<'a> Outputs<'a> {
         segmenter: &'a Segmenter,
         folder: &Path,
         stem: &str,
-        raster: &ModelInput,
+        origin: &Origin<'a>,
     ) -> Result<Self> {
-        let (width, height) = raster.size();
-        let classes: &[Class] = &segmenter.manifest().classes;
+        let &Origin { classes, georef, size: (width, height), .. } = origin;
         let wants = |format| args.format.contains(&format);
         let path = |ending: &str| folder.join(format!("{stem}.{ending}"));
         let png = wants(Format::Png).then(|| MaskPng::create(path("mask.png"), width, height, classes));
-        let tiff =
-            wants(Format::Geotiff).then(|| MaskTiff::create(path("tif"), width, height, classes, raster.georef()));
+        let tiff = wants(Format::Geotiff).then(|| MaskTiff::create(path("tif"), width, height, classes, georef));
         let style = Style { opacity: args.opacity, ..Default::default() };
         let overlay = wants(Format::Overlay).then(|| RgbPng::create(path("overlay.png"), width, height));
         let mask = ClassMask { width, height, classes: Vec::new(), confidence: Vec::new() };
@@ -57,7 +54,8 @@ impl<'a> Outputs<'a> {
             png: png.transpose()?,
             overlay: overlay.transpose()?.map(|file| (file, Blender::new(width, classes, style))),
             tiff: tiff.transpose()?,
-            mask: (wants(Format::Geojson) || wants(Format::Raw)).then_some(mask),
+            vectors: Vectors::begin(args, folder, stem, origin)?,
+            mask: wants(Format::Raw).then_some(mask),
         })
     }
 
@@ -74,6 +72,9 @@ impl<'a> Outputs<'a> {
             let image = raster.image(Window { x: 0, y: rows.top, width, height })?;
             file.write(&blender.push(&rows.classes, image.pixels())?)?;
         }
+        if let Some(vectors) = &mut self.vectors {
+            vectors.rows(&rows.classes, &rows.confidence)?;
+        }
         if let Some(mask) = &mut self.mask {
             mask.classes.extend_from_slice(&rows.classes);
             mask.confidence.extend_from_slice(&rows.confidence);
@@ -84,6 +85,10 @@ impl<'a> Outputs<'a> {
     /// Completes the files; gives their names in the order they were asked for.
     pub(super) fn finish(mut self, raster: &mut ModelInput) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
+        let mut vectors = match self.vectors.take() {
+            Some(vectors) => vectors.finish(None)?,
+            None => Vec::new(),
+        };
         for format in &self.args.format {
             match format {
                 Format::Png => {
@@ -102,19 +107,13 @@ impl<'a> Outputs<'a> {
                     tiff.finish()?;
                     files.push(self.named("tif"));
                 }
-                Format::Geojson => {
-                    let Some(mask) = &self.mask else { continue };
-                    let options = polygon::Options { min_pixels: self.args.min_area, tolerance: self.args.simplify };
-                    let polygons = polygon::trace_mask(mask, options)?;
-                    let classes = &self.segmenter.manifest().classes;
-                    let path = self.named("geojson");
-                    let placement = geojson::Placement::new(raster.georef(), self.size.0, self.size.1);
-                    atomic(&path, |file| geojson::write(file, &polygons, classes, placement))?;
-                    files.push(path);
-                }
                 Format::Raw => {
                     let Some(mask) = &self.mask else { continue };
                     self.raw(mask, raster, &mut files)?;
+                }
+                format => {
+                    let of_format = vectors.iter_mut().find(|(f, _)| f == format);
+                    files.extend(of_format.into_iter().flat_map(|(_, names)| std::mem::take(names)));
                 }
             }
         }

@@ -9,8 +9,8 @@ use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson::Placement;
 use samlora::source::{self, Colours, ModelInput, Raster, xyz};
-use samlora::vector::Provenance;
 use samlora::vector::provenance::today;
+use samlora::vector::{self, Areas, Clip, Clipped, Provenance};
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
 use samlora::weights::package::LoadProgress;
@@ -62,6 +62,12 @@ pub struct SegmentArgs {
     /// Rows of tiles are counted from the south (known without it where the folder has a tilemapresource.xml)
     #[arg(long)]
     tms: bool,
+    /// Polygons outside of which there is no data: a GeoJSON, GeoPackage, Shapefile or FlatGeobuf file, or west,south,east,north
+    #[arg(long, value_name = "FILE|W,S,E,N", allow_hyphen_values = true)]
+    area: Option<String>,
+    /// Layer of the --area file
+    #[arg(long, requires = "area", value_name = "NAME")]
+    layer: Option<String>,
     /// Regions of fewer pixels are removed
     #[arg(long, default_value_t = 0, value_name = "PIXELS")]
     min_area: u64,
@@ -103,10 +109,24 @@ enum Format {
     Gpkg,
     /// NAME.shp and its parts: Shapefile, in the input's system or --crs
     Shp,
+    /// NAME.csv: hectares and share of each class, by area of --area
+    Csv,
     /// NAME.tif: GeoTIFF with colour table, at the input's place; 255 is no data
     Geotiff,
     /// NAME.classes.u8, NAME.confidence.u8 and, where the image fits into the input, NAME.logits.f32: plain numbers
     Raw,
+}
+
+/// The areas of a file or of four numbers.
+fn read_areas(area: &str, layer: Option<&str>) -> Result<Areas> {
+    let sides: Option<Vec<f64>> = area.split(',').map(|side| side.trim().parse().ok()).collect();
+    let sides = sides.and_then(|sides| <[f64; 4]>::try_from(sides).ok());
+    let found = match sides {
+        Some(_) if layer.is_some() => Err(Error::new(ErrorKind::Invalid, "a rectangle has no layers").at("--layer")),
+        Some(sides) => Areas::rectangle(sides),
+        None => vector::read(area, layer),
+    };
+    found.map_err(|e| e.at("--area"))
 }
 
 /// The code of `EPSG:32737` or `32737`.
@@ -119,6 +139,10 @@ fn epsg(text: &str) -> std::result::Result<u32, String> {
 pub fn run(args: &SegmentArgs) -> Result<()> {
     check(args)?;
     set_threads(args.threads)?;
+    let areas = args.area.as_deref().map(|area| read_areas(area, args.layer.as_deref())).transpose()?;
+    for note in areas.iter().flat_map(|areas| &areas.notes) {
+        eprintln!("warning: --area: {note}");
+    }
     let segmenter = load(args)?;
     std::fs::create_dir_all(&args.out).map_err(|e| {
         Error::new(ErrorKind::Io, "the output folder cannot be made")
@@ -128,7 +152,9 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     })?;
     let mut failed = Vec::new();
     for input in &args.inputs {
-        let Err(error) = one(args, &segmenter, input).map_err(|e| e.at(input.display())) else { continue };
+        let Err(error) = one(args, &segmenter, areas.as_ref(), input).map_err(|e| e.at(input.display())) else {
+            continue;
+        };
         if args.json {
             print_json(&json!({ "input": input, "error": error.to_string(), "code": error.kind().code() }))?;
         }
@@ -247,9 +273,12 @@ fn tiles(args: &SegmentArgs, folder: &Path) -> Result<Box<dyn Raster>> {
     }
 }
 
-fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
-    let mut raster = open(args, segmenter, input)?;
+fn one(args: &SegmentArgs, segmenter: &Segmenter, areas: Option<&Areas>, input: &Path) -> Result<()> {
+    let raster = open(args, segmenter, input)?;
     let (width, height) = raster.size();
+    let clip = areas.map(|areas| Clip::new(areas, raster.georef(), (width, height))).transpose();
+    let clip = clip.map_err(|e| e.at("--area"))?;
+    let mut raster = Clipped::new(raster, clip);
     if !args.json {
         eprintln!("{}", raster.describe());
     }
@@ -274,7 +303,7 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     };
     let classes = &segmenter.manifest().classes;
     let origin = Origin { classes, georef: georef.as_ref(), size: (width, height), provenance: &provenance };
-    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, &origin)?;
+    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, &origin, raster.clip())?;
     let options = SegmentOptions { min_pixels: args.min_area, ..Default::default() };
     let show = async |done: f64| {
         progress.set_position((done * 100.0) as u64);
@@ -310,7 +339,7 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
 }
 
 /// Says so if the raster's pixels are much larger or smaller than those that the model was trained on.
-fn resolution_warning(segmenter: &Segmenter, raster: &ModelInput) -> Option<String> {
+fn resolution_warning(segmenter: &Segmenter, raster: &impl Raster) -> Option<String> {
     let (width, height) = raster.size();
     let pixel = raster.georef()?.ground_resolution(width, height)?;
     let trained = segmenter.manifest().ground_resolution?;

@@ -10,9 +10,15 @@ use samlora::mosaic::Rows;
 use samlora::overlay::{Blender, Style};
 use samlora::source::write::{MaskPng, MaskTiff, RgbPng, atomic};
 use samlora::source::{ModelInput, Raster, Window};
+use samlora::vector::stats::{self, Statistics};
+use samlora::vector::write::{Table, Value};
+use samlora::vector::{Clip, Clipped};
 
 use super::vectors::{Origin, Vectors};
 use super::{Format, SegmentArgs};
+
+/// An input within the areas that were asked for.
+pub(super) type Input = Clipped<ModelInput>;
 
 /// What was asked for of one input.
 pub(super) struct Outputs<'a> {
@@ -25,6 +31,7 @@ pub(super) struct Outputs<'a> {
     overlay: Option<(RgbPng, Blender)>,
     tiff: Option<MaskTiff>,
     vectors: Option<Vectors<'a>>,
+    statistics: Option<Statistics<'a>>,
     /// The whole mask, where a format needs it.
     mask: Option<ClassMask>,
 }
@@ -37,6 +44,7 @@ impl<'a> Outputs<'a> {
         folder: &Path,
         stem: &str,
         origin: &Origin<'a>,
+        clip: Option<&Clip>,
     ) -> Result<Self> {
         let &Origin { classes, georef, size: (width, height), .. } = origin;
         let wants = |format| args.format.contains(&format);
@@ -55,12 +63,15 @@ impl<'a> Outputs<'a> {
             overlay: overlay.transpose()?.map(|file| (file, Blender::new(width, classes, style))),
             tiff: tiff.transpose()?,
             vectors: Vectors::begin(args, folder, stem, origin)?,
+            // A GeoPackage holds them too.
+            statistics: (wants(Format::Csv) || wants(Format::Gpkg))
+                .then(|| Statistics::new(georef, (width, height), clip)),
             mask: wants(Format::Raw).then_some(mask),
         })
     }
 
     /// Writes finished rows.
-    pub(super) fn rows(&mut self, rows: &Rows, raster: &mut ModelInput) -> Result<()> {
+    pub(super) fn rows(&mut self, rows: &Rows, raster: &mut Input) -> Result<()> {
         if let Some(png) = &mut self.png {
             png.write(&rows.classes)?;
         }
@@ -69,8 +80,11 @@ impl<'a> Outputs<'a> {
         }
         if let Some((file, blender)) = &mut self.overlay {
             let (width, height) = (self.size.0, rows.classes.len() / self.size.0);
-            let image = raster.image(Window { x: 0, y: rows.top, width, height })?;
+            let image = raster.inner_mut().image(Window { x: 0, y: rows.top, width, height })?;
             file.write(&blender.push(&rows.classes, image.pixels())?)?;
+        }
+        if let Some(statistics) = &mut self.statistics {
+            statistics.rows(&rows.classes, &rows.confidence, raster.clip())?;
         }
         if let Some(vectors) = &mut self.vectors {
             vectors.rows(&rows.classes, &rows.confidence)?;
@@ -83,10 +97,12 @@ impl<'a> Outputs<'a> {
     }
 
     /// Completes the files; gives their names in the order they were asked for.
-    pub(super) fn finish(mut self, raster: &mut ModelInput) -> Result<Vec<PathBuf>> {
+    pub(super) fn finish(mut self, raster: &mut Input) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
+        let classes = &self.segmenter.manifest().classes;
+        let lines = self.statistics.take().map(|s| s.finish(classes, raster.clip())).transpose()?;
         let mut vectors = match self.vectors.take() {
-            Some(vectors) => vectors.finish(None)?,
+            Some(vectors) => vectors.finish(lines.as_deref().map(table).as_ref())?,
             None => Vec::new(),
         };
         for format in &self.args.format {
@@ -107,6 +123,11 @@ impl<'a> Outputs<'a> {
                     tiff.finish()?;
                     files.push(self.named("tif"));
                 }
+                Format::Csv => {
+                    let Some(lines) = &lines else { continue };
+                    atomic(self.named("csv"), |file| Ok(file.write_all(stats::csv(lines).as_bytes())?))?;
+                    files.push(self.named("csv"));
+                }
                 Format::Raw => {
                     let Some(mask) = &self.mask else { continue };
                     self.raw(mask, raster, &mut files)?;
@@ -121,7 +142,7 @@ impl<'a> Outputs<'a> {
     }
 
     /// Plain numbers, for tests and other programs.
-    fn raw(&self, mask: &ClassMask, raster: &mut ModelInput, files: &mut Vec<PathBuf>) -> Result<()> {
+    fn raw(&self, mask: &ClassMask, raster: &mut Input, files: &mut Vec<PathBuf>) -> Result<()> {
         let mut put = |ending: &str, bytes: &[u8]| {
             files.push(self.named(ending));
             atomic(self.named(ending), |file| Ok(file.write_all(bytes)?))
@@ -144,4 +165,23 @@ impl<'a> Outputs<'a> {
         name.push(ending);
         name.into()
     }
+}
+
+/// The statistics as a GeoPackage's table.
+fn table(lines: &[stats::Line]) -> Table<'static> {
+    let number = |value: Option<f64>| value.map_or(Value::Null, Value::Real);
+    let row = |line: &stats::Line| {
+        vec![
+            Value::Text(line.area.clone()),
+            Value::Integer(line.class.into()),
+            Value::Text(line.name.clone()),
+            Value::Integer(line.pixels as i64),
+            number(line.hectares),
+            Value::Real(line.share),
+            number(line.uncertainty_hectares),
+            Value::Real(line.confidence),
+        ]
+    };
+    let rows = lines.iter().map(row).collect();
+    Table { name: "statistics", description: "hectares and share of each class", columns: &stats::COLUMNS, rows }
 }

@@ -16,7 +16,9 @@ use crate::mask::{ClassMask, NO_DATA, check_plane};
 
 mod simplify;
 mod stream;
+mod right_angles;
 
+pub use right_angles::right_angles;
 pub use stream::{BAND_ROWS, StreamOptions, Traced, Tracer};
 
 /// One connected region of a class.

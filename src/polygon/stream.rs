@@ -6,9 +6,9 @@
 //! from one band into the next, that corner stays. Bands are counted from the image's top, so what comes out does not
 //! depend on how the rows came in.
 
-mod arcs;
-mod chains;
 mod regions;
+mod chains;
+mod arcs;
 
 use std::collections::VecDeque;
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use crate::error::{Error, ErrorKind, Result};
 use crate::georef::{Crs, WGS84};
 
+mod wkb;
 mod flatgeobuf;
 mod geojson;
 mod geopackage;
 mod shapefile;
-mod wkb;
 
 /// A closed ring of `[x, y]`.
 pub type Ring = Vec<[f64; 2]>;

@@ -1,9 +1,9 @@
 //! Features as files of a GIS, each written atomically and one feature after another.
 
+mod styles;
 mod flatgeobuf;
 mod geopackage;
 mod shapefile;
-mod styles;
 
 pub use flatgeobuf::FlatGeobuf;
 pub use geopackage::{GeoPackage, Table, Value};

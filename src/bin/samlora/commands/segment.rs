@@ -83,6 +83,9 @@ pub struct SegmentArgs {
     /// Coordinates of fgb, gpkg and shp [default: the input's]
     #[arg(long, value_name = "EPSG:CODE", value_parser = epsg)]
     crs: Option<u32>,
+    /// Classes, by name, whose outlines get right angles, unless their area would change by more than 10 %
+    #[arg(long, value_delimiter = ',', value_name = "CLASS")]
+    right_angles: Vec<String>,
     /// Opacity of classes in the overlay, 0 to 1
     #[arg(long, default_value_t = 0.5)]
     opacity: f32,
@@ -113,6 +116,10 @@ enum Format {
     Csv,
     /// NAME.tif: GeoTIFF with colour table, at the input's place; 255 is no data
     Geotiff,
+    /// NAME.classes.tif: the same as a cloud optimised GeoTIFF with overviews
+    Cog,
+    /// NAME.confidence.tif: cloud optimised GeoTIFF of confidence, 1 to 255 for 0 to 1, with overviews; 0 is no data
+    Confidence,
     /// NAME.classes.u8, NAME.confidence.u8 and, where the image fits into the input, NAME.logits.f32: plain numbers
     Raw,
 }
@@ -133,6 +140,32 @@ fn read_areas(area: &str, layer: Option<&str>) -> Result<Areas> {
 fn epsg(text: &str) -> std::result::Result<u32, String> {
     let number = text.strip_prefix("EPSG:").or_else(|| text.strip_prefix("epsg:")).unwrap_or(text);
     number.parse().map_err(|_| format!("{text:?} is no EPSG code (for example EPSG:32737)"))
+}
+
+impl Format {
+    /// How the names of its files end.
+    fn endings(self) -> &'static [&'static str] {
+        match self {
+            Self::Png => &["mask.png"],
+            Self::Overlay => &["overlay.png"],
+            Self::Geojson => &["geojson"],
+            Self::Geojsons => &["geojsons"],
+            Self::Geojsonl => &["geojsonl"],
+            Self::Fgb => &["fgb"],
+            Self::Gpkg => &["gpkg"],
+            Self::Shp => &["shp", "shx", "dbf", "cpg", "prj"],
+            Self::Csv => &["csv"],
+            Self::Geotiff => &["tif"],
+            Self::Cog => &["classes.tif"],
+            Self::Confidence => &["confidence.tif"],
+            Self::Raw => &["classes.u8", "confidence.u8", "logits.f32"],
+        }
+    }
+
+    /// Whether it holds polygons.
+    fn has_polygons(self) -> bool {
+        matches!(self, Self::Geojson | Self::Geojsons | Self::Geojsonl | Self::Fgb | Self::Gpkg | Self::Shp)
+    }
 }
 
 /// Runs the command: all inputs, also after one that fails.
@@ -211,14 +244,21 @@ fn check(args: &SegmentArgs) -> Result<()> {
             .remedy("for example --bands 3,2,1"));
     }
     let mut stems = BTreeMap::new();
+    // A GeoTIFF beside its mask of the same name, and an area that polygons would be written over.
+    let area = args.area.as_ref().map(PathBuf::from);
+    let read: Vec<&PathBuf> = args.inputs.iter().chain(&area).collect();
     for input in &args.inputs {
         // An input that is not there fails when its turn comes.
-        let Ok(found) = input.canonicalize() else { continue };
-        // A GeoTIFF beside its mask of the same name is the one output that can hit an input.
-        let tif = args.out.join(format!("{}.tif", stem(input)?));
-        if args.format.contains(&Format::Geotiff) && tif.canonicalize().is_ok_and(|tif| tif == found) {
+        if !input.exists() {
+            continue;
+        }
+        let mut outputs = args.format.iter().flat_map(|format| format.endings());
+        if let Some(taken) = outputs.find_map(|ending| {
+            let output = args.out.join(format!("{}.{ending}", stem(input).ok()?)).canonicalize().ok()?;
+            read.iter().find(|path| path.canonicalize().is_ok_and(|path| path == output))
+        }) {
             return Err(Error::new(ErrorKind::Invalid, "would be overwritten by its own mask")
-                .at(input.display())
+                .at(taken.display())
                 .remedy("choose another --out"));
         }
         if let Some(other) = stems.insert(stem(input)?, input) {
@@ -284,7 +324,7 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, areas: Option<&Areas>, input: 
     }
     let georef = raster.georef().cloned();
     let placement = Placement::new(georef.as_ref(), width, height);
-    let polygons = args.format.iter().any(|f| vectors::ending(*f).is_some());
+    let polygons = args.format.iter().any(|f| f.has_polygons());
     let coordinates = polygons.then(|| placement.coordinates());
     let mut warnings = Vec::from_iter(resolution_warning(segmenter, &raster));
     warnings.extend(coordinates.and_then(|_| placement.warning()));
@@ -312,13 +352,13 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, areas: Option<&Areas>, input: 
     let sink = |rows: &_, raster: &mut _| outputs.rows(rows, raster);
     let summary = pollster::block_on(segmenter.segment_windows(&mut raster, &options, sink, show))?;
     progress.finish_and_clear();
-    let files = outputs.finish(&mut raster)?;
+    let (files, right_angles) = outputs.finish(&mut raster)?;
     let Summary { classes, without_data, timings } = summary;
     if args.json {
         return print_json(&json!({
             "input": input, "width": width, "height": height, "timings_ms": timings, "classes": classes,
             "pixels_without_data": without_data, "decoded_blocks": raster.decoded_blocks(), "coordinates": coordinates,
-            "warnings": warnings, "files": files,
+            "warnings": warnings, "files": files, "right_angles": right_angles,
         }));
     }
     let (windows, total) = (timings.windows, timings.total);
@@ -330,6 +370,9 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, areas: Option<&Areas>, input: 
     for class in classes.iter().filter(|c| c.pixels > 0) {
         let (share, confidence) = (100.0 * class.share, class.mean_confidence);
         say(format_args!("  {share:>6.2} % {} (confidence {confidence:.2})", class.name))?;
+    }
+    if let Some(report) = right_angles {
+        say(format_args!("  {}", report.text()))?;
     }
     for file in &files {
         let bytes = std::fs::metadata(file).map_or(0, |m| m.len());

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use samlora::engine::Segmenter;
 use samlora::error::Result;
-use samlora::mask::ClassMask;
+use samlora::mask::{ClassMask, NO_DATA};
 use samlora::mosaic::Rows;
 use samlora::overlay::{Blender, Style};
-use samlora::source::write::{MaskPng, MaskTiff, RgbPng, atomic};
+use samlora::source::write::{Cog, MaskPng, MaskTiff, RgbPng, atomic};
 use samlora::source::{ModelInput, Raster, Window};
 use samlora::vector::stats::{self, Statistics};
 use samlora::vector::write::{Table, Value};
 use samlora::vector::{Clip, Clipped};
 
-use super::vectors::{Origin, Vectors};
+use super::vectors::{Origin, RightAngles, Vectors};
 use super::{Format, SegmentArgs};
 
 /// An input within the areas that were asked for.
@@ -30,6 +30,8 @@ pub(super) struct Outputs<'a> {
     png: Option<MaskPng>,
     overlay: Option<(RgbPng, Blender)>,
     tiff: Option<MaskTiff>,
+    cog: Option<Cog>,
+    confidence: Option<Cog>,
     vectors: Option<Vectors<'a>>,
     statistics: Option<Statistics<'a>>,
     /// The whole mask, where a format needs it.
@@ -62,6 +64,12 @@ impl<'a> Outputs<'a> {
             png: png.transpose()?,
             overlay: overlay.transpose()?.map(|file| (file, Blender::new(width, classes, style))),
             tiff: tiff.transpose()?,
+            cog: wants(Format::Cog)
+                .then(|| Cog::classes(path("classes.tif"), (width, height), classes, georef))
+                .transpose()?,
+            confidence: wants(Format::Confidence)
+                .then(|| Cog::confidence(path("confidence.tif"), (width, height), georef))
+                .transpose()?,
             vectors: Vectors::begin(args, folder, stem, origin)?,
             // A GeoPackage holds them too.
             statistics: (wants(Format::Csv) || wants(Format::Gpkg))
@@ -83,6 +91,14 @@ impl<'a> Outputs<'a> {
             let image = raster.inner_mut().image(Window { x: 0, y: rows.top, width, height })?;
             file.write(&blender.push(&rows.classes, image.pixels())?)?;
         }
+        if let Some(cog) = &mut self.cog {
+            cog.write(&rows.classes)?;
+        }
+        if let Some(cog) = &mut self.confidence {
+            // 0 is no data there.
+            let least = |(class, sure): (&u8, &u8)| if *class == NO_DATA { 0 } else { (*sure).max(1) };
+            cog.write(&rows.classes.iter().zip(&rows.confidence).map(least).collect::<Vec<_>>())?;
+        }
         if let Some(statistics) = &mut self.statistics {
             statistics.rows(&rows.classes, &rows.confidence, raster.clip())?;
         }
@@ -97,13 +113,13 @@ impl<'a> Outputs<'a> {
     }
 
     /// Completes the files; gives their names in the order they were asked for.
-    pub(super) fn finish(mut self, raster: &mut Input) -> Result<Vec<PathBuf>> {
+    pub(super) fn finish(mut self, raster: &mut Input) -> Result<(Vec<PathBuf>, Option<RightAngles>)> {
         let mut files = Vec::new();
         let classes = &self.segmenter.manifest().classes;
         let lines = self.statistics.take().map(|s| s.finish(classes, raster.clip())).transpose()?;
-        let mut vectors = match self.vectors.take() {
+        let (mut vectors, right_angles) = match self.vectors.take() {
             Some(vectors) => vectors.finish(lines.as_deref().map(table).as_ref())?,
-            None => Vec::new(),
+            None => (Vec::new(), None),
         };
         for format in &self.args.format {
             match format {
@@ -123,6 +139,16 @@ impl<'a> Outputs<'a> {
                     tiff.finish()?;
                     files.push(self.named("tif"));
                 }
+                Format::Cog => {
+                    let Some(cog) = self.cog.take() else { continue };
+                    cog.finish()?;
+                    files.push(self.named("classes.tif"));
+                }
+                Format::Confidence => {
+                    let Some(cog) = self.confidence.take() else { continue };
+                    cog.finish()?;
+                    files.push(self.named("confidence.tif"));
+                }
                 Format::Csv => {
                     let Some(lines) = &lines else { continue };
                     atomic(self.named("csv"), |file| Ok(file.write_all(stats::csv(lines).as_bytes())?))?;
@@ -138,7 +164,7 @@ impl<'a> Outputs<'a> {
                 }
             }
         }
-        Ok(files)
+        Ok((files, right_angles))
     }
 
     /// Plain numbers, for tests and other programs.

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use samlora::config::Class;
-use samlora::error::Result;
+use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson::{Layout, Placement, Writer};
 use samlora::georef::Georef;
-use samlora::polygon::{StreamOptions, Traced, Tracer};
+use samlora::polygon::{StreamOptions, Traced, Tracer, right_angles};
 use samlora::source::write::AtomicFile;
 use samlora::vector::record::{Least, sieve};
 use samlora::vector::write::{Features, FlatGeobuf, GeoPackage, Shapefile, Table};
@@ -27,7 +27,32 @@ pub(super) struct Vectors<'a> {
     fgb: Option<(PathBuf, FlatGeobuf)>,
     gpkg: Option<(PathBuf, GeoPackage)>,
     shp: Option<Shapefile>,
+    right_angles: Vec<u8>,
+    report: RightAngles,
 }
+
+/// What became of the outlines that were to get right angles.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub(super) struct RightAngles {
+    /// Outlines with right angles.
+    made: u64,
+    /// Outlines that stay as they were.
+    kept: u64,
+    /// The area of those with right angles, square pixels, before and after.
+    before: f64,
+    after: f64,
+}
+
+impl RightAngles {
+    /// A line for people.
+    pub(super) fn text(&self) -> String {
+        let change = 100.0 * (self.after / self.before.max(1.0) - 1.0) * f64::from(u8::from(self.made > 0));
+        format!("{} outlines have right angles ({change:+.2} % of area), {} stay as they were", self.made, self.kept)
+    }
+}
+
+/// The most that right angles may change of an outline's area.
+const MAX_CHANGE: f64 = 0.1;
 
 /// What the polygons of an image are of.
 pub(super) struct Origin<'a> {
@@ -37,23 +62,10 @@ pub(super) struct Origin<'a> {
     pub provenance: &'a Provenance,
 }
 
-/// The name's ending of a format of polygons.
-pub(super) fn ending(format: Format) -> Option<&'static str> {
-    Some(match format {
-        Format::Geojson => "geojson",
-        Format::Geojsons => "geojsons",
-        Format::Geojsonl => "geojsonl",
-        Format::Fgb => "fgb",
-        Format::Gpkg => "gpkg",
-        Format::Shp => "shp",
-        _ => return None,
-    })
-}
-
 impl<'a> Vectors<'a> {
     /// Begins the files; `None` if no polygons were asked for.
     pub(super) fn begin(args: &SegmentArgs, folder: &Path, stem: &str, origin: &Origin<'a>) -> Result<Option<Self>> {
-        let formats: Vec<Format> = args.format.iter().copied().filter(|f| ending(*f).is_some()).collect();
+        let formats: Vec<Format> = args.format.iter().copied().filter(|f| f.has_polygons()).collect();
         if formats.is_empty() {
             return Ok(None);
         }
@@ -61,7 +73,7 @@ impl<'a> Vectors<'a> {
         let target = args.crs.map_or(Target::Raster, Target::Epsg);
         let records = Records::new(georef, (width, height), classes, &target)?;
         let crs = records.crs().cloned();
-        let path = |format| folder.join(format!("{stem}.{}", ending(format).unwrap_or_default()));
+        let path = |format: Format| folder.join(format!("{stem}.{}", format.endings()[0]));
         let mut texts = Vec::new();
         let (mut fgb, mut gpkg, mut shp) = (None, None, None);
         for format in formats {
@@ -99,7 +111,18 @@ impl<'a> Vectors<'a> {
             },
         )?;
         let placement = Placement::new(georef, width, height);
-        Ok(Some(Self { tracer, placement, records, least, texts, fgb, gpkg, shp }))
+        let class = |name: &String| {
+            let found = classes.iter().find(|c| c.name == *name && c.index != 0).map(|c| c.index);
+            found.ok_or_else(|| {
+                let known: Vec<&str> = classes.iter().filter(|c| c.index != 0).map(|c| c.name.as_str()).collect();
+                Error::new(ErrorKind::NotFound, format!("the model has no class {name:?}"))
+                    .at("--right-angles")
+                    .remedy(format!("its classes: {}", known.join(", ")))
+            })
+        };
+        let right_angles = args.right_angles.iter().map(class).collect::<Result<_>>()?;
+        let report = RightAngles::default();
+        Ok(Some(Self { tracer, placement, records, least, texts, fgb, gpkg, shp, right_angles, report }))
     }
 
     /// Takes finished rows.
@@ -110,7 +133,18 @@ impl<'a> Vectors<'a> {
     }
 
     fn polygon(&mut self, traced: Traced) -> Result<()> {
-        let Some(polygon) = sieve(traced, &self.placement, self.least)? else { return Ok(()) };
+        let Some(mut polygon) = sieve(traced, &self.placement, self.least)? else { return Ok(()) };
+        if self.right_angles.contains(&polygon.class) {
+            match right_angles(&polygon, MAX_CHANGE) {
+                Some(right) => {
+                    self.report.made += 1;
+                    self.report.before += polygon.area();
+                    self.report.after += right.area();
+                    polygon = right;
+                }
+                None => self.report.kept += 1,
+            }
+        }
         for (_, path, writer) in &mut self.texts {
             writer.polygon(&polygon).map_err(|e| e.at(path.display()))?;
         }
@@ -131,7 +165,10 @@ impl<'a> Vectors<'a> {
     }
 
     /// Completes the files: their names by format.
-    pub(super) fn finish(mut self, table: Option<&Table<'_>>) -> Result<Vec<(Format, Vec<PathBuf>)>> {
+    pub(super) fn finish(
+        mut self,
+        table: Option<&Table<'_>>,
+    ) -> Result<(Vec<(Format, Vec<PathBuf>)>, Option<RightAngles>)> {
         let tracer = std::mem::replace(&mut self.tracer, Tracer::new(1, StreamOptions::default())?);
         tracer.finish()?.into_iter().try_for_each(|traced| self.polygon(traced))?;
         let mut files = Vec::new();
@@ -153,6 +190,6 @@ impl<'a> Vectors<'a> {
         if let Some(file) = self.shp {
             files.push((Format::Shp, file.finish()?));
         }
-        Ok(files)
+        Ok((files, (!self.right_angles.is_empty()).then_some(self.report)))
     }
 }

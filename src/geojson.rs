@@ -9,24 +9,38 @@
 use std::io::Write;
 
 use crate::config::Class;
-use crate::error::{Error, Result};
-use crate::georef::ring_area;
-use crate::polygon::{Polygon, shoelace};
+use crate::error::{Error, ErrorKind, Result};
+use crate::polygon::Polygon;
 
 #[cfg(not(target_arch = "wasm32"))]
 mod cut;
 mod placement;
 mod rings;
+// Below what it cuts and places with.
+mod placed;
 
+pub(crate) use placed::Placed;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use placed::{Parts, oriented};
 pub use placement::Placement;
-use rings::Ring;
 
 /// Decimals of longitudes and latitudes: 1e-8 degrees are about a millimetre.
 const DEGREE_DECIMALS: i32 = 8;
 /// Decimals of map coordinates and of pixels, at least.
 const MAP_DECIMALS: i32 = 4;
 
-/// Writes one FeatureCollection; each feature goes out at once.
+/// How features follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One FeatureCollection (RFC 7946).
+    Collection,
+    /// A GeoJSON text sequence (RFC 8142): each feature between a record separator and a line feed. GDAL's ending is `.geojsons`.
+    Sequence,
+    /// One feature a line, without separators, as `.geojsonl` and `.ndjson` hold them.
+    Lines,
+}
+
+/// Writes features, each of which goes out at once.
 ///
 /// Properties of a feature: `class` (index), `name`, `color` (`#rrggbb`), `pixels`, `area_m2` (true area on the
 /// ellipsoid, where the coordinates are longitude and latitude), `confidence` (mean, 0 to 1, where known). A feature's
@@ -35,6 +49,7 @@ pub struct Writer<'a, W: Write> {
     out: W,
     classes: &'a [Class],
     placement: Placement<'a>,
+    layout: Layout,
     decimals: i32,
     features: usize,
 }
@@ -45,9 +60,36 @@ impl<'a, W: Write> Writer<'a, W> {
     ///
     /// # Errors
     /// What `out` fails with.
-    pub fn new(mut out: W, classes: &'a [Class], place: impl Into<Placement<'a>>) -> Result<Self> {
+    pub fn new(out: W, classes: &'a [Class], place: impl Into<Placement<'a>>) -> Result<Self> {
+        Self::begin(out, classes, place, Layout::Collection, None)
+    }
+
+    /// Begins features in a layout. A collection says once where they come from (`provenance`); the other layouts have no
+    /// place for it.
+    ///
+    /// # Errors
+    /// What `out` fails with; [`ErrorKind::Unsupported`] for a layout that cannot say that coordinates are not longitude and latitude,
+    /// where they are not.
+    pub fn begin(
+        mut out: W,
+        classes: &'a [Class],
+        place: impl Into<Placement<'a>>,
+        layout: Layout,
+        provenance: Option<&serde_json::Value>,
+    ) -> Result<Self> {
         let placement = place.into();
-        write!(out, r#"{{"type":"FeatureCollection",{}"features":["#, placement.members()?)?;
+        if layout == Layout::Collection {
+            let members = placement.members()?;
+            let provenance = provenance.map(|p| format!(r#""provenance":{p},"#)).unwrap_or_default();
+            write!(out, r#"{{"type":"FeatureCollection",{members}{provenance}"features":["#)?;
+        } else if placement.to_lon_lat().is_none() {
+            let message = "a sequence of features has no words for coordinates other than longitude and latitude";
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{message}, and these are {}", placement.coordinates()),
+            )
+            .remedy("georeference the image, or write --format geojson or gpkg"));
+        }
         let decimals = match placement.to_lon_lat() {
             Some(_) => DEGREE_DECIMALS,
             // A thousandth of a pixel, be the unit metres or degrees.
@@ -55,7 +97,7 @@ impl<'a, W: Write> Writer<'a, W> {
                 placement.pixel_size().map_or(MAP_DECIMALS, |p| (3.0 - p.log10()).ceil() as i32).clamp(MAP_DECIMALS, 12)
             }
         };
-        Ok(Self { out, classes, placement, decimals, features: 0 })
+        Ok(Self { out, classes, placement, layout, decimals, features: 0 })
     }
 
     /// Writes one polygon as a feature.
@@ -63,20 +105,17 @@ impl<'a, W: Write> Writer<'a, W> {
     /// # Errors
     /// What `out` fails with, and [`crate::error::ErrorKind::Invalid`] if a corner lies outside the map projection.
     pub fn polygon(&mut self, polygon: &Polygon) -> Result<()> {
-        let mut rings = Vec::with_capacity(1 + polygon.holes.len());
-        for ring in std::iter::once(&polygon.exterior).chain(&polygon.holes) {
-            rings.push(rings::place(&self.placement, ring)?);
-        }
-        let area = self.placement.to_lon_lat().map(|_| {
-            let mut areas = rings.iter().map(|ring| ring_area(&ring.points));
-            areas.next().unwrap_or(0.0) - areas.sum::<f64>()
-        });
-        let parts = self.parts(rings);
+        let placed = Placed::new(&self.placement, polygon)?;
+        let area = placed.area;
+        let parts = placed.parts();
 
-        let class = self.classes.iter().find(|c| c.index == polygon.class);
-        let name = class.map_or_else(|| format!("class {}", polygon.class), |c| c.name.clone());
-        let [r, g, b] = class.map_or([128; 3], |c| c.color);
-        let separator = if self.features == 0 { "\n" } else { ",\n" };
+        let (name, [r, g, b]) = name_and_color(self.classes, polygon.class);
+        let separator = match self.layout {
+            Layout::Collection if self.features == 0 => "\n",
+            Layout::Collection => ",\n",
+            Layout::Sequence => "\u{1e}",
+            Layout::Lines => "",
+        };
         write!(
             self.out,
             r##"{separator}{{"type":"Feature","properties":{{"class":{},"name":{},"color":"#{r:02x}{g:02x}{b:02x}","pixels":{}"##,
@@ -104,24 +143,9 @@ impl<'a, W: Write> Writer<'a, W> {
                 self.out.write_all(b"]")?;
             }
         }
-        self.out.write_all(b"}}")?;
+        self.out.write_all(if self.layout == Layout::Collection { b"}}" } else { b"}}\n" })?;
         self.features += 1;
         Ok(())
-    }
-
-    /// The rings of each polygon that is to be written, exteriors counter-clockwise with y up and holes clockwise (RFC
-    /// 7946, 3.1.6), closed.
-    fn parts(&self, mut rings: Vec<Ring>) -> Vec<Vec<Vec<[f64; 2]>>> {
-        #[cfg(not(target_arch = "wasm32"))]
-        if self.placement.to_lon_lat().is_some() && cut::is_needed(&rings) {
-            return cut::at_antimeridian(rings);
-        }
-        for (i, ring) in rings.iter_mut().enumerate() {
-            if (shoelace(&ring.points) > 0.0) != (i == 0) {
-                ring.points.reverse();
-            }
-        }
-        vec![rings.into_iter().map(|ring| ring.points).collect()]
     }
 
     fn rings(&mut self, rings: &[Vec<[f64; 2]>]) -> Result<()> {
@@ -142,7 +166,9 @@ impl<'a, W: Write> Writer<'a, W> {
     /// # Errors
     /// What `out` fails with.
     pub fn finish(mut self) -> Result<W> {
-        self.out.write_all(b"\n]}\n")?;
+        if self.layout == Layout::Collection {
+            self.out.write_all(b"\n]}\n")?;
+        }
         self.out.flush()?;
         Ok(self.out)
     }
@@ -175,6 +201,12 @@ pub fn to_string<'a>(polygons: &[Polygon], classes: &'a [Class], place: impl Int
     String::from_utf8(out).map_err(|e| Error::new(crate::error::ErrorKind::Format, e.to_string()))
 }
 
+/// What a class is called, and its colour.
+pub(crate) fn name_and_color(classes: &[Class], index: u8) -> (String, [u8; 3]) {
+    let class = classes.iter().find(|c| c.index == index);
+    (class.map_or_else(|| format!("class {index}"), |c| c.name.clone()), class.map_or([128; 3], |c| c.color))
+}
+
 /// `value` with at most so many decimals; Rust prints the shortest text that reads back equal. Never `-0`.
 fn rounded(value: f64, decimals: i32) -> f64 {
     let scale = 10f64.powi(decimals);
@@ -185,7 +217,7 @@ fn rounded(value: f64, decimals: i32) -> f64 {
 mod tests {
     use super::*;
     use crate::georef::{Crs, Georef};
-    use crate::polygon::{Options, trace};
+    use crate::polygon::{Options, shoelace, trace};
 
     fn classes() -> Vec<Class> {
         vec![Class { index: 1, name: "a \"b\"".into(), color: [255, 0, 16], threshold: None }]

@@ -24,6 +24,8 @@ mod wkt;
 
 pub(crate) use area::ring_area;
 pub use codes::{WEB_MERCATOR, WGS84};
+#[cfg(not(target_arch = "wasm32"))]
+pub use convert::FromLonLat;
 pub use convert::ToLonLat;
 pub use crs::Crs;
 pub use keys::GeoKeys;

@@ -8,7 +8,7 @@
 //!   -> embedding [1, c, s/16, s/16]             model: image encoder, LoRA merged
 //!   -> logits [1, k, s/4, s/4]                  model: mask decoder, one mask per class, 0 = background
 //!   -> rows of classes and confidence           mosaic, logits: blended; then no data, thresholds, small regions (engine)
-//!   -> overlay, polygons, GeoJSON, masks        overlay, polygon, geojson, source::write
+//!   -> overlay, polygons, GeoJSON, masks        overlay, polygon, geojson, vector, source::write
 //! ```
 //!
 //! Weights come from published checkpoints ([`weights::checkpoint`]) or from this project's package
@@ -41,6 +41,8 @@ pub mod engine;
 pub mod overlay;
 pub mod polygon;
 pub mod geojson;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod vector;
 #[cfg(feature = "train")]
 pub mod train;
 #[cfg(target_arch = "wasm32")]

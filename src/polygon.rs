@@ -15,6 +15,11 @@ use crate::mask::regions::Regions;
 use crate::mask::{ClassMask, NO_DATA, check_plane};
 
 mod simplify;
+mod stream;
+mod right_angles;
+
+pub use right_angles::right_angles;
+pub use stream::{BAND_ROWS, StreamOptions, Traced, Tracer};
 
 /// One connected region of a class.
 #[derive(Debug, Clone, PartialEq)]

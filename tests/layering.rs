@@ -40,6 +40,8 @@ const JAVASCRIPT: &[&str] = &["web.rs", "web/", "engine/clock.rs"];
 const FILES: &[&str] = &[
     "source.rs",
     "source/",
+    "vector.rs",
+    "vector/",
     "weights/file.rs",
     "weights/pytorch.rs",
     "weights/folder.rs",

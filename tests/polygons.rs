@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
 use samlora::mask::{ClassMask, NO_DATA};
-use samlora::polygon::{Options, Polygon, trace, trace_mask};
+use samlora::polygon::{Options, Polygon, StreamOptions, Traced, Tracer, trace, trace_mask};
 
 type Point = (i64, i64);
 
@@ -248,4 +248,124 @@ fn a_large_mask_takes_linear_time() {
     println!("{} polygons of noise in {exact:?}, simplified in {:?}", polygons.len(), began.elapsed() - exact);
     assert_eq!(polygons.iter().map(|p| p.pixels).sum::<u64>(), noise.iter().filter(|&&c| c != 0).count() as u64);
     assert_eq!(simple.len(), polygons.len());
+}
+
+/// The polygons of a mask whose rows come in portions of a random number of pixels.
+fn streamed(mask: &ClassMask, options: StreamOptions, random: &mut Rng) -> Vec<Traced> {
+    let mut tracer = Tracer::new(mask.width, options).expect("valid");
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < mask.classes.len() {
+        let end = (at + random.usize(1..=3 * mask.width)).min(mask.classes.len());
+        tracer.rows(&mask.classes[at..end], &mask.confidence[at..end]).expect("rows");
+        out.extend(tracer.closed());
+        at = end;
+    }
+    out.extend(tracer.finish().expect("complete"));
+    out
+}
+
+/// Polygons without the start of their rings and the order of rings and polygons.
+fn normal(polygons: impl IntoIterator<Item = Polygon>) -> Vec<(u8, u64, u32, Vec<Vec<Point>>)> {
+    let mut out: Vec<_> = polygons
+        .into_iter()
+        .map(|polygon| {
+            let mut all: Vec<Vec<Point>> = rings(&polygon)
+                .map(|ring| {
+                    let mut points: Vec<Point> = ring[1..].iter().map(|p| (p[0] as i64, p[1] as i64)).collect();
+                    let least = (0..points.len()).min_by_key(|&i| points[i]).expect("a point");
+                    points.rotate_left(least);
+                    points
+                })
+                .collect();
+            all[1..].sort();
+            (polygon.class, polygon.pixels, polygon.confidence.map_or(0, f32::to_bits), all)
+        })
+        .collect();
+    out.sort();
+    out
+}
+
+fn with_confidence((classes, width, height): (Vec<u8>, usize, usize), random: &mut Rng) -> ClassMask {
+    // Some classes become no data.
+    let none = random.u8(..9);
+    let classes: Vec<u8> = classes.into_iter().map(|c| if c == none && c != 0 { NO_DATA } else { c }).collect();
+    let confidence = classes.iter().map(|_| random.u8(..)).collect();
+    ClassMask::new(width, height, classes, confidence).expect("valid")
+}
+
+#[test]
+fn streamed_polygons_are_the_whole_masks() {
+    for seed in 0..10_000 {
+        let random = &mut Rng::with_seed(seed);
+        let mask = with_confidence(random_mask(seed), random);
+        let min_pixels = random.u64(..4);
+        let whole = trace_mask(&mask, Options { min_pixels, tolerance: 0.0 }).expect("traced");
+        let options = StreamOptions { min_pixels, fill_pixels: random.u64(..9), ..Default::default() };
+        let found = streamed(&mask, options, random);
+        for traced in &found {
+            check_rings(&traced.polygon);
+            assert_eq!(traced.polygon.area(), traced.polygon.pixels as f64, "seed {seed}");
+            for (hole, &fillable) in traced.polygon.holes.iter().zip(&traced.fillable) {
+                assert_eq!(
+                    fillable,
+                    -shoelace(hole) <= options.fill_pixels as f64 && holds_background(hole, &mask),
+                    "seed {seed}"
+                );
+            }
+        }
+        assert_eq!(normal(found.into_iter().map(|t| t.polygon)), normal(whole), "seed {seed}");
+    }
+}
+
+/// Whether all pixels within a ring are background, and of one piece: pieces that touch diagonally are not filled.
+fn holds_background(hole: &[[f64; 2]], mask: &ClassMask) -> bool {
+    let polygon = Polygon { class: 1, exterior: hole.to_vec(), holes: Vec::new(), pixels: 0, confidence: None };
+    let within = filled(&[polygon], mask.width, mask.height);
+    within.iter().zip(&mask.classes).all(|(&inside, &class)| inside == 0 || class == 0)
+}
+
+#[test]
+fn streamed_simplification_stays_valid_and_whole_in_bands() {
+    for seed in 0..1500 {
+        let random = &mut Rng::with_seed(seed);
+        let (classes, width, height) = random_mask(seed);
+        // Everything has a class, so that areas must add up to the whole.
+        let covered = random.bool();
+        let classes = if covered { classes.iter().map(|c| c + 1).collect() } else { classes };
+        let mask = with_confidence((classes, width, height), random);
+        let no_data = mask.classes.iter().filter(|c| **c == NO_DATA).count();
+        let exact = normal(trace_mask(&mask, Options::default()).expect("traced"));
+        let tolerance = [0.5, 0.8, 1.5, 4.0, 100.0][random.usize(..5)];
+        let options = StreamOptions { tolerance, band_rows: random.usize(1..=16), ..Default::default() };
+        let polygons: Vec<Polygon> = streamed(&mask, options, random).into_iter().map(|t| t.polygon).collect();
+        let again = streamed(&mask, options, random).into_iter().map(|t| t.polygon);
+        assert!(again.eq(polygons.iter().cloned()), "seed {seed}: portions change the result");
+        for polygon in &polygons {
+            check_rings(polygon);
+        }
+        check_planar(&polygons);
+        filled(&polygons, width, height);
+        let simple = normal(polygons.clone());
+        let about = |p: &(u8, u64, u32, Vec<Vec<Point>>)| (p.0, p.1, p.2, p.3.len());
+        assert!(simple.iter().map(about).eq(exact.iter().map(about)), "seed {seed}");
+        if covered && no_data == 0 {
+            let area: f64 = polygons.iter().map(Polygon::area).sum();
+            assert_eq!(area, (width * height) as f64, "seed {seed}: a gap");
+        }
+    }
+}
+
+#[test]
+fn bands_keep_one_corner_for_each_border_that_crosses() {
+    // Stairs of 2000 steps: a straight line, but for one corner a band.
+    let mut tracer = Tracer::new(2000, StreamOptions { tolerance: 1.0, ..Default::default() }).expect("valid");
+    for y in 0..2000 {
+        let row: Vec<u8> = (0..2000).map(|x| u8::from(x < y)).collect();
+        tracer.rows(&row, &[0; 2000]).expect("a row");
+    }
+    let polygons = tracer.finish().expect("complete");
+    let corners = polygons[0].polygon.exterior.len();
+    println!("{corners} corners");
+    assert!(corners <= 5 + 2 * 2000 / 512, "{corners}");
 }

@@ -70,14 +70,14 @@ impl<'a> Placement<'a> {
         }
     }
 
-    pub(super) fn to_lon_lat(&self) -> Option<&ToLonLat> {
+    pub(crate) fn to_lon_lat(&self) -> Option<&ToLonLat> {
         match &self.space {
             Space::LonLat(to_lon_lat) => Some(to_lon_lat),
             _ => None,
         }
     }
 
-    pub(super) fn georef(&self) -> Option<&'a Georef> {
+    pub(crate) fn georef(&self) -> Option<&'a Georef> {
         self.georef
     }
 

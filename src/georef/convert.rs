@@ -127,6 +127,72 @@ impl ToLonLat {
     }
 }
 
+/// Converts longitude and latitude on WGS 84, degrees, to map coordinates: the way back of [`ToLonLat`].
+#[cfg(not(target_arch = "wasm32"))]
+pub struct FromLonLat(ToLonLat);
+
+/// How far a place may lie from where its map coordinates lead back to, degrees: about 0.1 m.
+#[cfg(not(target_arch = "wasm32"))]
+const THERE_AND_BACK: f64 = 1e-6;
+
+#[cfg(not(target_arch = "wasm32"))]
+impl FromLonLat {
+    /// The conversion to `crs`, within 5 m of PROJ's.
+    ///
+    /// # Errors
+    /// As [`ToLonLat::of`].
+    pub fn of(crs: &Crs) -> Result<Self> {
+        let to_lon_lat = ToLonLat::of(crs)?;
+        match &to_lon_lat.0 {
+            Conversion::Projection { from, .. } if !from.has_forward() && !from.is_latlong() => {
+                let message = format!("longitude and latitude cannot be converted to {}", crs.name());
+                Err(Error::new(ErrorKind::Unsupported, message).remedy("choose another system"))
+            }
+            _ => Ok(Self(to_lon_lat)),
+        }
+    }
+
+    /// Whether map coordinates are degrees of longitude and latitude.
+    pub fn is_geographic(&self) -> bool {
+        self.0.is_geographic()
+    }
+
+    /// Whether longitudes beyond 180 degrees give map coordinates that go on to the east.
+    pub(crate) fn is_cylindrical(&self) -> bool {
+        self.0.is_cylindrical()
+    }
+
+    /// Map coordinates of a place.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the place lies outside the projection's domain: if the way back does not lead to it.
+    pub fn convert(&self, [lon, lat]: [f64; 2]) -> Result<[f64; 2]> {
+        let outside = || {
+            let message = format!("longitude {lon:.6}, latitude {lat:.6} lies outside the coordinate reference system");
+            Error::new(ErrorKind::Invalid, message).remedy("choose a system for this part of the earth")
+        };
+        let map = match &self.0.0 {
+            Conversion::Degrees => [lon, lat],
+            Conversion::WebMercator => crate::tile::lon_lat_to_mercator([lon, lat]),
+            Conversion::Projection { from, to, degrees } => {
+                let mut point = (lon.to_radians(), lat.to_radians(), 0.0);
+                proj4rs::transform::transform(to, from, &mut point).map_err(|e| outside().source(e.to_string()))?;
+                if *degrees {
+                    let x = point.0.to_degrees();
+                    [x + 360.0 * ((lon - x) / 360.0).round(), point.1.to_degrees()]
+                } else {
+                    [point.0, point.1]
+                }
+            }
+        };
+        let back = self.0.convert(map).map_err(|_| outside())?;
+        let turn = (back[0] - lon) / 360.0;
+        // A degree of longitude is shorter near the poles, and none on them.
+        let east = 360.0 * (turn - turn.round()) * lat.to_radians().cos();
+        if east.abs() < THERE_AND_BACK && (back[1] - lat).abs() < THERE_AND_BACK { Ok(map) } else { Err(outside()) }
+    }
+}
+
 fn outside([x, y]: [f64; 2]) -> Error {
     Error::new(ErrorKind::Invalid, format!("the place ({x}, {y}) lies outside its coordinate reference system"))
         .remedy("check the image's georeference")
@@ -160,6 +226,26 @@ mod tests {
         assert!(degrees.convert([0.0, 90.1]).is_err());
         let etrs = ToLonLat::of(&Crs::from_epsg(4258)).expect("near WGS 84");
         assert!(near(etrs.convert([190.0, 10.0]).expect("a place"), [190.0, 10.0], 1e-9));
+    }
+
+    #[test]
+    fn there_and_back() {
+        for (epsg, lon_lat) in [
+            (3857, [85.523, 27.62]),
+            (3857, [190.0, 27.62]),
+            (32611, [-119.78, 37.0795]),
+            (2056, [7.4386, 46.951]),
+            (4258, [12.0, 50.0]),
+            (4326, [12.5, -3.0]),
+        ] {
+            let crs = Crs::from_epsg(epsg);
+            let map = FromLonLat::of(&crs).expect("convertible").convert(lon_lat).expect("inside");
+            let back = ToLonLat::of(&crs).expect("convertible").convert(map).expect("inside");
+            assert!(near(back, lon_lat, 1e-8), "{epsg}: {back:?}");
+        }
+        let utm = FromLonLat::of(&Crs::from_epsg(32611)).expect("convertible");
+        assert!(utm.convert([60.0, 37.0]).is_err(), "the other side of the earth");
+        assert!(FromLonLat::of(&Crs::from_epsg(3857)).expect("plain").convert([0.0, 90.0]).is_err());
     }
 
     #[test]

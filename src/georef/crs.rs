@@ -55,6 +55,14 @@ impl Crs {
         self.keys.clone().map(GeoKeys::pixel_is_area).or_else(|| GeoKeys::from_epsg(self.epsg?))
     }
 
+    /// Its well-known text (version 1), for `.prj` files and the like: the file's own, else by its code.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn well_known_text(&self) -> Option<String> {
+        let own = self.keys.as_ref().and_then(GeoKeys::well_known_text);
+        let by_code = || Some(crs_definitions::from_code(u16::try_from(self.epsg?).ok()?)?.wkt.to_owned());
+        own.map(str::to_owned).or_else(by_code)
+    }
+
     /// Whether x and y are longitude and latitude, on whatever datum and in whatever unit of angle.
     pub fn is_geographic(&self) -> bool {
         match (self.epsg, self.keys.as_ref()) {

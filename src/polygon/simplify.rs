@@ -10,7 +10,28 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Bits, Ring, Vertex};
 
-type Corner = (u32, u32);
+/// A pixel corner: column, row.
+pub(super) type Corner = (u32, u32);
+
+/// Simplifies arcs (from node to node, or closed: then the first vertex is also the last) that are all there is of a
+/// map of `width` x `height` pixels, but for `fixed` corners, which nothing may be dropped over, and `straight` borders
+/// between two corners, which no arc may fall upon.
+pub(super) fn simplify_arcs(
+    paths: Vec<Vec<Corner>>,
+    fixed: &[Corner],
+    straight: &[(Corner, Corner)],
+    (width, height): (usize, usize),
+    tolerance: f64,
+) -> Vec<Vec<Corner>> {
+    let mut arcs: Vec<Arc> = paths.into_iter().map(|path| Arc::new(path, tolerance)).collect();
+    let mut dropper = Dropper::new(&arcs, width, height);
+    for &corner in fixed {
+        dropper.vertices.set(dropper.at(corner), true);
+    }
+    dropper.straight.extend(straight.iter().map(|&(a, b)| (a.min(b), a.max(b))));
+    dropper.run(&mut arcs);
+    arcs.into_iter().map(|arc| arc.path).collect()
+}
 
 /// Part of a border: between two nodes, or a whole ring that has none (then its first vertex is also its last).
 struct Arc {

@@ -40,8 +40,13 @@ impl AtomicFile {
     }
 
     /// A second handle to the file, unbuffered, for a writer that keeps what it is given. Use one or the other.
-    pub(super) fn handle(&self) -> Result<File> {
+    pub(crate) fn handle(&self) -> Result<File> {
         self.file.get_ref().as_file().try_clone().map_err(|e| cannot_write(e, &self.path))
+    }
+
+    /// The name that the file has until it is complete, for a writer that opens it itself.
+    pub(crate) fn unfinished(&self) -> &Path {
+        self.file.get_ref().path()
     }
 
     /// Puts the file in its place.

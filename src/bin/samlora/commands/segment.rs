@@ -8,6 +8,8 @@ use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson::Placement;
 use samlora::source::{Raster, Resolution, is_url};
+use samlora::vector::provenance::today;
+use samlora::vector::{self, Areas, Provenance};
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
 use samlora::weights::package::LoadProgress;
@@ -16,12 +18,15 @@ use serde_json::json;
 use super::{print_json, say, set_threads, size};
 use crate::progress::bar;
 
-mod input;
+mod vectors;
+// Below what it writes with.
 mod outputs;
+mod input;
 
 use super::source_args::SourceArgs;
 use input::Input;
 use outputs::Outputs;
+use vectors::Origin;
 
 /// Reads PNG, JPEG, WebP, TIFF and GeoTIFF files, folders and archives of tiles (PMTiles, MBTiles), and servers; writes into --out,
 /// named after the input
@@ -63,12 +68,30 @@ pub struct SegmentArgs {
     /// Where inputs are tiles.
     #[command(flatten)]
     source: SourceArgs,
+    /// Polygons outside of which there is no data: a GeoJSON, GeoPackage, Shapefile or FlatGeobuf file, or west,south,east,north
+    #[arg(long, value_name = "FILE|W,S,E,N", allow_hyphen_values = true)]
+    area: Option<String>,
+    /// Layer of the --area file
+    #[arg(long, requires = "area", value_name = "NAME")]
+    layer: Option<String>,
     /// Regions of fewer pixels are removed
     #[arg(long, default_value_t = 0, value_name = "PIXELS")]
     min_area: u64,
     /// Straightens polygons by up to so many pixels
     #[arg(long, default_value_t = 0.0, value_name = "PIXELS")]
     simplify: f64,
+    /// Polygons of fewer square metres are left out
+    #[arg(long, default_value_t = 0.0, value_name = "M2")]
+    min_area_m2: f64,
+    /// Holes of fewer square metres are filled where they hold background alone
+    #[arg(long, default_value_t = 0.0, value_name = "M2")]
+    min_hole_m2: f64,
+    /// Coordinates of fgb, gpkg and shp [default: the input's]
+    #[arg(long, value_name = "EPSG:CODE", value_parser = epsg)]
+    crs: Option<u32>,
+    /// Classes, by name, whose outlines get right angles, unless their area would change by more than 10 %
+    #[arg(long, value_delimiter = ',', value_name = "CLASS")]
+    right_angles: Vec<String>,
     /// Opacity of classes in the overlay, 0 to 1
     #[arg(long, default_value_t = 0.5)]
     opacity: f32,
@@ -91,16 +114,80 @@ enum Format {
     Overlay,
     /// NAME.geojson: polygons with holes, in longitude and latitude where the place is known
     Geojson,
+    /// NAME.geojsons: the same as a GeoJSON text sequence (RFC 8142), each after a record separator
+    Geojsons,
+    /// NAME.geojsonl: the same, one feature a line
+    Geojsonl,
+    /// NAME.fgb: FlatGeobuf with an index, in the input's system or --crs
+    Fgb,
+    /// NAME.gpkg: GeoPackage with an index and its colours, in the input's system or --crs
+    Gpkg,
+    /// NAME.shp and its parts: Shapefile, in the input's system or --crs
+    Shp,
+    /// NAME.csv: hectares and share of each class, by area of --area
+    Csv,
     /// NAME.tif: GeoTIFF with colour table, at the input's place; 255 is no data
     Geotiff,
+    /// NAME.classes.tif: the same as a cloud optimised GeoTIFF with overviews
+    Cog,
+    /// NAME.confidence.tif: cloud optimised GeoTIFF of confidence, 1 to 255 for 0 to 1, with overviews; 0 is no data
+    Confidence,
     /// NAME.classes.u8, NAME.confidence.u8 and, where the image fits into the input, NAME.logits.f32: plain numbers
     Raw,
+}
+
+/// The areas of a file or of four numbers.
+fn read_areas(area: &str, layer: Option<&str>) -> Result<Areas> {
+    let sides: Option<Vec<f64>> = area.split(',').map(|side| side.trim().parse().ok()).collect();
+    let sides = sides.and_then(|sides| <[f64; 4]>::try_from(sides).ok());
+    let found = match sides {
+        Some(_) if layer.is_some() => Err(Error::new(ErrorKind::Invalid, "a rectangle has no layers").at("--layer")),
+        Some(sides) => Areas::rectangle(sides),
+        None => vector::read(area, layer),
+    };
+    found.map_err(|e| e.at("--area"))
+}
+
+/// The code of `EPSG:32737` or `32737`.
+fn epsg(text: &str) -> std::result::Result<u32, String> {
+    let number = text.strip_prefix("EPSG:").or_else(|| text.strip_prefix("epsg:")).unwrap_or(text);
+    number.parse().map_err(|_| format!("{text:?} is no EPSG code (for example EPSG:32737)"))
+}
+
+impl Format {
+    /// How the names of its files end.
+    fn endings(self) -> &'static [&'static str] {
+        match self {
+            Self::Png => &["mask.png"],
+            Self::Overlay => &["overlay.png"],
+            Self::Geojson => &["geojson"],
+            Self::Geojsons => &["geojsons"],
+            Self::Geojsonl => &["geojsonl"],
+            Self::Fgb => &["fgb"],
+            Self::Gpkg => &["gpkg"],
+            Self::Shp => &["shp", "shx", "dbf", "cpg", "prj"],
+            Self::Csv => &["csv"],
+            Self::Geotiff => &["tif"],
+            Self::Cog => &["classes.tif"],
+            Self::Confidence => &["confidence.tif"],
+            Self::Raw => &["classes.u8", "confidence.u8", "logits.f32"],
+        }
+    }
+
+    /// Whether it holds polygons.
+    fn has_polygons(self) -> bool {
+        matches!(self, Self::Geojson | Self::Geojsons | Self::Geojsonl | Self::Fgb | Self::Gpkg | Self::Shp)
+    }
 }
 
 /// Runs the command: all inputs, also after one that fails.
 pub fn run(args: &SegmentArgs) -> Result<()> {
     check(args)?;
     set_threads(args.threads)?;
+    let areas = args.area.as_deref().map(|area| read_areas(area, args.layer.as_deref())).transpose()?;
+    for note in areas.iter().flat_map(|areas| &areas.notes) {
+        eprintln!("warning: --area: {note}");
+    }
     let segmenter = load(args)?;
     std::fs::create_dir_all(&args.out).map_err(|e| {
         Error::new(ErrorKind::Io, "the output folder cannot be made")
@@ -110,7 +197,9 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     })?;
     let mut failed = Vec::new();
     for input in &args.inputs {
-        let Err(error) = one(args, &segmenter, input).map_err(|e| e.at(input.display())) else { continue };
+        let Err(error) = one(args, &segmenter, areas.as_ref(), input).map_err(|e| e.at(input.display())) else {
+            continue;
+        };
         if args.json {
             print_json(&json!({ "input": input, "error": error.to_string(), "code": error.kind().code() }))?;
         }
@@ -155,25 +244,33 @@ fn check(args: &SegmentArgs) -> Result<()> {
         let message = format!("{} is no number of pixels", args.simplify);
         return Err(Error::new(ErrorKind::Invalid, message).at("--simplify").remedy("give 0 for none"));
     }
+    for (option, value) in [("--min-area-m2", args.min_area_m2), ("--min-hole-m2", args.min_hole_m2)] {
+        if !(value.is_finite() && value >= 0.0) {
+            let message = format!("{value} is no number of square metres");
+            return Err(Error::new(ErrorKind::Invalid, message).at(option).remedy("give 0 for none"));
+        }
+    }
     if !(args.bands.is_empty() || args.bands.len() == 3 && !args.bands.contains(&0)) {
         return Err(Error::new(ErrorKind::Invalid, "takes the numbers of three bands, counted from 1")
             .at("--bands")
             .remedy("for example --bands 3,2,1"));
     }
     let mut stems = BTreeMap::new();
+    // A GeoTIFF beside its mask of the same name, and an area that polygons would be written over.
+    let area = args.area.as_ref().map(PathBuf::from);
+    let read: Vec<&PathBuf> = args.inputs.iter().chain(&area).collect();
     for input in &args.inputs {
         // An input that is not there fails when its turn comes.
-        let found = input.canonicalize().ok();
-        if found.is_none() && !is_url(input) {
+        if !is_url(input) && !input.exists() {
             continue;
         }
-        // A GeoTIFF beside its mask of the same name is the one output that can hit an input.
-        let tif = args.out.join(format!("{}.tif", stem(input)?));
-        if args.format.contains(&Format::Geotiff)
-            && found.is_some_and(|found| tif.canonicalize().is_ok_and(|t| t == found))
-        {
+        let mut outputs = args.format.iter().flat_map(|format| format.endings());
+        if let Some(taken) = outputs.find_map(|ending| {
+            let output = args.out.join(format!("{}.{ending}", stem(input).ok()?)).canonicalize().ok()?;
+            read.iter().find(|path| path.canonicalize().is_ok_and(|path| path == output))
+        }) {
             return Err(Error::new(ErrorKind::Invalid, "would be overwritten by its own mask")
-                .at(input.display())
+                .at(taken.display())
                 .remedy("choose another --out"));
         }
         if let Some(other) = stems.insert(stem(input)?, input) {
@@ -215,21 +312,36 @@ fn url_stem(url: &str) -> String {
     name.trim_start_matches('.').to_owned()
 }
 
-fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
-    let Input { model: mut raster, mut output, mut warnings, attribution, seen } = Input::open(args, segmenter, input)?;
+fn one(args: &SegmentArgs, segmenter: &Segmenter, areas: Option<&Areas>, input: &Path) -> Result<()> {
+    let Input { model: mut raster, mut output, mut warnings, attribution, seen } =
+        Input::open(args, segmenter, areas, input)?;
     let target = output.as_ref().map_or(&raster, |output| &output.raster);
     let (width, height) = target.size();
+    let clip = target.clip().cloned();
     if !args.json {
         eprintln!("{}", raster.describe());
     }
-    let placement = Placement::new(target.georef(), width, height);
-    let coordinates = args.format.contains(&Format::Geojson).then(|| placement.coordinates());
+    let georef = target.georef().cloned();
+    let placement = Placement::new(georef.as_ref(), width, height);
+    let polygons = args.format.iter().any(|f| f.has_polygons());
+    let coordinates = polygons.then(|| placement.coordinates());
     warnings.extend(coordinates.and_then(|_| placement.warning()));
     for warning in &warnings {
         eprintln!("warning: {}: {warning}", input.display());
     }
     let progress = bar(100, &stem(input)?, "%");
-    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, target)?;
+    let name =
+        |path: &Path| path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
+    let provenance = Provenance {
+        tool: samlora::TOOL.to_owned(),
+        model_sha256: segmenter.manifest().content_hash(),
+        source: if is_url(input) { input.display().to_string() } else { name(input) },
+        resolution_m: georef.as_ref().and_then(|g| g.ground_resolution(width, height)),
+        date: today(),
+    };
+    let classes = &segmenter.manifest().classes;
+    let origin = Origin { classes, georef: georef.as_ref(), size: (width, height), provenance: &provenance };
+    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, &origin, clip.as_ref())?;
     outputs.at_model = output.is_none();
     let min_pixels = output.as_ref().map_or(args.min_area, |output| output.model_pixels(args.min_area));
     let options = SegmentOptions { min_pixels, ..Default::default() };
@@ -247,12 +359,13 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     if let Some(output) = &output {
         (classes, without_data) = output.counted(&segmenter.manifest().classes);
     }
-    let files = outputs.finish(output.as_mut().map_or(&mut raster, |output| &mut output.raster))?;
+    let (files, right_angles) = outputs.finish(output.as_mut().map_or(&mut raster, |output| &mut output.raster))?;
     if args.json {
         return print_json(&json!({
             "input": input, "width": width, "height": height, "timings_ms": timings, "classes": classes,
             "pixels_without_data": without_data, "decoded_blocks": raster.decoded_blocks(), "coordinates": coordinates,
             "warnings": warnings, "files": files, "attribution": attribution, "resolution": seen,
+            "right_angles": right_angles,
         }));
     }
     let (windows, total) = (timings.windows, timings.total);
@@ -264,6 +377,9 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     for class in classes.iter().filter(|c| c.pixels > 0) {
         let (share, confidence) = (100.0 * class.share, class.mean_confidence);
         say(format_args!("  {share:>6.2} % {} (confidence {confidence:.2})", class.name))?;
+    }
+    if let Some(report) = right_angles {
+        say(format_args!("  {}", report.text()))?;
     }
     if let Some(attribution) = attribution {
         say(format_args!("  {attribution}"))?;

@@ -11,8 +11,10 @@ use samlora::source::{
     Axis, Choice, Colours, GridRows, ModelInput, Raster, Regrid, Resampled, Resolution, Shared, Window, choose,
     open_levels,
 };
+use samlora::vector::{Areas, Clip, Clipped};
 use serde_json::{Value, json};
 
+use super::outputs::Source;
 use super::{Grid, SegmentArgs};
 
 /// Rows of the input that are looked at at once.
@@ -21,7 +23,7 @@ const STRIP: usize = 256;
 /// An input, opened.
 pub(super) struct Input {
     /// What the model sees.
-    pub(super) model: ModelInput,
+    pub(super) model: Source,
     /// Where the mask is written, if not there.
     pub(super) output: Option<Output>,
     pub(super) warnings: Vec<String>,
@@ -33,7 +35,7 @@ pub(super) struct Input {
 
 /// A grid other than the model's.
 pub(super) struct Output {
-    pub(super) raster: ModelInput,
+    pub(super) raster: Source,
     regrid: Regrid,
     counts: ClassCounts,
     /// Pixels of the model's grid for one of this.
@@ -41,8 +43,8 @@ pub(super) struct Output {
 }
 
 impl Input {
-    /// Opens an input at the resolution that the arguments or the model want.
-    pub(super) fn open(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<Self> {
+    /// Opens an input at the resolution that the arguments or the model want, within `areas`.
+    pub(super) fn open(args: &SegmentArgs, segmenter: &Segmenter, areas: Option<&Areas>, input: &Path) -> Result<Self> {
         let trained = segmenter.manifest().ground_resolution;
         let wanted = match args.resolution {
             Some(Resolution::Metres(metres)) => Some(metres),
@@ -68,7 +70,7 @@ impl Input {
         let as_model_reads = |colours: Colours| as_model_reads(segmenter, colours, bands.is_some());
         let warnings = Vec::from_iter(warning);
         if level == finest && factor == 1.0 {
-            let model = as_model_reads(Colours::new(Box::new(chosen), bands)?)?;
+            let model = within(as_model_reads(Colours::new(Box::new(chosen), bands)?)?, areas, Clipped::new)?;
             return Ok(Self { model, output: None, warnings, attribution, seen });
         }
         // The last was put in the place of the chosen one.
@@ -89,11 +91,25 @@ impl Input {
         };
         let output = (args.grid == Grid::Input).then(|| -> Result<Output> {
             let regrid = Regrid::new(model.size(), target.size(), axes);
-            let raster = as_model_reads(target)?;
+            let raster = within(as_model_reads(target)?, areas, Clipped::new)?;
             Ok(Output { raster, regrid, counts: ClassCounts::default(), share: axes[0].scale * axes[1].scale })
         });
-        Ok(Self { model: as_model_reads(model)?, output: output.transpose()?, warnings, attribution, seen })
+        let output = output.transpose()?;
+        // What lies outside is left out on the output's own pixels; of the model's, only windows that are nowhere inside.
+        let clipped = if output.is_some() { Clipped::windows } else { Clipped::new };
+        let model = within(as_model_reads(model)?, areas, clipped)?;
+        Ok(Self { model, output, warnings, attribution, seen })
     }
+}
+
+/// A raster within areas, by one of two ways to clip it.
+fn within(
+    raster: ModelInput,
+    areas: Option<&Areas>,
+    clipped: impl FnOnce(ModelInput, Option<Clip>) -> Source,
+) -> Result<Source> {
+    let clip = areas.map(|areas| Clip::new(areas, raster.georef(), raster.size())).transpose();
+    Ok(clipped(raster, clip.map_err(|e| e.at("--area"))?))
 }
 
 /// An image's colours, or its samples as they are.
@@ -119,11 +135,7 @@ impl Output {
 
     /// Takes finished rows of the model's grid and passes on those of this that are finished by them. What holds no data in the
     /// input holds none in its mask, however much the model has seen beside it.
-    pub(super) fn rows(
-        &mut self,
-        rows: &Rows,
-        mut sink: impl FnMut(&Rows, &mut ModelInput) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) fn rows(&mut self, rows: &Rows, mut sink: impl FnMut(&Rows, &mut Source) -> Result<()>) -> Result<()> {
         let found = self.regrid.push(rows.top, &rows.classes, &rows.confidence);
         let (width, _) = self.raster.size();
         let bands: Vec<usize> = (0..self.raster.bands()).collect();

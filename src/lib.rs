@@ -38,6 +38,8 @@ pub mod source;
 pub mod mosaic;
 pub mod preprocess;
 pub mod engine;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod area;
 pub mod overlay;
 pub mod polygon;
 pub mod geojson;

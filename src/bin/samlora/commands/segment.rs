@@ -8,6 +8,7 @@ use samlora::config::Normalization;
 use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson::Placement;
+use samlora::mask::ClassStats;
 use samlora::source::{self, Colours, ModelInput, Raster, xyz};
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
@@ -17,9 +18,10 @@ use serde_json::json;
 use super::{print_json, say, set_threads, size};
 use crate::progress::bar;
 
+mod area;
 mod outputs;
 
-use outputs::Outputs;
+pub use outputs::{Outputs, Wanted};
 
 /// A picture whose pixels are larger or smaller than those the model was trained on by more than this factor is warned of.
 const RESOLUTION_FACTOR: f64 = 2.0;
@@ -66,13 +68,15 @@ pub struct SegmentArgs {
     /// Opacity of classes in the overlay, 0 to 1
     #[arg(long, default_value_t = 0.5)]
     opacity: f32,
+    #[command(flatten)]
+    job: area::AreaArgs,
     /// Print one line of JSON for every input
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub enum Format {
     /// NAME.mask.png: 8-bit with colour table, sample = class, 255 (transparent) without data
     Png,
     /// NAME.overlay.png: classes drawn over the image
@@ -98,8 +102,13 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     })?;
     let mut failed = Vec::new();
     for input in &args.inputs {
-        let Err(error) = one(args, &segmenter, input).map_err(|e| e.at(input.display())) else { continue };
-        if args.json {
+        let (error, is_reported) = match one(args, &segmenter, input) {
+            Ok(None) => continue,
+            // There are results, and a report that names what is missing.
+            Ok(Some(incomplete)) => (incomplete.at(input.display()), true),
+            Err(error) => (error.at(input.display()), false),
+        };
+        if args.json && !is_reported {
             print_json(&json!({ "input": input, "error": error.to_string(), "code": error.kind().code() }))?;
         }
         if args.inputs.len() == 1 {
@@ -148,6 +157,7 @@ fn check(args: &SegmentArgs) -> Result<()> {
             .at("--bands")
             .remedy("for example --bands 3,2,1"));
     }
+    args.job.check(args)?;
     let mut stems = BTreeMap::new();
     for input in &args.inputs {
         // An input that is not there fails when its turn comes.
@@ -211,8 +221,12 @@ fn tiles(args: &SegmentArgs, folder: &Path) -> Result<Box<dyn Raster>> {
     }
 }
 
-fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
+/// Segments an input; gives what is wrong with results that are there.
+fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<Option<Error>> {
     let mut raster = open(args, segmenter, input)?;
+    if let Some(area) = &args.job.area {
+        return area::one(args, area, segmenter, input, raster);
+    }
     let (width, height) = raster.size();
     if !args.json {
         eprintln!("{}", raster.describe());
@@ -225,7 +239,8 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
         eprintln!("warning: {}: {warning}", input.display());
     }
     let progress = bar(100, &stem(input)?, "%");
-    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, &raster)?;
+    let network = (segmenter.manifest().classes.as_slice(), Some(segmenter));
+    let mut outputs = Outputs::begin(args.wanted(), network, &args.out, &stem(input)?, &raster)?;
     let options = SegmentOptions { min_pixels: args.min_area, ..Default::default() };
     let show = async |done: f64| {
         progress.set_position((done * 100.0) as u64);
@@ -237,14 +252,26 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     let files = outputs.finish(&mut raster)?;
     let Summary { classes, without_data, timings } = summary;
     if args.json {
-        return print_json(&json!({
+        print_json(&json!({
             "input": input, "width": width, "height": height, "timings_ms": timings, "classes": classes,
             "pixels_without_data": without_data, "decoded_blocks": raster.decoded_blocks(), "coordinates": coordinates,
             "warnings": warnings, "files": files,
-        }));
+        }))?;
+        return Ok(None);
     }
     let (windows, total) = (timings.windows, timings.total);
     say(format_args!("{}: {width} x {height} px, {windows} windows, {total:.0} ms", input.display()))?;
+    print_results((width, height), &classes, without_data, &files)?;
+    Ok(None)
+}
+
+/// Prints shares of classes and the files.
+pub fn print_results(
+    (width, height): (usize, usize),
+    classes: &[ClassStats],
+    without_data: u64,
+    files: &[PathBuf],
+) -> Result<()> {
     if without_data > 0 {
         let share = 100.0 * without_data as f64 / (width as f64 * height as f64);
         say(format_args!("  {share:>6.2} % of the image hold no data; of the others:"))?;
@@ -253,11 +280,18 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
         let (share, confidence) = (100.0 * class.share, class.mean_confidence);
         say(format_args!("  {share:>6.2} % {} (confidence {confidence:.2})", class.name))?;
     }
-    for file in &files {
+    for file in files {
         let bytes = std::fs::metadata(file).map_or(0, |m| m.len());
         say(format_args!("  {} ({})", file.display(), size(bytes)))?;
     }
     Ok(())
+}
+
+impl SegmentArgs {
+    fn wanted(&self) -> Wanted<'_> {
+        let Self { format, min_area, simplify, opacity, .. } = self;
+        Wanted { formats: format, min_area: *min_area, simplify: *simplify, opacity: *opacity }
+    }
 }
 
 /// Says so if the raster's pixels are much larger or smaller than those that the model was trained on.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use samlora::config::Class;
 use samlora::engine::Segmenter;
-use samlora::error::Result;
+use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson;
 use samlora::mask::ClassMask;
 use samlora::mosaic::Rows;
@@ -14,12 +14,44 @@ use samlora::polygon;
 use samlora::source::write::{MaskPng, MaskTiff, RgbPng, atomic};
 use samlora::source::{ModelInput, Raster, Window};
 
-use super::{Format, SegmentArgs};
+use super::Format;
+
+/// The most pixels of formats that hold the whole mask, and of one whose small regions are removed.
+const MAX_WHOLE: u64 = 1 << 28;
+
+/// What to write.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Formats, in the order in which files are named.
+    pub formats: &'a [Format],
+    /// Polygons of fewer pixels are left out.
+    pub min_area: u64,
+    /// Pixels by which polygons may be straightened.
+    pub simplify: f64,
+    /// Of classes in the overlay.
+    pub opacity: f32,
+}
+
+impl Wanted<'_> {
+    /// Refuses what takes the whole mask in memory, of an area (width, height) that is too large for it.
+    pub fn check(&self, (width, height): (usize, usize)) -> Result<()> {
+        let holds_all =
+            self.formats.contains(&Format::Geojson) || self.formats.contains(&Format::Raw) || self.min_area > 1;
+        if holds_all && width as u64 * height as u64 > MAX_WHOLE {
+            let message = format!("{width} x {height} pixels are too many for one mask in memory");
+            return Err(Error::new(ErrorKind::Limit, message)
+                .remedy("take a smaller --area, or --format geotiff without --min-area"));
+        }
+        Ok(())
+    }
+}
 
 /// What was asked for of one input.
-pub(super) struct Outputs<'a> {
-    args: &'a SegmentArgs,
-    segmenter: &'a Segmenter,
+pub struct Outputs<'a> {
+    wanted: Wanted<'a>,
+    classes: &'a [Class],
+    /// The network, where its logits may be asked for.
+    segmenter: Option<&'a Segmenter>,
     /// Folder and the beginning of the files' names.
     path: PathBuf,
     size: (usize, usize),
@@ -32,25 +64,25 @@ pub(super) struct Outputs<'a> {
 
 impl<'a> Outputs<'a> {
     /// Begins the files in `folder`, named after `stem`; they appear once they are complete.
-    pub(super) fn begin(
-        args: &'a SegmentArgs,
-        segmenter: &'a Segmenter,
+    pub fn begin(
+        wanted: Wanted<'a>,
+        (classes, segmenter): (&'a [Class], Option<&'a Segmenter>),
         folder: &Path,
         stem: &str,
         raster: &ModelInput,
     ) -> Result<Self> {
         let (width, height) = raster.size();
-        let classes: &[Class] = &segmenter.manifest().classes;
-        let wants = |format| args.format.contains(&format);
+        let wants = |format| wanted.formats.contains(&format);
         let path = |ending: &str| folder.join(format!("{stem}.{ending}"));
         let png = wants(Format::Png).then(|| MaskPng::create(path("mask.png"), width, height, classes));
         let tiff =
             wants(Format::Geotiff).then(|| MaskTiff::create(path("tif"), width, height, classes, raster.georef()));
-        let style = Style { opacity: args.opacity, ..Default::default() };
+        let style = Style { opacity: wanted.opacity, ..Default::default() };
         let overlay = wants(Format::Overlay).then(|| RgbPng::create(path("overlay.png"), width, height));
         let mask = ClassMask { width, height, classes: Vec::new(), confidence: Vec::new() };
         Ok(Self {
-            args,
+            wanted,
+            classes,
             segmenter,
             path: folder.join(stem),
             size: (width, height),
@@ -62,7 +94,7 @@ impl<'a> Outputs<'a> {
     }
 
     /// Writes finished rows.
-    pub(super) fn rows(&mut self, rows: &Rows, raster: &mut ModelInput) -> Result<()> {
+    pub fn rows(&mut self, rows: &Rows, raster: &mut ModelInput) -> Result<()> {
         if let Some(png) = &mut self.png {
             png.write(&rows.classes)?;
         }
@@ -82,9 +114,9 @@ impl<'a> Outputs<'a> {
     }
 
     /// Completes the files; gives their names in the order they were asked for.
-    pub(super) fn finish(mut self, raster: &mut ModelInput) -> Result<Vec<PathBuf>> {
+    pub fn finish(mut self, raster: &mut ModelInput) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
-        for format in &self.args.format {
+        for format in self.wanted.formats {
             match format {
                 Format::Png => {
                     let Some(png) = self.png.take() else { continue };
@@ -104,12 +136,12 @@ impl<'a> Outputs<'a> {
                 }
                 Format::Geojson => {
                     let Some(mask) = &self.mask else { continue };
-                    let options = polygon::Options { min_pixels: self.args.min_area, tolerance: self.args.simplify };
+                    let options =
+                        polygon::Options { min_pixels: self.wanted.min_area, tolerance: self.wanted.simplify };
                     let polygons = polygon::trace_mask(mask, options)?;
-                    let classes = &self.segmenter.manifest().classes;
                     let path = self.named("geojson");
                     let placement = geojson::Placement::new(raster.georef(), self.size.0, self.size.1);
-                    atomic(&path, |file| geojson::write(file, &polygons, classes, placement))?;
+                    atomic(&path, |file| geojson::write(file, &polygons, self.classes, placement))?;
                     files.push(path);
                 }
                 Format::Raw => {
@@ -129,11 +161,12 @@ impl<'a> Outputs<'a> {
         };
         put("classes.u8", &mask.classes)?;
         put("confidence.u8", &mask.confidence)?;
-        let input = self.segmenter.manifest().input_size;
+        let Some(segmenter) = self.segmenter else { return Ok(()) };
+        let input = segmenter.manifest().input_size;
         if mask.width <= input && mask.height <= input {
             let window = Window { x: 0, y: 0, width: mask.width, height: mask.height };
             let bands: Vec<usize> = (0..raster.bands()).collect();
-            let logits = pollster::block_on(self.segmenter.logits(&raster.read(window, &bands)?))?;
+            let logits = pollster::block_on(segmenter.logits(&raster.read(window, &bands)?))?;
             put("logits.f32", &logits.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
         }
         Ok(())

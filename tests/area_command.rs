@@ -176,11 +176,11 @@ fn several_processes_share_an_area_and_their_merged_outputs_are_the_whole() {
 fn a_box_is_segmented_where_it_lies() {
     let bench = Bench::new(700, 500);
     bench.run("whole", &["--area", "whole"]);
-    // 100 to 350 m east and 50 to 200 m south of the corner, in UTM zone 33; by PROJ (cs2cs EPSG:32633 EPSG:4326).
-    let part = bench.run("part", &["--area", "14.043979,49.108077,14.046034,49.109120", "--block", "144"]);
+    let part = bench.run("part", &["--area", "14.0424,49.1071,14.0450,49.1084", "--block", "144"]);
     let (x, y) = (part["area"]["x"].as_u64().unwrap(), part["area"]["y"].as_u64().unwrap());
     let (width, height) = (part["width"].as_u64().unwrap(), part["height"].as_u64().unwrap());
-    println!("{width} x {height} px at {x}, {y}");
+    // By PROJ: rasterio.warp.transform_bounds of the box to EPSG:32633, in pixels of the GeoTIFF.
+    assert_eq!((x, y, width, height), (203, 110, 385, 295));
     let read = |out: &str| samlora::source::open(bench.0.path().join(out).join("ground.tif")).unwrap();
     let (mut whole, mut cut) = (read("whole"), read("part"));
     assert_eq!(cut.size(), (width as usize, height as usize));
@@ -203,8 +203,7 @@ fn what_goes_wrong_is_said() {
     // Other imagery under the same name.
     let tif = bench.0.path().join("ground.tif");
     let mut bytes = fs::read(&tif).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
+    bytes[1000] ^= 1;
     fs::write(&tif, bytes).unwrap();
     bench.fails("out", &["--area", "whole", "--job", &job], &["job", "raster.fingerprint"]);
     bench.fails("out", &["--area", "whole", "--job", &bench.path("package")], &["holds other files"]);
@@ -243,16 +242,15 @@ fn a_full_disk_ends_the_job_and_keeps_what_is_finished() {
     assert_eq!(bench.outputs("out").len(), 3);
 }
 
-/// A tiled GeoTIFF of 100,000 x 100,000 pixels of which some tiles are there.
-fn sparse(folder: &Path) -> PathBuf {
-    const SIDE: u32 = 100_000;
+/// A tiled GeoTIFF of `side` x `side` pixels of which some tiles are there.
+fn sparse(folder: &Path, side: u32) -> PathBuf {
     const TILE: u32 = 512;
-    let across = SIDE.div_ceil(TILE);
+    let across = side.div_ceil(TILE);
     let bytes = TILE * TILE * 3;
     let source = picture();
     let (mut data, mut offsets) = (Vec::new(), vec![0; (across * across) as usize]);
     let mut counts = offsets.clone();
-    for (i, tile) in [0, 77 * across + 100, 77 * across + 101, across * across - 1].into_iter().enumerate() {
+    for (i, tile) in [0, 17 * across + 10, 17 * across + 11, across * across - 1].into_iter().enumerate() {
         offsets[tile as usize] = 8 + data.len() as u32;
         counts[tile as usize] = bytes;
         let part = source.crop(100 * i, 50 * i, 512, 512).unwrap();
@@ -260,8 +258,8 @@ fn sparse(folder: &Path) -> PathBuf {
     }
     let one = |v: u32| vec![v];
     let tags = vec![
-        (256, 4, one(SIDE)),
-        (257, 4, one(SIDE)),
+        (256, 4, one(side)),
+        (257, 4, one(side)),
         (258, 3, vec![8; 3]),
         (259, 3, one(1)),
         (262, 3, one(2)),
@@ -274,23 +272,35 @@ fn sparse(folder: &Path) -> PathBuf {
     write_tiff(folder, "sparse.tif", &data, &tags)
 }
 
-#[test]
-fn blank_ground_costs_little_and_memory_is_bounded() {
+/// Segments sparse ground of `side` x `side` pixels; says and bounds what it takes.
+fn blank_ground(side: u32) {
     let bench = Bench::new(10, 10);
-    let tif = sparse(bench.0.path()).display().to_string();
+    let tif = sparse(bench.0.path(), side).display().to_string();
     let (model, out) = (bench.path("package"), bench.path("out"));
     let args = ["segment", "--model", &model, &tif, "--out", &out, "--area", "whole", "--format", "geotiff", "--json"];
     let report = json(&args);
     let (memory, times) = (report["peak_memory_bytes"].as_u64(), &report["timings_ms"]);
-    println!("peak memory {memory:?}, {times}, blocks {}, {} windows", report["blocks"], report["windows"]);
+    println!("{side} px: peak memory {memory:?}, {times}, blocks {}, {} windows", report["blocks"], report["windows"]);
     let data: u64 = report["classes"].as_array().unwrap().iter().map(|c| c["pixels"].as_u64().unwrap()).sum();
     // The last tile reaches beyond the image.
-    let last = 100_000 - 195 * 512;
+    let last = u64::from(side - (side.div_ceil(512) - 1) * 512);
     assert_eq!(data, 3 * 512 * 512 + last * last);
+    assert_eq!(report["pixels_without_data"].as_u64().unwrap() + data, u64::from(side) * u64::from(side));
     assert!(report["windows"].as_u64().unwrap() < 400);
     if let Some(memory) = memory {
         assert!(memory < 1_500_000_000, "{memory}");
     }
+}
+
+#[test]
+fn blank_ground_costs_little_and_memory_is_bounded() {
+    blank_ground(20_000);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test --test area_command -- --ignored ten_thousand_megapixels --nocapture"]
+fn ten_thousand_megapixels_of_blank_ground() {
+    blank_ground(100_000);
 }
 
 /// Runs the manual's page as a shell would, in a folder that has what it speaks of.
@@ -306,17 +316,36 @@ fn every_command_of_the_manuals_page_runs() {
     write(&at("district.tif"), &spread(&picture(), 1100, 700), 0.13, [524_000.0, 9_320_000.0], 32_737);
     let programs = Path::new(env!("CARGO_BIN_EXE_samlora")).parent().unwrap().display().to_string();
     let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
-    let blocks: Vec<&str> = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(blocks.len() >= 5, "{} blocks of commands", blocks.len());
-    for block in blocks {
-        println!("{block}");
-        let script = format!("set -euo pipefail\n{block}");
-        let output =
-            Command::new("bash").args(["-c", &script]).current_dir(folder.path()).env("PATH", &path).output().unwrap();
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        println!("{out}{err}");
-        assert!(output.status.success(), "{block}");
+    let run = |script: &str, variable: &str, value: &str| {
+        println!("{variable}={value}\n{script}");
+        let script = format!("set -euo pipefail\n{script}");
+        let mut command = Command::new("bash");
+        command.args(["-c", &script]).current_dir(folder.path()).env("PATH", &path).env(variable, value);
+        let output = command.output().unwrap();
+        println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{script}");
+    };
+    let (mut count, mut kinds) = (0, std::collections::BTreeSet::new());
+    for fenced in page.split("\n```").skip(1).step_by(2) {
+        let (kind, block) = fenced.split_once('\n').unwrap();
+        let shares = |first: usize| (first..first + 3).map(|i| i.to_string());
+        match kind {
+            "sh" => run(block, "SHARE", "none"),
+            // As Slurm and Kubernetes would, one share after the other.
+            "bash" => shares(1).for_each(|i| run(block, "SLURM_ARRAY_TASK_ID", &i)),
+            "yaml" => {
+                let line = block.lines().find_map(|l| l.trim().strip_prefix("- samlora ")).unwrap();
+                shares(0).for_each(|i| run(&format!("samlora {line}"), "JOB_COMPLETION_INDEX", &i));
+            }
+            other => panic!("a block of {other:?}, which nothing runs"),
+        }
+        count += 1;
+        kinds.insert(kind.to_owned());
     }
-    assert!(at("out/district.tif").is_file() && at("merged/district.tif").is_file());
-    assert!(fs::read(at("out/district.tif")).unwrap() == fs::read(at("merged/district.tif")).unwrap());
+    assert!(count >= 7 && kinds.len() == 3, "{count} {kinds:?}");
+    let whole = fs::read(at("out/district.tif")).unwrap();
+    for merged in ["merged", "merged-slurm", "merged-k8s"] {
+        assert!(fs::read(at(merged).join("district.tif")).unwrap() == whole, "{merged}");
+    }
+    assert!(at("part/district.tif").is_file() && at("sieved/district.tif").is_file());
 }

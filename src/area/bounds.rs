@@ -20,6 +20,11 @@ const EXACT: f64 = 1e-3;
 pub fn window_of(size: (usize, usize), georef: Option<&Georef>, bounds: [f64; 4]) -> Result<Window> {
     let [west, south, east, north] = bounds;
     let is_box = (-180.0..=180.0).contains(&west) && (-180.0..=180.0).contains(&east) && west != east;
+    if east < west && east + 360.0 - west > 180.0 {
+        let message = format!("{west},{south},{east},{north} is more than half of the earth wide");
+        return Err(Error::new(ErrorKind::Invalid, message)
+            .remedy("give west,south,east,north; west may be above east across 180 degrees alone"));
+    }
     let is_band = south < north && south >= -90.0 && north <= 90.0;
     if !is_box || !is_band {
         return Err(Error::new(ErrorKind::Invalid, format!("{west},{south},{east},{north} is no box of the earth"))
@@ -147,6 +152,7 @@ mod tests {
         fails(Some(&georef), [0.0, 0.0, 1.0, 1.0], "beside the image");
         fails(Some(&georef), [1.0, 2.0, 3.0, 1.0], "no box");
         fails(Some(&georef), [1.0, f64::NAN, 3.0, 1.0], "no box");
+        fails(Some(&georef), [2.0, 1.0, 1.0, 2.0], "half of the earth");
         fails(Some(&georef), [500.0, 0.0, 501.0, 1.0], "no box");
         fails(None, [0.0, 0.0, 1.0, 1.0], "no place");
         let nowhere = Georef { transform: [1.0, 0.0, 0.0, 0.0, -1.0, 0.0], crs: Crs::default() };

@@ -54,6 +54,9 @@ impl Computer<'_> {
         let grid = self.grid;
         let columns = grid.cells_touching(0, part.x, part.x + part.width);
         let rows = grid.cells_touching(1, part.y, part.y + part.height);
+        if self.raster.is_known_blank(part) {
+            return Ok(Found { classes: vec![NO_DATA; part.pixels()], confidence: vec![0; part.pixels()] });
+        }
         let mut valid = vec![false; part.pixels()];
         for row in rows.clone() {
             let is_new =

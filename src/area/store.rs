@@ -60,11 +60,15 @@ impl Store {
                     .remedy("choose a folder that may be written")
             };
             fs::create_dir_all(folder).map_err(cannot)?;
-            let mut entries = fs::read_dir(folder).map_err(cannot)?;
-            if entries.any(|e| e.is_ok_and(|e| !is_unfinished(&e.file_name()) && e.file_name() != "blocks")) {
+            let mut entries = fs::read_dir(folder).map_err(cannot)?.flatten().map(|e| e.file_name());
+            // Another process may be making the same folder now.
+            if entries.any(|name| !is_unfinished(&name) && name != "blocks" && name != PLAN) {
                 return Err(Error::new(ErrorKind::Invalid, "holds other files and no job")
                     .at(folder.display())
                     .remedy("choose an empty folder"));
+            }
+            if file.exists() {
+                return Self::open(folder, plan);
             }
             atomic(&file, |out| Ok(std::io::Write::write_all(out, text.as_bytes())?))?;
         }

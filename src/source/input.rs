@@ -110,6 +110,13 @@ impl Raster for ModelInput {
         self.inner().interpretation()
     }
 
+    fn is_known_blank(&self, window: Window) -> bool {
+        match self {
+            Self::Part(part) => part.moved(window).is_ok_and(|moved| part.whole.is_known_blank(moved)),
+            _ => self.inner().is_known_blank(window),
+        }
+    }
+
     fn decoded_blocks(&self) -> u64 {
         self.inner().decoded_blocks()
     }

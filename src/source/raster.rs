@@ -235,6 +235,12 @@ pub trait Raster {
         Interpretation::of_bands(self.bands(), self.depth() != Depth::F32)
     }
 
+    /// Whether it is known, without decoding anything, that no pixel of a window within the image holds data; `false` where that is
+    /// not known.
+    fn is_known_blank(&self, _window: Window) -> bool {
+        false
+    }
+
     /// How many of the file's blocks (strips, tiles, pictures) were decoded so far, each as often as it was.
     fn decoded_blocks(&self) -> u64 {
         0
@@ -272,6 +278,10 @@ impl<R: Raster + ?Sized> Raster for Box<R> {
 
     fn interpretation(&self) -> Interpretation {
         (**self).interpretation()
+    }
+
+    fn is_known_blank(&self, window: Window) -> bool {
+        (**self).is_known_blank(window)
     }
 
     fn decoded_blocks(&self) -> u64 {

@@ -117,9 +117,13 @@ pub fn one(
     let plan = Plan::new(ModelPlan::of(manifest)?, &raster, source, window, sides, options.block)?;
     let folder = options.job.clone().unwrap_or_else(|| args.out.join(format!("{name}.job")));
     let settings = Options { shard: options.shard.unwrap_or_default(), retries: options.retries, ..Options::default() };
+    let is_new = !folder.exists();
     let mut job = Job::open(&folder, plan, options.augment, None, settings)?;
     let estimate = job.estimate(&raster);
     if options.estimate {
+        if is_new {
+            job.close().1.remove()?;
+        }
         return say_estimate(args, input, &estimate).map(|()| None);
     }
     if !args.json {

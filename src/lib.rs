@@ -11,6 +11,8 @@
 //!   -> overlay, polygons, GeoJSON, masks        overlay, polygon, geojson, source::write
 //! ```
 //!
+//! [`area`] goes the same way over any extent, block by block, so that it can be stopped, gone on with and shared out.
+//!
 //! Weights come from published checkpoints ([`weights::checkpoint`]) or from this project's package
 //! ([`weights::manifest`]), which browsers download in shards.
 //!

@@ -9,11 +9,13 @@ use std::path::Path;
 
 use common::ground::{Fake, Ground, INPUT, TILE, composed, mask, plan, run};
 use common::{failure, listing};
-use samlora::area::{Augment, Clip, Holes, Job, Options, Plan, Shard, Store};
+use samlora::area::{Augment, Batched, Clip, Holes, Job, ModelPlan, Options, Plan, Shard, Store};
 use samlora::engine::SegmentOptions;
 use samlora::error::{Error, ErrorKind};
+use samlora::image::RgbImage;
 use samlora::mask::NO_DATA;
-use samlora::source::Window;
+use samlora::source::{Memory, Raster, Window};
+use samlora::weights::quantize::Scheme;
 
 const SIZE: (usize, usize) = (301, 237);
 
@@ -397,6 +399,45 @@ fn small_regions_and_thresholds_come_after_the_blocks() {
     by_hand.remove_small(30).unwrap();
     let found = finished(&SegmentOptions { thresholds: vec![(1, 0.8)], min_pixels: 30, ..Default::default() });
     assert!(found == by_hand && found != plain);
+}
+
+/// An area of an image in memory, by the tiny model, so many windows at once.
+fn by_the_model(image: &RgbImage, batch: usize, augment: Augment) -> (Vec<u8>, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    common::merged("s96_k6", 96, Scheme::F32, &folder.path().join("package"));
+    let segmenter = common::load(&folder.path().join("package")).unwrap();
+    let mut raster = Memory::rgb(image);
+    let model = ModelPlan::of(segmenter.manifest()).unwrap();
+    let area = Window::whole(raster.size());
+    let plan = Plan::new(model, &raster, ("memory".into(), "all".into()), area, (96, 72), 144).unwrap();
+    let mut job = Job::open(&folder.path().join("job"), plan, augment, None, Options::default()).unwrap();
+    job.run(&mut Batched::new(&segmenter, batch), &mut raster, &mut |_| Ok(())).unwrap();
+    let (plan, store) = job.close();
+    let found = composed(&plan, &[store], Holes::Refused).unwrap();
+    if image.width() <= 96 && augment == Augment::None {
+        // In the middle of one window, as an image alone is.
+        let alone = pollster::block_on(segmenter.segment(image, &SegmentOptions::default())).unwrap().mask;
+        assert!((alone.classes, alone.confidence) == found, "the area is the image's mask");
+    }
+    found
+}
+
+#[test]
+fn the_network_gives_the_same_in_an_area_as_in_an_image_and_in_batches() {
+    let picture = common::picture();
+    by_the_model(&picture.crop(31, 57, 72, 72).unwrap(), 1, Augment::None);
+    let image = picture.crop(100, 200, 333, 190).unwrap();
+    for augment in [Augment::None, Augment::Flips] {
+        let single = by_the_model(&image, 1, augment);
+        let three = by_the_model(&image, 3, augment);
+        let same = single.0.iter().zip(&three.0).filter(|(a, b)| a == b).count();
+        let nearest = single.1.iter().zip(&three.1).map(|(a, b)| a.abs_diff(*b)).max();
+        println!(
+            "{augment:?}: {same} of {} classes are the same in batches, confidences within {nearest:?}",
+            single.0.len()
+        );
+        assert!(same * 1000 >= single.0.len() * 999 && nearest < Some(4));
+    }
 }
 
 #[test]

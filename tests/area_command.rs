@@ -242,19 +242,23 @@ fn a_full_disk_ends_the_job_and_keeps_what_is_finished() {
     assert_eq!(bench.outputs("out").len(), 3);
 }
 
-/// A tiled GeoTIFF of `side` x `side` pixels of which some tiles are there.
-fn sparse(folder: &Path, side: u32) -> PathBuf {
+/// A tiled GeoTIFF of `side` x `side` pixels of which some tiles are there, and some are promised beyond the file's end.
+fn sparse(folder: &Path, side: u32, tiles: &[u32], broken: &[u32]) -> PathBuf {
     const TILE: u32 = 512;
     let across = side.div_ceil(TILE);
     let bytes = TILE * TILE * 3;
     let source = picture();
     let (mut data, mut offsets) = (Vec::new(), vec![0; (across * across) as usize]);
     let mut counts = offsets.clone();
-    for (i, tile) in [0, 17 * across + 10, 17 * across + 11, across * across - 1].into_iter().enumerate() {
-        offsets[tile as usize] = 8 + data.len() as u32;
-        counts[tile as usize] = bytes;
+    for (i, tile) in tiles.iter().enumerate() {
+        offsets[*tile as usize] = 8 + data.len() as u32;
+        counts[*tile as usize] = bytes;
         let part = source.crop(100 * i, 50 * i, 512, 512).unwrap();
         data.extend_from_slice(part.pixels());
+    }
+    for tile in broken {
+        offsets[*tile as usize] = 0x7000_0000;
+        counts[*tile as usize] = bytes;
     }
     let one = |v: u32| vec![v];
     let tags = vec![
@@ -272,10 +276,45 @@ fn sparse(folder: &Path, side: u32) -> PathBuf {
     write_tiff(folder, "sparse.tif", &data, &tags)
 }
 
+#[test]
+fn what_cannot_be_read_is_no_data_and_named_and_the_exit_code_is_1() {
+    let bench = Bench::new(10, 10);
+    let (model, out) = (bench.path("package"), bench.path("out"));
+    let run = |broken: &[u32]| {
+        let tif = sparse(bench.0.path(), 1536, &[0, 1, 3, 4], broken).display().to_string();
+        let args = [
+            "--model", &model, &tif, "--out", &out, "--area", "whole", "--block", "288", "--format", "geotiff",
+            "--json",
+        ];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_samlora"));
+        command.arg("segment").args(args).output().unwrap()
+    };
+    let output = run(&[8]);
+    let (said, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}{why}");
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let missing = report["missing"].as_array().unwrap();
+    println!("{} of {} blocks: {}", missing.len(), report["blocks"]["all"], missing[0]);
+    assert!(!missing.is_empty() && missing.len() < 12);
+    // All that is missing lies in the broken tile or so near that windows reach into it.
+    assert!(
+        missing
+            .iter()
+            .all(|m| m["x"].as_u64().unwrap() + 288 + 96 > 1024 && m["y"].as_u64().unwrap() + 288 + 96 > 1024)
+    );
+    assert!(why.contains("blocks could not be read") && why.contains("sparse.tif"), "{why}");
+    assert!(bench.0.path().join("out/sparse.tif").is_file() && bench.0.path().join("out/sparse.job").is_dir());
+    // Another file is another job.
+    let other = run(&[]);
+    assert!(String::from_utf8_lossy(&other.stderr).contains("raster.fingerprint"));
+}
+
 /// Segments sparse ground of `side` x `side` pixels; says and bounds what it takes.
 fn blank_ground(side: u32) {
     let bench = Bench::new(10, 10);
-    let tif = sparse(bench.0.path(), side).display().to_string();
+    let across = side.div_ceil(512);
+    let tiles = [0, 17 * across + 10, 17 * across + 11, across * across - 1];
+    let tif = sparse(bench.0.path(), side, &tiles, &[]).display().to_string();
     let (model, out) = (bench.path("package"), bench.path("out"));
     let args = ["segment", "--model", &model, &tif, "--out", &out, "--area", "whole", "--format", "geotiff", "--json"];
     let report = json(&args);

@@ -148,8 +148,9 @@ impl Computer<'_> {
 /// Whether any pixel of a cell holds data. `patch` is `window` of the raster.
 fn has_data(patch: &Patch, window: Window, columns: (usize, usize), rows: (usize, usize)) -> bool {
     let line = |y: usize| {
-        let at = (y - window.y) * window.width - window.x;
-        patch.valid.get(at + columns.0..at + columns.1).is_none_or(|valid| valid.contains(&true))
+        let at = (y - window.y) * window.width;
+        let cell = at + columns.0 - window.x..at + columns.1 - window.x;
+        patch.valid.get(cell).is_none_or(|valid| valid.contains(&true))
     };
     patch.valid.is_empty() || (rows.0..rows.1).any(line)
 }

@@ -51,7 +51,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     for folder in &args.jobs {
         let (store, its) = Store::existing(folder)?;
         match stores.first() {
-            Some(first) => store.same_plan(first)?,
+            Some(first) => first.same_plan(&store)?,
             None => plan = Some(its),
         }
         stores.push(store);

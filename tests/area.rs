@@ -76,6 +76,28 @@ fn another_cut_of_the_same_ground_differs_near_its_own_edge_alone() {
 }
 
 #[test]
+fn two_sizes_of_windows_see_the_same_ground() {
+    let run = |(input, tile): (usize, usize)| {
+        let folder = tempfile::tempdir().unwrap();
+        let model = ModelPlan { sha256: "fake".into(), classes: common::ground::classes() };
+        let source = ("ground".into(), "all".into());
+        let plan = Plan::new(model, &ground(), source, Window::whole(SIZE), (input, tile), 100).unwrap();
+        let mut job = Job::open(folder.path(), plan, Augment::None, None, Options::default()).unwrap();
+        let mut network = Fake { is_local: true, sides: Some((input, tile)), ..Fake::default() };
+        job.run(&mut network, &mut ground(), &mut |_| Ok(())).unwrap();
+        let (plan, store) = job.close();
+        composed(&plan, &[store], Holes::Refused).unwrap().0
+    };
+    // Halos that leave the logits' grid of 4 pixels where it is: what is seen of a place is then the same.
+    let small = run((INPUT, TILE));
+    for sides in [(48, 36), (64, 44), (96, 84)] {
+        let same = small.iter().zip(&run(sides)).filter(|(a, b)| a == b).count();
+        println!("{sides:?}: {same} of {} classes are the same", small.len());
+        assert!(same as f64 >= 0.995 * small.len() as f64, "{sides:?}");
+    }
+}
+
+#[test]
 fn shares_in_folders_of_their_own_or_in_one_are_the_whole() {
     let whole = mask(&mut ground(), Window::whole(SIZE), 40);
     let area = Window::whole(SIZE);

@@ -86,8 +86,10 @@ impl Raster for Ground {
 /// Three classes by what a window shows in a neighbourhood of each place, and by where in the window that is, as networks do.
 #[derive(Default)]
 pub struct Fake {
-    /// Whether the place within the window counts.
+    /// Whether only what is seen counts, and not the place within the window.
     pub is_local: bool,
+    /// Sides of input and tile, where they are not [`INPUT`] and [`TILE`].
+    pub sides: Option<(usize, usize)>,
     /// Windows asked for.
     pub windows: usize,
     /// The sums of their samples, to tell whether one was asked for twice.
@@ -97,11 +99,11 @@ pub struct Fake {
 
 impl Network for Fake {
     fn input_size(&self) -> usize {
-        INPUT
+        self.sides.map_or(INPUT, |s| s.0)
     }
 
     fn tile_size(&self) -> usize {
-        TILE
+        self.sides.map_or(TILE, |s| s.1)
     }
 
     fn classes(&self) -> usize {
@@ -119,9 +121,10 @@ impl Network for Fake {
 
 impl Fake {
     fn one(&mut self, window: &View<'_>) -> Logits {
-        assert_eq!((window.width(), window.height(), window.bands()), (INPUT, INPUT, 3));
+        let input = self.input_size();
+        assert_eq!((window.width(), window.height(), window.bands()), (input, input, 3));
         self.windows += 1;
-        let side = INPUT / 4;
+        let side = input / 4;
         let mut values = vec![0.0; 3 * side * side];
         let mut sum = 0u64;
         for band in 0..3 {

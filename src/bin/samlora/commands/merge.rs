@@ -46,7 +46,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
             .at("--format")
             .remedy("run segment with the same --area and --job and without --shard"));
     }
-    let mut stores = Vec::new();
+    let mut stores: Vec<Store> = Vec::new();
     let mut plan = None;
     for folder in &args.jobs {
         let (store, its) = Store::existing(folder)?;

@@ -20,6 +20,7 @@ use crate::weights::upload;
 
 mod clock;
 mod device;
+mod finish;
 mod segment;
 mod self_test;
 
@@ -30,6 +31,8 @@ pub use device::numbered_gpu;
 #[cfg(all(feature = "gpu", target_arch = "wasm32"))]
 pub use device::tell_software;
 pub use device::{DeviceChoice, open_device};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use finish::Finish;
 pub use self_test::{random_model, self_test};
 
 /// What [`Segmenter::segment`] shall give.
@@ -203,10 +206,14 @@ impl Segmenter {
     /// of.
     async fn read(&self, logits: Tensor<4>) -> Result<Logits> {
         let mut logits = read_back(logits).await?;
-        if let Some(calibration) = &self.manifest.calibration {
-            calibration.apply(&mut logits);
-        }
+        self.calibrate(&mut logits);
         Ok(logits)
+    }
+
+    fn calibrate(&self, logits: &mut Logits) {
+        if let Some(calibration) = &self.manifest.calibration {
+            calibration.apply(logits);
+        }
     }
 
     /// The normalised input window at column `x`, row `y` of `image`, `[1, bands, input, input]`.

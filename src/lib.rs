@@ -11,6 +11,8 @@
 //!   -> overlay, polygons, GeoJSON, masks        overlay, polygon, geojson, vector, source::write
 //! ```
 //!
+//! [`area`] goes the same way over any extent, block by block, so that it can be stopped, gone on with and shared out.
+//!
 //! Weights come from published checkpoints ([`weights::checkpoint`]) or from this project's package
 //! ([`weights::manifest`]), which browsers download in shards.
 //!
@@ -38,6 +40,8 @@ pub mod source;
 pub mod mosaic;
 pub mod preprocess;
 pub mod engine;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod area;
 pub mod overlay;
 pub mod polygon;
 pub mod geojson;

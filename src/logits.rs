@@ -70,7 +70,7 @@ impl Logits {
 }
 
 /// For each of `to` samples on a line of `from`: the two neighbours and the weight (0 to 1) of the second.
-fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
+pub(crate) fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
     let tap = |i: usize| {
         let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0);
         let low = (at as usize).min(from - 1);

@@ -36,9 +36,15 @@ impl Windows {
 
     /// The weight of the pixel at offset `i` within a window's side, more than 0 and at most 1.
     fn weight(&self, i: usize) -> f32 {
-        let from_edge = i.min(self.size - 1 - i) as f32 + 0.5;
-        if self.fade == 0 { 1.0 } else { (from_edge / self.fade as f32).min(1.0) }
+        weight(i, self.size, self.fade)
     }
+}
+
+/// The weight of the pixel at offset `i` within a window's side of `size` pixels that fades over `fade` pixels at its edges: more than
+/// 0 and at most 1. Where neighbours overlap by exactly `fade` pixels, their weights sum to one.
+pub(crate) fn weight(i: usize, size: usize, fade: usize) -> f32 {
+    let from_edge = i.min(size - 1 - i) as f32 + 0.5;
+    if fade == 0 { 1.0 } else { (from_edge / fade as f32).min(1.0) }
 }
 
 fn positions(length: usize, size: usize, tile: usize) -> Vec<i64> {

@@ -37,7 +37,7 @@ pub fn window(
 }
 
 /// The index in `0 .. length` that `at` is mirrored to, the border pixel itself not repeated (`abcd` continues `cba`).
-fn mirror(at: i64, length: usize) -> usize {
+pub(crate) fn mirror(at: i64, length: usize) -> usize {
     let last = length as i64 - 1;
     if last == 0 {
         return 0;

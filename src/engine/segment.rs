@@ -1,13 +1,22 @@
 //! From a raster to the finished rows of its mask: windows, blending, and the finish.
 
+#[cfg(not(target_arch = "wasm32"))]
+use burn::tensor::Tensor;
+
 use super::clock::Stopwatch;
+use super::finish::Finish;
+#[cfg(not(target_arch = "wasm32"))]
+use super::read_back;
 use super::{SegmentOptions, Segmentation, Segmenter, Summary, Timings};
-use crate::config::Class;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::image::Pixels;
 use crate::image::RgbImage;
 #[cfg(feature = "gpu")]
 use crate::kernels;
-use crate::mask::{ClassCounts, ClassMask, apply_thresholds};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::logits::Logits;
+use crate::mask::ClassMask;
 use crate::mosaic::{Blend, Rows, Windows};
 use crate::source::{Memory, Patch, Raster, Window};
 use crate::weights::manifest::Kind;
@@ -106,8 +115,8 @@ impl Segmenter {
             sink(&rows, raster)?;
         }
         timings.total = total.elapsed();
-        let classes = finish.counts.stats(&self.manifest.classes);
-        Ok(Summary { classes, without_data: finish.counts.without_data(), timings })
+        let (classes, without_data) = finish.counts(&self.manifest.classes);
+        Ok(Summary { classes, without_data, timings })
     }
 
     /// Finishes a mask that was segmented before, without thresholds and small regions: with other ones, the network need not
@@ -116,10 +125,8 @@ impl Segmenter {
     /// # Errors
     /// [`ErrorKind::Invalid`] for a threshold of no class or beyond 0 to 1, and for planes that do not have the mask's size.
     pub fn refine(&self, mut mask: ClassMask, options: &SegmentOptions) -> Result<ClassMask> {
-        let Finish { classes, min_pixels, .. } =
-            Finish::new(&self.manifest.classes, options, (mask.width, mask.height))?;
-        mask.apply_thresholds(&classes);
-        mask.remove_small(min_pixels)?;
+        let finish = Finish::new(&self.manifest.classes, options, (mask.width, mask.height))?;
+        finish.whole(&mut mask)?;
         Ok(mask)
     }
 
@@ -185,8 +192,38 @@ impl Segmenter {
         Ok(())
     }
 
-    /// Refuses an empty image, other bands than the model's, a model without classes, and what would not fit into memory: the
-    /// mask's pixels, the probabilities, and the blend's rows of one window.
+    /// The calibrated low-resolution logits of several inputs, each `[classes, input / 4, input / 4]`, computed at once: every image has
+    /// the input's size.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for an image of another size, [`ErrorKind::Unsupported`] for other bands than the model's,
+    /// [`ErrorKind::Device`] if the device fails.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) async fn batch_logits(&self, images: &[impl Pixels]) -> Result<Vec<Logits>> {
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        let size = self.manifest.input_size;
+        if let Some(image) = images.iter().find(|i| (i.width(), i.height()) != (size, size)) {
+            let message = format!("{} x {} pixels for an input of {size}", image.width(), image.height());
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let inputs = images.iter().map(|image| self.input(image, 0, 0)).collect::<Result<Vec<_>>>()?;
+        let inputs = if inputs.len() == 1 { inputs.into_iter().next() } else { Some(Tensor::cat(inputs, 0)) };
+        let Some(inputs) = inputs else { return Ok(Vec::new()) };
+        let logits = self.sam.decode(self.sam.encode(inputs));
+        let [_, classes, height, width] = logits.dims();
+        let all = read_back(logits).await?.values;
+        let one = |values: &[f32]| {
+            let mut logits = Logits { classes, height, width, values: values.to_vec() };
+            self.calibrate(&mut logits);
+            logits
+        };
+        Ok(all.chunks_exact(classes * height * width).map(one).collect())
+    }
+
+    /// Refuses an empty image, a model without classes, and what would not fit into memory: the mask's pixels, the
+    /// probabilities, and the blend's rows of one window.
     fn check(&self, raster: &impl Raster, options: &SegmentOptions) -> Result<()> {
         let (width, height) = raster.size();
         if width == 0 || height == 0 {
@@ -213,65 +250,4 @@ fn part(x: i64, y: i64, size: usize, (width, height): (usize, usize)) -> Window 
     let within = |at: i64, length: usize| (at.max(0) as usize, (at + size as i64).min(length as i64) as usize);
     let ((left, right), (top, bottom)) = (within(x, width), within(y, height));
     Window { x: left, y: top, width: right - left, height: bottom - top }
-}
-
-/// What is done to classified rows, once, for every face of the library.
-struct Finish {
-    classes: Vec<Class>,
-    min_pixels: u64,
-    size: (usize, usize),
-    counts: ClassCounts,
-    /// Rows that wait for the last one, as removing small regions does.
-    held: Rows,
-}
-
-impl Finish {
-    fn new(classes: &[Class], options: &SegmentOptions, size: (usize, usize)) -> Result<Self> {
-        let mut limits = classes.to_vec();
-        for &(index, threshold) in &options.thresholds {
-            let class = limits.iter_mut().find(|c| c.index == index).filter(|_| (0.0..=1.0).contains(&threshold));
-            let class = class.ok_or_else(|| {
-                let message = format!("threshold {threshold} of class {index}, of {} classes", classes.len());
-                Error::new(ErrorKind::Invalid, message).remedy("give a number from 0 to 1 for a class of the model")
-            })?;
-            class.threshold = Some(threshold);
-        }
-        let counts = ClassCounts::default();
-        Ok(Self { classes: limits, min_pixels: options.min_pixels, size, counts, held: Rows::default() })
-    }
-
-    /// The finished rows of some classified ones, if they need not wait.
-    fn rows(&mut self, mut rows: Rows) -> Option<Rows> {
-        apply_thresholds(&mut rows.classes, &mut rows.confidence, &self.classes);
-        if self.min_pixels > 1 {
-            self.held.classes.append(&mut rows.classes);
-            self.held.confidence.append(&mut rows.confidence);
-            self.held.probabilities.append(&mut rows.probabilities);
-            return None;
-        }
-        self.counts.add(&rows.classes, &rows.confidence);
-        Some(rows)
-    }
-
-    /// The rows that waited, without small regions, in portions of at most so many rows.
-    fn held(&mut self, rows: usize) -> Result<Vec<Rows>> {
-        let Rows { classes, confidence, probabilities, .. } = std::mem::take(&mut self.held);
-        if classes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (width, height) = self.size;
-        let mut mask = ClassMask::new(width, height, classes, confidence)?;
-        mask.remove_small(self.min_pixels)?;
-        self.counts.add(&mask.classes, &mask.confidence);
-        let pixels = rows * width;
-        let planes = mask.classes.chunks(pixels).zip(mask.confidence.chunks(pixels));
-        let all = probabilities.len() / mask.classes.len();
-        let portion = |(i, (classes, confidence)): (usize, (&[u8], &[u8]))| Rows {
-            top: i * rows,
-            classes: classes.to_vec(),
-            confidence: confidence.to_vec(),
-            probabilities: probabilities.iter().skip(i * pixels * all).take(classes.len() * all).copied().collect(),
-        };
-        Ok(planes.enumerate().map(portion).collect())
-    }
 }

@@ -131,6 +131,10 @@ impl Raster for Colours {
         format!("{}{stretched}{bands}", self.raster.describe())
     }
 
+    fn is_known_blank(&self, window: Window) -> bool {
+        self.raster.is_known_blank(window)
+    }
+
     fn decoded_blocks(&self) -> u64 {
         self.raster.decoded_blocks()
     }

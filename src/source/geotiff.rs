@@ -219,6 +219,10 @@ impl Raster for GeoTiff {
         self.interpretation
     }
 
+    fn is_known_blank(&self, window: Window) -> bool {
+        self.image.is_known_blank(&window)
+    }
+
     fn decoded_blocks(&self) -> u64 {
         self.image.decoded()
     }

@@ -39,10 +39,19 @@ impl Window {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if it is empty or leaves the image, [`ErrorKind::Limit`] if it is too large.
-    pub fn check(&self, (image_width, image_height): (usize, usize)) -> Result<()> {
+    pub fn check(&self, size: (usize, usize)) -> Result<()> {
+        check_size(self.width, self.height)?;
+        self.within(size)
+    }
+
+    /// Checks that the window lies within an image of a width and height, whether or not it can be held in memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it is empty or leaves the image.
+    pub fn within(&self, (image_width, image_height): (usize, usize)) -> Result<()> {
         let Self { x, y, width, height } = *self;
-        check_size(width, height)?;
-        if !within(x, width, image_width) || !within(y, height, image_height) {
+        let is_empty = width == 0 || height == 0;
+        if is_empty || !within(x, width, image_width) || !within(y, height, image_height) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
@@ -226,6 +235,12 @@ pub trait Raster {
         Interpretation::of_bands(self.bands(), self.depth() != Depth::F32)
     }
 
+    /// Whether it is known, without decoding anything, that no pixel of a window within the image holds data; `false` where that is
+    /// not known.
+    fn is_known_blank(&self, _window: Window) -> bool {
+        false
+    }
+
     /// How many of the file's blocks (strips, tiles, pictures) were decoded so far, each as often as it was.
     fn decoded_blocks(&self) -> u64 {
         0
@@ -263,6 +278,10 @@ impl<R: Raster + ?Sized> Raster for Box<R> {
 
     fn interpretation(&self) -> Interpretation {
         (**self).interpretation()
+    }
+
+    fn is_known_blank(&self, window: Window) -> bool {
+        (**self).is_known_blank(window)
     }
 
     fn decoded_blocks(&self) -> u64 {

@@ -147,6 +147,18 @@ impl Clip {
         spans
     }
 
+    /// The smallest window that holds all pixels within areas; `None` if there is none.
+    pub fn bounds(&self) -> Option<Window> {
+        let mut found: Option<[usize; 4]> = None;
+        for row in 0..self.size.1 {
+            for Span { start, end, .. } in self.row(row) {
+                let [left, top, right, _] = found.unwrap_or([start, row, end, row]);
+                found = Some([left.min(start), top, right.max(end), row]);
+            }
+        }
+        found.map(|[left, top, right, last]| Window::new(left, top, right - left, last + 1 - top))
+    }
+
     /// Which pixels of a window lie within an area: `[height, width]`.
     pub fn window(&self, window: Window) -> Vec<bool> {
         let mut out = vec![false; window.pixels()];
@@ -329,6 +341,11 @@ impl<R: Raster> Clipped<R> {
         self.clip.as_ref()
     }
 
+    /// The raster itself, whole again.
+    pub fn into_inner(self) -> R {
+        self.raster
+    }
+
     /// The raster itself.
     pub fn inner_mut(&mut self) -> &mut R {
         &mut self.raster
@@ -392,6 +409,11 @@ impl<R: Raster> Raster for Clipped<R> {
 
     fn interpretation(&self) -> Interpretation {
         self.raster.interpretation()
+    }
+
+    fn is_known_blank(&self, window: Window) -> bool {
+        let outside = |clip: &Clip| window.check(clip.size).is_ok() && !clip.window(window).contains(&true);
+        self.clip.as_ref().is_some_and(outside) || self.raster.is_known_blank(window)
     }
 
     fn decoded_blocks(&self) -> u64 {

@@ -6,9 +6,11 @@
 pub mod chips;
 pub mod command;
 mod files;
+pub mod ground;
 #[cfg(feature = "train")]
 pub mod lab;
 pub mod package;
+pub mod placed_tiff;
 pub mod tiff_files;
 
 use std::path::{Path, PathBuf};

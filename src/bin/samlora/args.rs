@@ -18,6 +18,8 @@ pub struct Cli {
 pub enum Command {
     /// Segment pictures, GeoTIFFs and XYZ folders into class masks, overlays and polygons
     Segment(commands::segment::SegmentArgs),
+    /// Join the shares of an area that several processes have segmented
+    Merge(commands::merge::MergeArgs),
     /// Show what a checkpoint, an adapter, a package or a data set holds
     Inspect(commands::inspect::InspectArgs),
     /// Convert a checkpoint, with or without an adapter, into a package for browsers

@@ -12,6 +12,7 @@ pub mod inspect;
 #[cfg(feature = "train")]
 pub mod lr_find;
 pub mod segment;
+pub mod merge;
 pub mod serve;
 pub mod source_args;
 #[cfg(feature = "train")]

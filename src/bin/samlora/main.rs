@@ -13,6 +13,7 @@ fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Command::Segment(args) => commands::segment::run(args),
+        Command::Merge(args) => commands::merge::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Export(args) => commands::export::run(args),
         #[cfg(feature = "train")]

@@ -108,15 +108,16 @@ impl Layout {
         (cut(column, self.chunk.0, self.size.0), cut(row, self.chunk.1, self.size.1))
     }
 
+    /// Offset and bytes of one plane of a strip or tile; none if the file leaves it out.
+    pub(super) fn stored(&self, plane: usize, chunk: usize) -> Option<(u64, u64)> {
+        let index = plane * self.chunks + chunk;
+        let (offset, count) = (*self.offsets.get(index)?, *self.byte_counts.get(index)?);
+        (offset != 0 && count != 0).then_some((offset, count))
+    }
+
     /// Decodes one plane of a strip or tile, cut to the image; none if the file leaves it out.
     pub(super) fn decode(&self, file: &mut Tiff, plane: usize, chunk: usize) -> Result<Option<Values>> {
-        let index = plane * self.chunks + chunk;
-        let (Some(&offset), Some(&count)) = (self.offsets.get(index), self.byte_counts.get(index)) else {
-            return Ok(None);
-        };
-        if offset == 0 || count == 0 {
-            return Ok(None);
-        }
+        let Some((offset, count)) = self.stored(plane, chunk) else { return Ok(None) };
         let (width, height) = self.chunk_size(chunk);
         let per_pixel = self.per_pixel;
         let want = self.encoding.row_bytes(self.chunk.0 * per_pixel) * self.chunk.1;

@@ -39,6 +39,13 @@ impl PageReader {
         self.cache.decoded()
     }
 
+    /// Whether the file leaves out all that a window has.
+    pub(super) fn is_known_blank(&self, window: &Window) -> bool {
+        let planes = if self.layout.planar { self.meaning.samples() } else { 1 };
+        let is_absent = |chunk: usize| (0..planes).all(|plane| self.layout.stored(plane, chunk).is_none());
+        !self.stored && self.layout.touched(window).all(|(chunk, _)| is_absent(chunk))
+    }
+
     /// The samples of some bands in a window, and which pixels hold data by the no-data value and alpha.
     pub(super) fn read(&mut self, window: &Window, wanted: &[usize]) -> Result<Patch> {
         let (bands, depth) = (self.meaning.bands(), self.meaning.depth());

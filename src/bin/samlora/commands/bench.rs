@@ -1,5 +1,6 @@
 //! `samlora bench`: medians of encoder, decoder and whole tile, and peak memory.
 
+mod area;
 mod kernels;
 #[cfg(feature = "train")]
 mod train;
@@ -54,6 +55,12 @@ pub struct BenchArgs {
     /// Measure each kind of layer by itself: GFLOP/s, GB/s and share of the device's peak
     #[arg(long, conflicts_with = "checkpoint")]
     table: bool,
+    /// Segment this raster as an area instead, and print the shares of the time and the ground an hour
+    #[arg(long, value_name = "FILE", conflicts_with = "table")]
+    area: Option<std::path::PathBuf>,
+    /// With --area: windows that are computed at once
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "area")]
+    batch: usize,
     /// Measure a training step of LoRA and decoder instead
     #[cfg(feature = "train")]
     #[arg(long, conflicts_with = "checkpoint")]
@@ -139,6 +146,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     #[cfg(feature = "train")]
     if args.train {
         return train::run(args, &device);
+    }
+    if let Some(file) = &args.area {
+        return area::run(args, file, &device);
     }
     if args.table {
         return kernels::run(args, &device);

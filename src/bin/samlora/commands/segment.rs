@@ -7,9 +7,10 @@ use clap::{Args, ValueEnum};
 use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson::Placement;
+use samlora::mask::ClassStats;
 use samlora::source::{Raster, Resolution, is_url};
+use samlora::vector::Provenance;
 use samlora::vector::provenance::today;
-use samlora::vector::{self, Areas, Provenance};
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
 use samlora::weights::package::LoadProgress;
@@ -18,19 +19,23 @@ use serde_json::json;
 use super::{print_json, say, set_threads, size};
 use crate::progress::bar;
 
+mod formats;
 mod vectors;
 // Below what it writes with.
 mod outputs;
 mod input;
+mod area;
 
 use super::source_args::SourceArgs;
+use area::AreaArgs;
+pub use formats::{Format, OutputArgs};
 use input::Input;
-use outputs::Outputs;
-use vectors::Origin;
+pub use outputs::{Outputs, Source};
+pub use vectors::Origin;
 
 /// Reads PNG, JPEG, WebP, TIFF and GeoTIFF files, folders and archives of tiles (PMTiles, MBTiles), and servers; writes into --out,
 /// named after the input
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct SegmentArgs {
     /// Package folder or .samlora file
     #[arg(long, value_name = "PACKAGE")]
@@ -45,9 +50,6 @@ pub struct SegmentArgs {
     /// Folder to write to
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What to write
-    #[arg(long, value_delimiter = ',', default_value = "png,overlay")]
-    format: Vec<Format>,
     /// cpu or gpu
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
@@ -68,33 +70,12 @@ pub struct SegmentArgs {
     /// Where inputs are tiles.
     #[command(flatten)]
     source: SourceArgs,
-    /// Polygons outside of which there is no data: a GeoJSON, GeoPackage, Shapefile or FlatGeobuf file, or west,south,east,north
-    #[arg(long, value_name = "FILE|W,S,E,N", allow_hyphen_values = true)]
-    area: Option<String>,
-    /// Layer of the --area file
-    #[arg(long, requires = "area", value_name = "NAME")]
-    layer: Option<String>,
-    /// Regions of fewer pixels are removed
-    #[arg(long, default_value_t = 0, value_name = "PIXELS")]
-    min_area: u64,
-    /// Straightens polygons by up to so many pixels
-    #[arg(long, default_value_t = 0.0, value_name = "PIXELS")]
-    simplify: f64,
-    /// Polygons of fewer square metres are left out
-    #[arg(long, default_value_t = 0.0, value_name = "M2")]
-    min_area_m2: f64,
-    /// Holes of fewer square metres are filled where they hold background alone
-    #[arg(long, default_value_t = 0.0, value_name = "M2")]
-    min_hole_m2: f64,
-    /// Coordinates of fgb, gpkg and shp [default: the input's]
-    #[arg(long, value_name = "EPSG:CODE", value_parser = epsg)]
-    crs: Option<u32>,
-    /// Classes, by name, whose outlines get right angles, unless their area would change by more than 10 %
-    #[arg(long, value_delimiter = ',', value_name = "CLASS")]
-    right_angles: Vec<String>,
-    /// Opacity of classes in the overlay, 0 to 1
-    #[arg(long, default_value_t = 0.5)]
-    opacity: f32,
+    /// What to write of a mask.
+    #[command(flatten)]
+    outputs: OutputArgs,
+    /// How areas are segmented.
+    #[command(flatten)]
+    job: AreaArgs,
     /// Print one line of JSON for every input
     #[arg(long)]
     json: bool,
@@ -106,88 +87,14 @@ enum Grid {
     Model,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// NAME.mask.png: 8-bit with colour table, sample = class, 255 (transparent) without data
-    Png,
-    /// NAME.overlay.png: classes drawn over the image
-    Overlay,
-    /// NAME.geojson: polygons with holes, in longitude and latitude where the place is known
-    Geojson,
-    /// NAME.geojsons: the same as a GeoJSON text sequence (RFC 8142), each after a record separator
-    Geojsons,
-    /// NAME.geojsonl: the same, one feature a line
-    Geojsonl,
-    /// NAME.fgb: FlatGeobuf with an index, in the input's system or --crs
-    Fgb,
-    /// NAME.gpkg: GeoPackage with an index and its colours, in the input's system or --crs
-    Gpkg,
-    /// NAME.shp and its parts: Shapefile, in the input's system or --crs
-    Shp,
-    /// NAME.csv: hectares and share of each class, by area of --area
-    Csv,
-    /// NAME.tif: GeoTIFF with colour table, at the input's place; 255 is no data
-    Geotiff,
-    /// NAME.classes.tif: the same as a cloud optimised GeoTIFF with overviews
-    Cog,
-    /// NAME.confidence.tif: cloud optimised GeoTIFF of confidence, 1 to 255 for 0 to 1, with overviews; 0 is no data
-    Confidence,
-    /// NAME.classes.u8, NAME.confidence.u8 and, where the image fits into the input, NAME.logits.f32: plain numbers
-    Raw,
-}
-
-/// The areas of a file or of four numbers.
-fn read_areas(area: &str, layer: Option<&str>) -> Result<Areas> {
-    let sides: Option<Vec<f64>> = area.split(',').map(|side| side.trim().parse().ok()).collect();
-    let sides = sides.and_then(|sides| <[f64; 4]>::try_from(sides).ok());
-    let found = match sides {
-        Some(_) if layer.is_some() => Err(Error::new(ErrorKind::Invalid, "a rectangle has no layers").at("--layer")),
-        Some(sides) => Areas::rectangle(sides),
-        None => vector::read(area, layer),
-    };
-    found.map_err(|e| e.at("--area"))
-}
-
-/// The code of `EPSG:32737` or `32737`.
-fn epsg(text: &str) -> std::result::Result<u32, String> {
-    let number = text.strip_prefix("EPSG:").or_else(|| text.strip_prefix("epsg:")).unwrap_or(text);
-    number.parse().map_err(|_| format!("{text:?} is no EPSG code (for example EPSG:32737)"))
-}
-
-impl Format {
-    /// How the names of its files end.
-    fn endings(self) -> &'static [&'static str] {
-        match self {
-            Self::Png => &["mask.png"],
-            Self::Overlay => &["overlay.png"],
-            Self::Geojson => &["geojson"],
-            Self::Geojsons => &["geojsons"],
-            Self::Geojsonl => &["geojsonl"],
-            Self::Fgb => &["fgb"],
-            Self::Gpkg => &["gpkg"],
-            Self::Shp => &["shp", "shx", "dbf", "cpg", "prj"],
-            Self::Csv => &["csv"],
-            Self::Geotiff => &["tif"],
-            Self::Cog => &["classes.tif"],
-            Self::Confidence => &["confidence.tif"],
-            Self::Raw => &["classes.u8", "confidence.u8", "logits.f32"],
-        }
-    }
-
-    /// Whether it holds polygons.
-    fn has_polygons(self) -> bool {
-        matches!(self, Self::Geojson | Self::Geojsons | Self::Geojsonl | Self::Fgb | Self::Gpkg | Self::Shp)
-    }
-}
-
 /// Runs the command: all inputs, also after one that fails.
 pub fn run(args: &SegmentArgs) -> Result<()> {
+    let mut args = args.clone();
+    args.outputs.or(&[Format::Png, Format::Overlay]);
+    let args = &args;
     check(args)?;
     set_threads(args.threads)?;
-    let areas = args.area.as_deref().map(|area| read_areas(area, args.layer.as_deref())).transpose()?;
-    for note in areas.iter().flat_map(|areas| &areas.notes) {
-        eprintln!("warning: --area: {note}");
-    }
+    let area = args.job.area()?;
     let segmenter = load(args)?;
     std::fs::create_dir_all(&args.out).map_err(|e| {
         Error::new(ErrorKind::Io, "the output folder cannot be made")
@@ -197,10 +104,17 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     })?;
     let mut failed = Vec::new();
     for input in &args.inputs {
-        let Err(error) = one(args, &segmenter, areas.as_ref(), input).map_err(|e| e.at(input.display())) else {
-            continue;
+        let done = match &area {
+            Some(area) => area::one(args, area, &segmenter, input),
+            None => one(args, &segmenter, input).map(|()| None),
         };
-        if args.json {
+        let (error, is_reported) = match done {
+            Ok(None) => continue,
+            // There are results, and a report that names what is missing.
+            Ok(Some(incomplete)) => (incomplete.at(input.display()), true),
+            Err(error) => (error.at(input.display()), false),
+        };
+        if args.json && !is_reported {
             print_json(&json!({ "input": input, "error": error.to_string(), "code": error.kind().code() }))?;
         }
         if args.inputs.len() == 1 {
@@ -237,19 +151,8 @@ fn load(args: &SegmentArgs) -> Result<Segmenter> {
 
 /// What can be known to fail for all inputs is said before anything runs.
 fn check(args: &SegmentArgs) -> Result<()> {
-    if !(0.0..=1.0).contains(&args.opacity) {
-        return Err(Error::new(ErrorKind::Invalid, format!("{} is not within 0 to 1", args.opacity)).at("--opacity"));
-    }
-    if !(args.simplify.is_finite() && args.simplify >= 0.0) {
-        let message = format!("{} is no number of pixels", args.simplify);
-        return Err(Error::new(ErrorKind::Invalid, message).at("--simplify").remedy("give 0 for none"));
-    }
-    for (option, value) in [("--min-area-m2", args.min_area_m2), ("--min-hole-m2", args.min_hole_m2)] {
-        if !(value.is_finite() && value >= 0.0) {
-            let message = format!("{value} is no number of square metres");
-            return Err(Error::new(ErrorKind::Invalid, message).at(option).remedy("give 0 for none"));
-        }
-    }
+    args.outputs.check()?;
+    args.job.check(args)?;
     if !(args.bands.is_empty() || args.bands.len() == 3 && !args.bands.contains(&0)) {
         return Err(Error::new(ErrorKind::Invalid, "takes the numbers of three bands, counted from 1")
             .at("--bands")
@@ -257,14 +160,14 @@ fn check(args: &SegmentArgs) -> Result<()> {
     }
     let mut stems = BTreeMap::new();
     // A GeoTIFF beside its mask of the same name, and an area that polygons would be written over.
-    let area = args.area.as_ref().map(PathBuf::from);
+    let area = args.job.file();
     let read: Vec<&PathBuf> = args.inputs.iter().chain(&area).collect();
     for input in &args.inputs {
         // An input that is not there fails when its turn comes.
         if !is_url(input) && !input.exists() {
             continue;
         }
-        let mut outputs = args.format.iter().flat_map(|format| format.endings());
+        let mut outputs = args.outputs.format.iter().flat_map(|format| format.endings());
         if let Some(taken) = outputs.find_map(|ending| {
             let output = args.out.join(format!("{}.{ending}", stem(input).ok()?)).canonicalize().ok()?;
             read.iter().find(|path| path.canonicalize().is_ok_and(|path| path == output))
@@ -312,38 +215,28 @@ fn url_stem(url: &str) -> String {
     name.trim_start_matches('.').to_owned()
 }
 
-fn one(args: &SegmentArgs, segmenter: &Segmenter, areas: Option<&Areas>, input: &Path) -> Result<()> {
-    let Input { model: mut raster, mut output, mut warnings, attribution, seen } =
-        Input::open(args, segmenter, areas, input)?;
+fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
+    let Input { model: mut raster, mut output, mut warnings, attribution, seen } = Input::open(args, segmenter, input)?;
     let target = output.as_ref().map_or(&raster, |output| &output.raster);
     let (width, height) = target.size();
-    let clip = target.clip().cloned();
     if !args.json {
         eprintln!("{}", raster.describe());
     }
     let georef = target.georef().cloned();
     let placement = Placement::new(georef.as_ref(), width, height);
-    let polygons = args.format.iter().any(|f| f.has_polygons());
-    let coordinates = polygons.then(|| placement.coordinates());
+    let coordinates = args.outputs.has_polygons().then(|| placement.coordinates());
     warnings.extend(coordinates.and_then(|_| placement.warning()));
     for warning in &warnings {
         eprintln!("warning: {}: {warning}", input.display());
     }
     let progress = bar(100, &stem(input)?, "%");
-    let name =
-        |path: &Path| path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
-    let provenance = Provenance {
-        tool: samlora::TOOL.to_owned(),
-        model_sha256: segmenter.manifest().content_hash(),
-        source: if is_url(input) { input.display().to_string() } else { name(input) },
-        resolution_m: georef.as_ref().and_then(|g| g.ground_resolution(width, height)),
-        date: today(),
-    };
+    let provenance = provenance(segmenter, input, target);
     let classes = &segmenter.manifest().classes;
     let origin = Origin { classes, georef: georef.as_ref(), size: (width, height), provenance: &provenance };
-    let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, &origin, clip.as_ref())?;
+    let mut outputs = Outputs::begin(&args.outputs, Some(segmenter), &args.out, &stem(input)?, &origin, None)?;
     outputs.at_model = output.is_none();
-    let min_pixels = output.as_ref().map_or(args.min_area, |output| output.model_pixels(args.min_area));
+    let min_area = args.outputs.min_area;
+    let min_pixels = output.as_ref().map_or(min_area, |output| output.model_pixels(min_area));
     let options = SegmentOptions { min_pixels, ..Default::default() };
     let show = async |done: f64| {
         progress.set_position((done * 100.0) as u64);
@@ -370,21 +263,42 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, areas: Option<&Areas>, input: 
     }
     let (windows, total) = (timings.windows, timings.total);
     say(format_args!("{}: {width} x {height} px, {windows} windows, {total:.0} ms", input.display()))?;
+    for text in right_angles.map(|report| report.text()).iter().chain(&attribution) {
+        say(format_args!("  {text}"))?;
+    }
+    print_results((width, height), &classes, without_data, &files)
+}
+
+/// Where polygons come from, as their files say it.
+fn provenance(segmenter: &Segmenter, input: &Path, target: &impl Raster) -> Provenance {
+    let name =
+        |path: &Path| path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
+    let (width, height) = target.size();
+    Provenance {
+        tool: samlora::TOOL.to_owned(),
+        model_sha256: segmenter.manifest().content_hash(),
+        source: if is_url(input) { input.display().to_string() } else { name(input) },
+        resolution_m: target.georef().and_then(|g| g.ground_resolution(width, height)),
+        date: today(),
+    }
+}
+
+/// Says what a mask holds and which files were written.
+pub fn print_results(
+    (width, height): (usize, usize),
+    classes: &[ClassStats],
+    without_data: u64,
+    files: &[PathBuf],
+) -> Result<()> {
     if without_data > 0 {
         let share = 100.0 * without_data as f64 / (width as f64 * height as f64);
         say(format_args!("  {share:>6.2} % of the image hold no data; of the others:"))?;
     }
-    for class in classes.iter().filter(|c| c.pixels > 0) {
+    for class in classes.iter().filter(|class| class.pixels > 0) {
         let (share, confidence) = (100.0 * class.share, class.mean_confidence);
         say(format_args!("  {share:>6.2} % {} (confidence {confidence:.2})", class.name))?;
     }
-    if let Some(report) = right_angles {
-        say(format_args!("  {}", report.text()))?;
-    }
-    if let Some(attribution) = attribution {
-        say(format_args!("  {attribution}"))?;
-    }
-    for file in &files {
+    for file in files {
         let bytes = std::fs::metadata(file).map_or(0, |m| m.len());
         say(format_args!("  {} ({})", file.display(), size(bytes)))?;
     }

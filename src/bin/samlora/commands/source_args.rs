@@ -11,7 +11,7 @@ use samlora::source::tiles::{TileOptions, check_bounds};
 use samlora::tile::Bounds;
 
 /// Options of sources of tiles and of servers.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct SourceArgs {
     /// Zoom level of tiles [default: the one that the resolution wants]
     #[arg(long)]

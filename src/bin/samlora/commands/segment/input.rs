@@ -11,7 +11,7 @@ use samlora::source::{
     Axis, Choice, Colours, GridRows, ModelInput, Raster, Regrid, Resampled, Resolution, Shared, Window, choose,
     open_levels,
 };
-use samlora::vector::{Areas, Clip, Clipped};
+use samlora::vector::{Clip, Clipped};
 use serde_json::{Value, json};
 
 use super::outputs::Source;
@@ -37,14 +37,14 @@ pub(super) struct Input {
 pub(super) struct Output {
     pub(super) raster: Source,
     regrid: Regrid,
+    /// How its columns and rows lie on the model's grid.
+    axes: [Axis; 2],
     counts: ClassCounts,
-    /// Pixels of the model's grid for one of this.
-    share: f64,
 }
 
 impl Input {
-    /// Opens an input at the resolution that the arguments or the model want, within `areas`.
-    pub(super) fn open(args: &SegmentArgs, segmenter: &Segmenter, areas: Option<&Areas>, input: &Path) -> Result<Self> {
+    /// Opens an input at the resolution that the arguments or the model want.
+    pub(super) fn open(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<Self> {
         let trained = segmenter.manifest().ground_resolution;
         let wanted = match args.resolution {
             Some(Resolution::Metres(metres)) => Some(metres),
@@ -70,7 +70,7 @@ impl Input {
         let as_model_reads = |colours: Colours| as_model_reads(segmenter, colours, bands.is_some());
         let warnings = Vec::from_iter(warning);
         if level == finest && factor == 1.0 {
-            let model = within(as_model_reads(Colours::new(Box::new(chosen), bands)?)?, areas, Clipped::new)?;
+            let model = Clipped::new(as_model_reads(Colours::new(Box::new(chosen), bands)?)?, None);
             return Ok(Self { model, output: None, warnings, attribution, seen });
         }
         // The last was put in the place of the chosen one.
@@ -91,25 +91,17 @@ impl Input {
         };
         let output = (args.grid == Grid::Input).then(|| -> Result<Output> {
             let regrid = Regrid::new(model.size(), target.size(), axes);
-            let raster = within(as_model_reads(target)?, areas, Clipped::new)?;
-            Ok(Output { raster, regrid, counts: ClassCounts::default(), share: axes[0].scale * axes[1].scale })
+            let raster = Clipped::new(as_model_reads(target)?, None);
+            Ok(Output { raster, regrid, axes, counts: ClassCounts::default() })
         });
-        let output = output.transpose()?;
-        // What lies outside is left out on the output's own pixels; of the model's, only windows that are nowhere inside.
-        let clipped = if output.is_some() { Clipped::windows } else { Clipped::new };
-        let model = within(as_model_reads(model)?, areas, clipped)?;
-        Ok(Self { model, output, warnings, attribution, seen })
+        let model = Clipped::new(as_model_reads(model)?, None);
+        Ok(Self { model, output: output.transpose()?, warnings, attribution, seen })
     }
-}
 
-/// A raster within areas, by one of two ways to clip it.
-fn within(
-    raster: ModelInput,
-    areas: Option<&Areas>,
-    clipped: impl FnOnce(ModelInput, Option<Clip>) -> Source,
-) -> Result<Source> {
-    let clip = areas.map(|areas| Clip::new(areas, raster.georef(), raster.size())).transpose();
-    Ok(clipped(raster, clip.map_err(|e| e.at("--area"))?))
+    /// The grid on which the mask is written.
+    pub(super) fn target(&self) -> &Source {
+        self.output.as_ref().map_or(&self.model, |output| &output.raster)
+    }
 }
 
 /// An image's colours, or its samples as they are.
@@ -128,9 +120,41 @@ fn as_model_reads(segmenter: &Segmenter, colours: Colours, chose_bands: bool) ->
 }
 
 impl Output {
+    /// The pixels of the model's grid, of a size, on which a window of this lies.
+    pub(super) fn model_window(&self, window: Window, size: (usize, usize)) -> Window {
+        let side = |axis: Axis, from: usize, length: usize, all: usize| {
+            let place = |at: usize| axis.scale * at as f64 + axis.offset;
+            let first = (place(from).floor().max(0.0) as usize).min(all.saturating_sub(1));
+            let last = (place(from + length).ceil().max(0.0) as usize).clamp(first + 1, all.max(first + 1));
+            (first, last - first)
+        };
+        let [across, down] = self.axes;
+        let (x, width) = side(across, window.x, window.width, size.0);
+        let (y, height) = side(down, window.y, window.height, size.1);
+        Window { x, y, width, height }
+    }
+
+    /// A window of this, whose mask comes from a window of the model's grid.
+    pub(super) fn part(
+        self,
+        window: Window,
+        model: Window,
+        clip: impl FnOnce(&ModelInput) -> Result<Option<Clip>>,
+    ) -> Result<Self> {
+        let moved = |axis: Axis, from: usize, to: usize| Axis {
+            offset: axis.offset + axis.scale * from as f64 - to as f64,
+            ..axis
+        };
+        let axes = [moved(self.axes[0], window.x, model.x), moved(self.axes[1], window.y, model.y)];
+        let regrid = Regrid::new((model.width, model.height), (window.width, window.height), axes);
+        let raster = self.raster.into_inner().part(window)?;
+        let clip = clip(&raster)?;
+        Ok(Self { raster: Clipped::new(raster, clip), regrid, axes, counts: ClassCounts::default() })
+    }
+
     /// How many pixels of the model's grid cover as much as `pixels` of this.
     pub(super) fn model_pixels(&self, pixels: u64) -> u64 {
-        (pixels as f64 * self.share).round() as u64
+        (pixels as f64 * self.axes[0].scale * self.axes[1].scale).round() as u64
     }
 
     /// Takes finished rows of the model's grid and passes on those of this that are finished by them. What holds no data in the

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use samlora::config::Class;
 use samlora::engine::Segmenter;
 use samlora::error::Result;
 use samlora::mask::{ClassMask, NO_DATA};
@@ -15,15 +16,17 @@ use samlora::vector::write::{Table, Value};
 use samlora::vector::{Clip, Clipped};
 
 use super::vectors::{Origin, RightAngles, Vectors};
-use super::{Format, SegmentArgs};
+use super::{Format, OutputArgs};
 
 /// An input within the areas that were asked for.
-pub(super) type Source = Clipped<ModelInput>;
+pub type Source = Clipped<ModelInput>;
 
 /// What was asked for of one input.
-pub(super) struct Outputs<'a> {
-    args: &'a SegmentArgs,
-    segmenter: &'a Segmenter,
+pub struct Outputs<'a> {
+    args: &'a OutputArgs,
+    classes: &'a [Class],
+    /// The network, where its logits may be asked for.
+    segmenter: Option<&'a Segmenter>,
     /// Folder and the beginning of the files' names.
     path: PathBuf,
     size: (usize, usize),
@@ -37,14 +40,14 @@ pub(super) struct Outputs<'a> {
     /// The whole mask, where a format needs it.
     mask: Option<ClassMask>,
     /// Whether the raster is the one that the model sees.
-    pub(super) at_model: bool,
+    pub at_model: bool,
 }
 
 impl<'a> Outputs<'a> {
     /// Begins the files in `folder`, named after `stem`; they appear once they are complete.
-    pub(super) fn begin(
-        args: &'a SegmentArgs,
-        segmenter: &'a Segmenter,
+    pub fn begin(
+        args: &'a OutputArgs,
+        segmenter: Option<&'a Segmenter>,
         folder: &Path,
         stem: &str,
         origin: &Origin<'a>,
@@ -60,6 +63,7 @@ impl<'a> Outputs<'a> {
         let mask = ClassMask { width, height, classes: Vec::new(), confidence: Vec::new() };
         Ok(Self {
             args,
+            classes,
             segmenter,
             path: folder.join(stem),
             size: (width, height),
@@ -82,7 +86,7 @@ impl<'a> Outputs<'a> {
     }
 
     /// Writes finished rows.
-    pub(super) fn rows(&mut self, rows: &Rows, raster: &mut Source) -> Result<()> {
+    pub fn rows(&mut self, rows: &Rows, raster: &mut Source) -> Result<()> {
         if let Some(png) = &mut self.png {
             png.write(&rows.classes)?;
         }
@@ -116,9 +120,9 @@ impl<'a> Outputs<'a> {
     }
 
     /// Completes the files; gives their names in the order they were asked for.
-    pub(super) fn finish(mut self, raster: &mut Source) -> Result<(Vec<PathBuf>, Option<RightAngles>)> {
+    pub fn finish(mut self, raster: &mut Source) -> Result<(Vec<PathBuf>, Option<RightAngles>)> {
         let mut files = Vec::new();
-        let classes = &self.segmenter.manifest().classes;
+        let classes = self.classes;
         let lines = self.statistics.take().map(|s| s.finish(classes, raster.clip())).transpose()?;
         let (mut vectors, right_angles) = match self.vectors.take() {
             Some(vectors) => vectors.finish(lines.as_deref().map(table).as_ref())?,
@@ -178,11 +182,12 @@ impl<'a> Outputs<'a> {
         };
         put("classes.u8", &mask.classes)?;
         put("confidence.u8", &mask.confidence)?;
-        let input = self.segmenter.manifest().input_size;
+        let Some(segmenter) = self.segmenter else { return Ok(()) };
+        let input = segmenter.manifest().input_size;
         if self.at_model && mask.width <= input && mask.height <= input {
             let window = Window { x: 0, y: 0, width: mask.width, height: mask.height };
             let bands: Vec<usize> = (0..raster.bands()).collect();
-            let logits = pollster::block_on(self.segmenter.logits(&raster.read(window, &bands)?))?;
+            let logits = pollster::block_on(segmenter.logits(&raster.read(window, &bands)?))?;
             put("logits.f32", &logits.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())?;
         }
         Ok(())

@@ -12,13 +12,13 @@ use samlora::vector::record::{Least, sieve};
 use samlora::vector::write::{Features, FlatGeobuf, GeoPackage, Shapefile, Table};
 use samlora::vector::{Provenance, Records, Target};
 
-use super::{Format, SegmentArgs};
+use super::{Format, OutputArgs};
 
 /// Holes of more pixels are not filled, whatever `--min-hole`: borders of larger backgrounds are not kept together.
 const MAX_FILLED: u64 = 1 << 20;
 
 /// The writers of one input's polygons.
-pub(super) struct Vectors<'a> {
+pub struct Vectors<'a> {
     tracer: Tracer,
     placement: Placement<'a>,
     records: Records<'a>,
@@ -33,7 +33,7 @@ pub(super) struct Vectors<'a> {
 
 /// What became of the outlines that were to get right angles.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
-pub(super) struct RightAngles {
+pub struct RightAngles {
     /// Outlines with right angles.
     made: u64,
     /// Outlines that stay as they were.
@@ -45,7 +45,7 @@ pub(super) struct RightAngles {
 
 impl RightAngles {
     /// A line for people.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let change = 100.0 * (self.after / self.before.max(1.0) - 1.0) * f64::from(u8::from(self.made > 0));
         format!("{} outlines have right angles ({change:+.2} % of area), {} stay as they were", self.made, self.kept)
     }
@@ -55,7 +55,7 @@ impl RightAngles {
 const MAX_CHANGE: f64 = 0.1;
 
 /// What the polygons of an image are of.
-pub(super) struct Origin<'a> {
+pub struct Origin<'a> {
     pub classes: &'a [Class],
     pub georef: Option<&'a Georef>,
     pub size: (usize, usize),
@@ -64,7 +64,7 @@ pub(super) struct Origin<'a> {
 
 impl<'a> Vectors<'a> {
     /// Begins the files; `None` if no polygons were asked for.
-    pub(super) fn begin(args: &SegmentArgs, folder: &Path, stem: &str, origin: &Origin<'a>) -> Result<Option<Self>> {
+    pub fn begin(args: &OutputArgs, folder: &Path, stem: &str, origin: &Origin<'a>) -> Result<Option<Self>> {
         let formats: Vec<Format> = args.format.iter().copied().filter(|f| f.has_polygons()).collect();
         if formats.is_empty() {
             return Ok(None);
@@ -126,7 +126,7 @@ impl<'a> Vectors<'a> {
     }
 
     /// Takes finished rows.
-    pub(super) fn rows(&mut self, classes: &[u8], confidence: &[u8]) -> Result<()> {
+    pub fn rows(&mut self, classes: &[u8], confidence: &[u8]) -> Result<()> {
         self.tracer.rows(classes, confidence)?;
         let closed: Vec<Traced> = self.tracer.closed().collect();
         closed.into_iter().try_for_each(|traced| self.polygon(traced))
@@ -165,10 +165,7 @@ impl<'a> Vectors<'a> {
     }
 
     /// Completes the files: their names by format.
-    pub(super) fn finish(
-        mut self,
-        table: Option<&Table<'_>>,
-    ) -> Result<(Vec<(Format, Vec<PathBuf>)>, Option<RightAngles>)> {
+    pub fn finish(mut self, table: Option<&Table<'_>>) -> Result<(Vec<(Format, Vec<PathBuf>)>, Option<RightAngles>)> {
         let tracer = std::mem::replace(&mut self.tracer, Tracer::new(1, StreamOptions::default())?);
         tracer.finish()?.into_iter().try_for_each(|traced| self.polygon(traced))?;
         let mut files = Vec::new();

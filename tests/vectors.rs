@@ -21,7 +21,7 @@ use samlora::source::write::AtomicFile;
 use samlora::source::{self, Raster};
 use samlora::vector::record::{Least, sieve};
 use samlora::vector::write::{Features, FlatGeobuf, GeoPackage, Shapefile, Table, Value};
-use samlora::vector::{self, Area, Areas, Clip, Provenance, Records, Target};
+use samlora::vector::{self, Areas, Clip, Provenance, Records, Target};
 use serde_json::json;
 
 fn python() -> Option<PathBuf> {
@@ -196,7 +196,7 @@ fn small_holes_are_filled_and_small_polygons_left_out_by_square_metres() {
     assert_eq!(kept(0.0, 0.0), [(1, 2), (2, 0), (2, 0)]);
     assert_eq!(kept(0.0, 0.26), [(1, 1), (2, 0), (2, 0)]);
     assert_eq!(kept(0.26, 0.24), [(1, 2)]);
-    assert_eq!(kept(100.0, 0.0), []);
+    assert!(kept(100.0, 0.0).is_empty());
 }
 
 #[test]
@@ -340,12 +340,13 @@ fn truncated_and_flipped_files_never_end_the_program() {
         for _ in 0..300 {
             let mut bytes = whole.clone();
             for _ in 0..random.usize(1..8) {
-                let at = random.usize(..bytes.len().min(if random.bool() { 4000 } else { usize::MAX }));
+                let first = if random.bool() { 4000 } else { usize::MAX };
+                let at = random.usize(..bytes.len().min(first));
                 bytes[at] = random.u8(..);
             }
             fs::write(&path, &bytes).unwrap();
             // An error, or numbers that cannot be told from right ones; never a panic.
-            let _ = vector::read(&path, None).map(|found: Areas| found.areas.into_iter().map(|a: Area| a.name).count());
+            let _ = vector::read(&path, None);
         }
         fs::write(&path, &whole).unwrap();
     }

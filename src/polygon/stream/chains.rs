@@ -92,7 +92,7 @@ impl Chains {
 
     fn push(&mut self, end: End, corner: Corner) {
         if let Some(chain) = &mut self.chains[end as usize / 2] {
-            if end % 2 == 0 { chain.path.push_front(corner) } else { chain.path.push_back(corner) }
+            if end.is_multiple_of(2) { chain.path.push_front(corner) } else { chain.path.push_back(corner) }
         }
     }
 

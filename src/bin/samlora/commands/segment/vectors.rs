@@ -62,6 +62,9 @@ pub struct Origin<'a> {
     pub provenance: &'a Provenance,
 }
 
+/// Files by the format that they are of.
+pub type Files = Vec<(Format, Vec<PathBuf>)>;
+
 impl<'a> Vectors<'a> {
     /// Begins the files; `None` if no polygons were asked for.
     pub fn begin(args: &OutputArgs, folder: &Path, stem: &str, origin: &Origin<'a>) -> Result<Option<Self>> {
@@ -165,7 +168,7 @@ impl<'a> Vectors<'a> {
     }
 
     /// Completes the files: their names by format.
-    pub fn finish(mut self, table: Option<&Table<'_>>) -> Result<(Vec<(Format, Vec<PathBuf>)>, Option<RightAngles>)> {
+    pub fn finish(mut self, table: Option<&Table<'_>>) -> Result<(Files, Option<RightAngles>)> {
         let tracer = std::mem::replace(&mut self.tracer, Tracer::new(1, StreamOptions::default())?);
         tracer.finish()?.into_iter().try_for_each(|traced| self.polygon(traced))?;
         let mut files = Vec::new();

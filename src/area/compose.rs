@@ -1,6 +1,6 @@
 //! From finished blocks to the finished rows of the area.
 
-use super::block::{BlockFile, STRIPE};
+use super::block::STRIPE;
 use super::grid::Block;
 use super::plan::Plan;
 use super::store::Store;
@@ -68,13 +68,12 @@ pub fn compose(
             Some((_, part)) => (&rest[..0], part.y),
             None => (&rest[..0], area.y + area.height),
         };
-        let mut open = Vec::new();
-        for (block, part) in row {
-            let Some(store) = stores.iter().find(|store| store.has(*block)) else { continue };
-            open.push(Open { store, block: *block, part: *part, file: store.read(*block, *part)? });
-        }
+        let found = |&(block, part): &(Block, Window)| {
+            stores.iter().find(|store| store.has(block)).map(|store| Found { store, block, part })
+        };
+        let found: Vec<Found<'_>> = row.iter().filter_map(found).collect();
         for (index, top) in (y..bottom).step_by(STRIPE).enumerate() {
-            let rows = stripe(&mut open, index, Window { y: top, height: STRIPE.min(bottom - top), ..area }, area.y)?;
+            let rows = stripe(&found, index, Window { y: top, height: STRIPE.min(bottom - top), ..area }, area.y)?;
             if let Some(rows) = finish.rows(rows) {
                 sink(&rows)?;
             }
@@ -88,16 +87,15 @@ pub fn compose(
     Ok(Composed { classes, without_data })
 }
 
-/// An open block of a row.
-struct Open<'a> {
+/// A block of a row, and the folder that has it.
+struct Found<'a> {
     store: &'a Store,
     block: Block,
     part: Window,
-    file: BlockFile,
 }
 
 /// The rows of `window` (of the raster), put together from the same stripe of each block.
-fn stripe(open: &mut [Open<'_>], index: usize, window: Window, first: usize) -> Result<Rows> {
+fn stripe(found: &[Found<'_>], index: usize, window: Window, first: usize) -> Result<Rows> {
     let pixels = window.pixels();
     let mut rows = Rows {
         top: window.y - first,
@@ -105,8 +103,9 @@ fn stripe(open: &mut [Open<'_>], index: usize, window: Window, first: usize) -> 
         confidence: vec![0; pixels],
         probabilities: Vec::new(),
     };
-    for Open { store, block, part, file } in open {
-        let bytes = store.stripe(*block, file, index)?;
+    for Found { store, block, part } in found {
+        // Opened each time: a row of a large area has more blocks than a process may hold files open.
+        let bytes = store.stripe(*block, *part, index)?;
         let (classes, confidence) = bytes.split_at(bytes.len() / 2);
         for (y, (classes, confidence)) in
             classes.chunks_exact(part.width).zip(confidence.chunks_exact(part.width)).enumerate()

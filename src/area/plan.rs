@@ -17,6 +17,8 @@ use crate::weights::manifest::Manifest;
 const FORMAT: u32 = 1;
 /// The largest side of a block in pixels.
 const MAX_BLOCK: usize = 8192;
+/// The most blocks of a job, whose list is held in memory: 70 million megapixels in blocks of 2,048.
+const MAX_BLOCKS: u64 = 1 << 24;
 
 /// What a job is. Two jobs with equal plans have equal results, on devices that compute equal numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,13 +132,21 @@ impl Plan {
             let message = format!("blocks of {block} pixels a side");
             return Err(Error::new(ErrorKind::Invalid, message).remedy(format!("give 1 to {MAX_BLOCK}")));
         }
+        let side = grid.block_side(block);
+        let (rows, columns) = grid.blocks(side, area);
+        let count = |range: std::ops::RangeInclusive<i64>| (range.end() - range.start() + 1) as u64;
+        if count(rows).saturating_mul(count(columns)) > MAX_BLOCKS {
+            let message =
+                format!("{} x {} pixels are more than {MAX_BLOCKS} blocks of {side}", area.width, area.height);
+            return Err(Error::new(ErrorKind::Limit, message).remedy("take larger blocks, or several smaller areas"));
+        }
         let (width, height) = raster.size();
         Ok(Self {
             format: FORMAT,
             tool: concat!("samlora ", env!("CARGO_PKG_VERSION")).into(),
             model,
             raster: RasterPlan { fingerprint, reading, width, height, place: raster.georef().map(Place::from) },
-            grid: GridPlan { origin: grid.origin(), input, tile, block: grid.block_side(block) },
+            grid: GridPlan { origin: grid.origin(), input, tile, block: side },
             area: AreaPlan { x: area.x, y: area.y, width: area.width, height: area.height, clip: None, blocks: None },
             augment: "none".into(),
         })

@@ -124,15 +124,15 @@ impl Store {
     ///
     /// # Errors
     /// As [`BlockFile::open`], naming the file.
-    pub(super) fn read(&self, block: Block, part: Window) -> Result<BlockFile> {
+    fn read(&self, block: Block, part: Window) -> Result<BlockFile> {
         let path = self.path(block);
         let file = File::open(&path).map_err(|e| Error::from(e).at(path.display()))?;
         BlockFile::open(file, &self.plan, part).map_err(|e| e.at(path.display()))
     }
 
-    /// [`BlockFile::stripe`], naming the file.
-    pub(super) fn stripe(&self, block: Block, file: &mut BlockFile, stripe: usize) -> Result<Vec<u8>> {
-        file.stripe(stripe).map_err(|e| e.at(self.path(block).display()))
+    /// [`BlockFile::stripe`] of a block that is `part` of the raster, naming the file.
+    pub(super) fn stripe(&self, block: Block, part: Window, stripe: usize) -> Result<Vec<u8>> {
+        self.read(block, part)?.stripe(stripe).map_err(|e| e.at(self.path(block).display()))
     }
 
     /// What there is of a block that is `part` of the raster; reads it all.

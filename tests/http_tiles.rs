@@ -1,4 +1,5 @@
 //! Servers of tiles, WMS, and files read by ranges of bytes, each played by a server in the test.
+#![cfg(feature = "http")]
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use std::fs;

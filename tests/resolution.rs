@@ -222,10 +222,11 @@ fn resolutions_that_are_not_known_or_too_far() {
             ["segment", "--model", package, &text(&plain), "--out", &text(&out("d")), "--resolution", resolution];
         fails(&args, &[words, "--resolution"]);
     }
-    // 60 cm for a model of 13.
+    // 44 cm, as it is there, for a model of 10.
+    let model = package(folder.path(), "0.1");
     let naip = data.join("georef/naip-3857/usda_naip_128_none_z2.tif");
     let args = ["segment", "--model", &model, &text(&naip), "--out", &text(&out("e"))];
-    fails(&args, &["coarser", "0.130 m", "--resolution model", "--resolution native"]);
+    fails(&args, &["coarser", "0.100 m", "--resolution model", "--resolution native"]);
     let report = segment(&model, &naip, &out("f"), &["--resolution", "model"]);
     assert!(report["resolution"]["factor"].as_f64().unwrap() < 0.3, "{report}");
     assert_eq!(mask(&report).1, (128, 256));

@@ -212,7 +212,10 @@ fn url_stem(url: &str) -> String {
     };
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let name: String = name.chars().map(plain).collect();
-    name.trim_start_matches('.').to_owned()
+    match name.trim_start_matches(['.', '-']) {
+        "" => "source".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
@@ -284,15 +287,12 @@ mod tests {
         for (url, name) in [
             ("https://h.org/a/ortho.v2.tif", "ortho.v2"),
             ("http://127.0.0.1:80/x.pmtiles", "x"),
-            ("https://{s}.tiles.org/{z}/{x}/{y}.png", "-s-.tiles.org"),
+            ("https://{s}.tiles.org/{z}/{x}/{y}.png", "s-.tiles.org"),
             ("https://me:pw@h.org/wms?request=GetMap&layers=a", "h.org"),
             ("https://h.org", "h.org"),
-            ("https://h.org/..", "-"),
+            ("https://h.org/..", "source"),
         ] {
-            assert_eq!(url_stem(url).is_empty(), false, "{url}");
-            if name != "-" {
-                assert_eq!(url_stem(url), name);
-            }
+            assert_eq!(url_stem(url), name);
         }
     }
 }

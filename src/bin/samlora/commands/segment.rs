@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson::Placement;
+use samlora::source::http::shown;
 use samlora::source::{Raster, Resolution, is_url};
 use samlora::weights::folder::Folder;
 use samlora::weights::manifest::Kind;
@@ -110,7 +111,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
     })?;
     let mut failed = Vec::new();
     for input in &args.inputs {
-        let Err(error) = one(args, &segmenter, input).map_err(|e| e.at(input.display())) else { continue };
+        let Err(error) = one(args, &segmenter, input).map_err(|e| e.at(named(input))) else { continue };
         if args.json {
             print_json(&json!({ "input": input, "error": error.to_string(), "code": error.kind().code() }))?;
         }
@@ -121,7 +122,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
         failed.push((input, error.kind()));
     }
     let Some(&(_, kind)) = failed.first() else { return Ok(()) };
-    let names: Vec<String> = failed.iter().map(|(input, _)| input.display().to_string()).collect();
+    let names: Vec<String> = failed.iter().map(|(input, _)| named(input)).collect();
     let count = format!("{} of {} inputs failed", failed.len(), args.inputs.len());
     Err(Error::new(kind, format!("{count}: {}", names.join(", "))).remedy("see the messages above"))
 }
@@ -188,6 +189,12 @@ fn check(args: &SegmentArgs) -> Result<()> {
     Ok(())
 }
 
+/// An input as messages name it: an address without its keys.
+fn named(input: &Path) -> String {
+    let name = input.display().to_string();
+    if is_url(input) { shown(&name) } else { name }
+}
+
 /// The beginning of the outputs' names: the input's, of a server of tiles its host's.
 fn stem(input: &Path) -> Result<String> {
     if is_url(input) {
@@ -229,7 +236,7 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     let coordinates = args.format.contains(&Format::Geojson).then(|| placement.coordinates());
     warnings.extend(coordinates.and_then(|_| placement.warning()));
     for warning in &warnings {
-        eprintln!("warning: {}: {warning}", input.display());
+        eprintln!("warning: {}: {warning}", named(input));
     }
     let progress = bar(100, &stem(input)?, "%");
     let mut outputs = Outputs::begin(args, segmenter, &args.out, &stem(input)?, target)?;
@@ -259,7 +266,7 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
         }));
     }
     let (windows, total) = (timings.windows, timings.total);
-    say(format_args!("{}: {width} x {height} px, {windows} windows, {total:.0} ms", input.display()))?;
+    say(format_args!("{}: {width} x {height} px, {windows} windows, {total:.0} ms", named(input)))?;
     if without_data > 0 {
         let share = 100.0 * without_data as f64 / (width as f64 * height as f64);
         say(format_args!("  {share:>6.2} % of the image hold no data; of the others:"))?;

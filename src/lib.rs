@@ -19,7 +19,7 @@
 //! A module imports only what stands above it in this file.
 //!
 //! # Features
-//! `cli` (the command `samlora`), `gpu` (wgpu: Vulkan, Metal, DirectX 12, WebGPU), `cpu` (burn's `flex`), `cuda`, `train`
+//! `cli` (the command `samlora`), `http` (tiles and files on servers, native), `gpu` (wgpu: Vulkan, Metal, DirectX 12, WebGPU), `cpu` (burn's `flex`), `cuda`, `train`
 //! (from labelled chips to an adapter and a package). For `wasm32-unknown-unknown` build with `--no-default-features` and one of `gpu` and `cpu`.
 
 pub mod error;

@@ -1,4 +1,5 @@
 //! Servers of tiles, WMS, and files read by ranges of bytes, each played by a server in the test.
+#![cfg(feature = "http")]
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use std::fs;
@@ -282,7 +283,12 @@ fn files_by_ranges_of_bytes() {
         return;
     };
     let data = Path::new(&data);
-    for (name, most) in [("georef/naip-3857/usda_naip_512_webp_z5.tif", 0.5), ("tiles/kampala.pmtiles", 1.2)] {
+    // How many of the file's bytes may be asked for: the end of each level is read.
+    for (name, most) in [
+        ("georef/naip-4band/m_4709963_se_14_1_20200831.tif", 0.9),
+        ("odd/jpeg-ycbcr-internal-mask-cog.tif", 1.5),
+        ("tiles/kampala.pmtiles", 1.2),
+    ] {
         let path = data.join(name);
         let file = fs::read(&path).unwrap();
         let length = file.len();
@@ -292,7 +298,7 @@ fn files_by_ranges_of_bytes() {
         let mut here = open_levels(&path, &SourceOptions::default()).unwrap();
         let mut there = open_levels(server.url(name), &http(quick())).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(here.levels.len(), there.levels.len());
-        assert!(here.levels.len() >= 3 && here.metres() == there.metres());
+        assert!(here.levels.len() >= 2 && here.metres() == there.metres());
         for (a, b) in here.levels.iter_mut().zip(&mut there.levels) {
             let (width, height) = a.raster.size();
             let window = Window::new(width / 2, height / 2, (width / 2).min(300), (height / 2).min(300));

@@ -222,10 +222,11 @@ fn resolutions_that_are_not_known_or_too_far() {
             ["segment", "--model", package, &text(&plain), "--out", &text(&out("d")), "--resolution", resolution];
         fails(&args, &[words, "--resolution"]);
     }
-    // 60 cm for a model of 13.
+    // 44 cm, as it is there, for a model of 10.
+    let model = package(folder.path(), "0.1");
     let naip = data.join("georef/naip-3857/usda_naip_128_none_z2.tif");
     let args = ["segment", "--model", &model, &text(&naip), "--out", &text(&out("e"))];
-    fails(&args, &["coarser", "0.130 m", "--resolution model", "--resolution native"]);
+    fails(&args, &["coarser", "0.100 m", "--resolution model", "--resolution native"]);
     let report = segment(&model, &naip, &out("f"), &["--resolution", "model"]);
     assert!(report["resolution"]["factor"].as_f64().unwrap() < 0.3, "{report}");
     assert_eq!(mask(&report).1, (128, 256));
@@ -233,4 +234,72 @@ fn resolutions_that_are_not_known_or_too_far() {
     for (option, value) in [("--bbox", "1,2,3"), ("--bbox", "3,2,1,4"), ("--zoom", "3")] {
         fails(&[&args[..], &[option, value]].concat(), &[option]);
     }
+}
+
+/// The Philippines' four places at `side` pixels a side each, averaged or interpolated, and their masks by the nearest pixel.
+#[cfg(feature = "train")]
+fn places(data: &Path, out: &Path, side: usize) {
+    use samlora::image::RgbImage;
+    use samlora::source::{Axis, Memory, Regrid};
+    for folder in ["images", "masks"] {
+        fs::create_dir_all(out.join(folder)).unwrap();
+    }
+    for entry in data.join("images").read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut image = source::open(&path).unwrap();
+        let size = image.size();
+        let Samples::U8(pixels) = image.read(Window::whole(size), &[0, 1, 2]).unwrap().samples else {
+            panic!("8 bits")
+        };
+        let whole = RgbImage::new(size.0, size.1, pixels).unwrap();
+        let mut seen = Resampled::new(Memory::rgb(&whole), size.0 as f64 / side as f64).unwrap();
+        assert_eq!(seen.size(), (side, side));
+        let Samples::U8(pixels) = seen.read(Window::whole((side, side)), &[0, 1, 2]).unwrap().samples else {
+            panic!("8 bits")
+        };
+        // Their names, z-x-y, place them.
+        let named = out.join(format!("images/{stem}.png"));
+        source::write::rgb_png(named, &RgbImage::new(side, side, pixels).unwrap()).unwrap();
+        let mask = source::raw::mask(&data.join(format!("masks/{stem}.png"))).unwrap();
+        let source::raw::MaskValues::U8(values) = mask.values else { panic!("8 bits") };
+        let axis = Axis { scale: size.0 as f64 / side as f64, offset: 0.0 };
+        let classes = Regrid::new(size, (side, side), [axis; 2]).push(0, &values, &values).classes;
+        let file = fs::File::create(out.join(format!("masks/{stem}.png"))).unwrap();
+        let mut encoder = png::Encoder::new(file, side as u32, side as u32);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.write_header().unwrap().write_image_data(&classes).unwrap();
+    }
+}
+
+/// What the model of buildings is worth on rasters of half and double its pixels: nearly as much as on its own.
+#[test]
+#[cfg(feature = "train")]
+fn half_and_double_the_pixels_of_the_model() {
+    /// Of the IoU at the model's own resolution.
+    const KEPT: f64 = 0.95;
+    let Some(data) = common::data("half and double the model's pixels", "oam-buildings/philippines/mosaic1024") else {
+        return;
+    };
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/demo/models/buildings").display().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    // 1024 pixels of 7.2 cm are 562 of the model's 13.2.
+    let measure = |side: usize, more: &[&str]| {
+        let made = folder.path().join(side.to_string());
+        if !made.exists() {
+            places(&data, &made, side);
+        }
+        let made = made.display().to_string();
+        let args = ["evaluate", "--json", "--model", &model, "--data", &made, "--class", "1=building"];
+        let found = json(&[&args[..], more].concat());
+        found["metrics"]["mean_iou_foreground"].as_f64().unwrap()
+    };
+    let own = measure(562, &[]);
+    assert!((measure(562, &["--resolution", "native"]) - own).abs() < 1e-9);
+    let shares = [1124, 281].map(|side| {
+        let (seen, native) = (measure(side, &[]), measure(side, &["--resolution", "native"]));
+        println!("{side} px: IoU {seen:.4}, {:.3} of {own:.4} at the model's own; {native:.4} as they are", seen / own);
+        seen / own
+    });
+    assert!(own > 0.5 && shares.iter().all(|share| *share >= KEPT), "{own} {shares:?}");
 }

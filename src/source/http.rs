@@ -14,7 +14,7 @@ mod wms;
 mod template;
 mod server;
 
-pub use client::{Client, HttpOptions};
+pub use client::{Client, HttpOptions, shown};
 pub(super) use ranges::HttpFile;
 pub use server::TileServer;
 pub use template::Template;

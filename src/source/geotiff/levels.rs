@@ -26,6 +26,7 @@ impl GeoTiff {
     }
 
     /// As [`GeoTiff::levels`], of a file anywhere.
+    #[cfg(feature = "http")]
     pub(in crate::source) fn levels_at(file: &Arc<dyn ByteSource>) -> Result<Vec<Self>> {
         Self::levels_of(Path::new(file.name()), file, Purpose { labels: false, world_files: false })
     }

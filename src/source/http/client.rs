@@ -197,7 +197,7 @@ impl Client {
 }
 
 /// An address as messages may show it: without a password, and without values of parameters that look like keys.
-pub(super) fn shown(url: &str) -> String {
+pub fn shown(url: &str) -> String {
     let (head, query) = url.split_once('?').map_or((url, None), |(head, query)| (head, Some(query)));
     let head = match head.split_once("://") {
         Some((scheme, rest)) => {

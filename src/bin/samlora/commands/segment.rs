@@ -8,6 +8,7 @@ use samlora::engine::{DeviceChoice, SegmentOptions, Segmenter, Summary};
 use samlora::error::{Error, ErrorKind, Result};
 use samlora::geojson::Placement;
 use samlora::mask::ClassStats;
+use samlora::source::http::shown;
 use samlora::source::{Raster, Resolution, is_url};
 use samlora::vector::Provenance;
 use samlora::vector::provenance::today;
@@ -111,8 +112,8 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
         let (error, is_reported) = match done {
             Ok(None) => continue,
             // There are results, and a report that names what is missing.
-            Ok(Some(incomplete)) => (incomplete.at(input.display()), true),
-            Err(error) => (error.at(input.display()), false),
+            Ok(Some(incomplete)) => (incomplete.at(named(input)), true),
+            Err(error) => (error.at(named(input)), false),
         };
         if args.json && !is_reported {
             print_json(&json!({ "input": input, "error": error.to_string(), "code": error.kind().code() }))?;
@@ -124,7 +125,7 @@ pub fn run(args: &SegmentArgs) -> Result<()> {
         failed.push((input, error.kind()));
     }
     let Some(&(_, kind)) = failed.first() else { return Ok(()) };
-    let names: Vec<String> = failed.iter().map(|(input, _)| input.display().to_string()).collect();
+    let names: Vec<String> = failed.iter().map(|(input, _)| named(input)).collect();
     let count = format!("{} of {} inputs failed", failed.len(), args.inputs.len());
     Err(Error::new(kind, format!("{count}: {}", names.join(", "))).remedy("see the messages above"))
 }
@@ -188,6 +189,12 @@ fn check(args: &SegmentArgs) -> Result<()> {
     Ok(())
 }
 
+/// An input as messages name it: an address without its keys.
+fn named(input: &Path) -> String {
+    let name = input.display().to_string();
+    if is_url(input) { shown(&name) } else { name }
+}
+
 /// The beginning of the outputs' names: the input's, of a server of tiles its host's.
 fn stem(input: &Path) -> Result<String> {
     if is_url(input) {
@@ -212,7 +219,10 @@ fn url_stem(url: &str) -> String {
     };
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let name: String = name.chars().map(plain).collect();
-    name.trim_start_matches('.').to_owned()
+    match name.trim_start_matches(['.', '-']) {
+        "" => "source".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
@@ -227,7 +237,7 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     let coordinates = args.outputs.has_polygons().then(|| placement.coordinates());
     warnings.extend(coordinates.and_then(|_| placement.warning()));
     for warning in &warnings {
-        eprintln!("warning: {}: {warning}", input.display());
+        eprintln!("warning: {}: {warning}", named(input));
     }
     let progress = bar(100, &stem(input)?, "%");
     let provenance = provenance(segmenter, input, target);
@@ -262,7 +272,7 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
         }));
     }
     let (windows, total) = (timings.windows, timings.total);
-    say(format_args!("{}: {width} x {height} px, {windows} windows, {total:.0} ms", input.display()))?;
+    say(format_args!("{}: {width} x {height} px, {windows} windows, {total:.0} ms", named(input)))?;
     for text in right_angles.map(|report| report.text()).iter().chain(&attribution) {
         say(format_args!("  {text}"))?;
     }
@@ -277,7 +287,7 @@ fn provenance(segmenter: &Segmenter, input: &Path, target: &impl Raster) -> Prov
     Provenance {
         tool: samlora::TOOL.to_owned(),
         model_sha256: segmenter.manifest().content_hash(),
-        source: if is_url(input) { input.display().to_string() } else { name(input) },
+        source: if is_url(input) { named(input).to_string() } else { name(input) },
         resolution_m: target.georef().and_then(|g| g.ground_resolution(width, height)),
         date: today(),
     }
@@ -314,15 +324,12 @@ mod tests {
         for (url, name) in [
             ("https://h.org/a/ortho.v2.tif", "ortho.v2"),
             ("http://127.0.0.1:80/x.pmtiles", "x"),
-            ("https://{s}.tiles.org/{z}/{x}/{y}.png", "-s-.tiles.org"),
+            ("https://{s}.tiles.org/{z}/{x}/{y}.png", "s-.tiles.org"),
             ("https://me:pw@h.org/wms?request=GetMap&layers=a", "h.org"),
             ("https://h.org", "h.org"),
-            ("https://h.org/..", "-"),
+            ("https://h.org/..", "source"),
         ] {
-            assert_eq!(url_stem(url).is_empty(), false, "{url}");
-            if name != "-" {
-                assert_eq!(url_stem(url), name);
-            }
+            assert_eq!(url_stem(url), name);
         }
     }
 }

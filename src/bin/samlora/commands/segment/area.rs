@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::input::Input;
 use super::vectors::RightAngles;
-use super::{Origin, Outputs, SegmentArgs, Source, print_results, provenance, stem};
+use super::{Origin, Outputs, SegmentArgs, Source, named, print_results, provenance, stem};
 use crate::commands::{peak_memory, print_json, say, size};
 use crate::progress::bar;
 
@@ -217,7 +217,7 @@ pub fn one(args: &SegmentArgs, area: &Area, segmenter: &Segmenter, input: &Path)
         }
     }
     for warning in &warnings {
-        eprintln!("warning: {}: {warning}", input.display());
+        eprintln!("warning: {}: {warning}", named(input));
     }
     if args.json {
         print_json(&json!({
@@ -305,7 +305,7 @@ fn say_estimate(args: &SegmentArgs, input: &Path, estimate: &Estimate) -> Result
     if args.json {
         return print_json(&json!({ "input": input, "estimate": estimate }));
     }
-    say(format_args!("{}: {}", input.display(), in_words(estimate)))
+    say(format_args!("{}: {}", named(input), in_words(estimate)))
 }
 
 fn say_report(input: &Path, window: Window, report: &Report) -> Result<()> {
@@ -313,7 +313,7 @@ fn say_report(input: &Path, window: Window, report: &Report) -> Result<()> {
     let outside = 100.0 * times.outside_model();
     say(format_args!(
         "{}: {} x {} px, {blocks} blocks ({found} found, {blank} blank), {windows} windows, {} ({outside:.1} % outside the model)",
-        input.display(),
+        named(input),
         window.width,
         window.height,
         time(times.total)

@@ -72,7 +72,7 @@ export class GroundGrid implements WindowGrid {
     return { left, top, right: left + columns.step, bottom: top + rows.step };
   }
 
-  /** The windows that have any pixel of `box`. */
+  /** The windows that have any pixel of `box`, but for those whose cell is outside of the level. */
   touching(box: Box): Place[] {
     const { left, top, right, bottom } = this.clip(box);
     if (left >= right || top >= bottom) return [];
@@ -81,6 +81,9 @@ export class GroundGrid implements WindowGrid {
     const places: Place[] = [];
     for (let row = firstRow; row <= lastRow; row++)
       for (let column = firstColumn; column <= lastColumn; column++) places.push({ column, row });
-    return places;
+    return places.filter((place) => {
+      const cell = this.clip(this.cell(place));
+      return cell.left < cell.right && cell.top < cell.bottom;
+    });
   }
 }

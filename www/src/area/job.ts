@@ -19,6 +19,8 @@ export class AreaJob implements AsyncIterable<AreaBlock> {
   #wake = () => {};
 
   constructor(model: LoadedModel, options: AreaOptions) {
+    // A source that cannot be opened is told to whoever asks for a block, not to the page as a rejection that nobody handles.
+    Promise.resolve(options?.source).catch(() => {});
     this.#run = load().then(({ Run }) => new Run(model, options, () => this.#going()));
     this.#run.catch(() => {}); // Whoever asks for a block is told.
   }
@@ -70,5 +72,6 @@ export class AreaJob implements AsyncIterable<AreaBlock> {
 
 /** What `options` will take. */
 export async function estimateArea(model: LoadedModel, options: AreaOptions): Promise<AreaEstimate> {
+  Promise.resolve(options?.source).catch(() => {});
   return (await load()).estimate(model, options);
 }

@@ -40,7 +40,8 @@ test("publint and attw find nothing", async () => {
 test("every export is there, and nothing that only the build needs", () => {
   const { exports, dependencies, peerDependenciesMeta } = json("package.json");
   assert.equal(dependencies, undefined);
-  assert.equal(peerDependenciesMeta["maplibre-gl"].optional, true);
+  for (const peer of ["maplibre-gl", "pmtiles", "geotiff", "proj4", "@journeyapps/wa-sqlite"])
+    assert.equal(peerDependenciesMeta[peer].optional, true, peer);
   const targets = Object.values(exports).flatMap((target) =>
     typeof target === "string" ? [target] : Object.values(target),
   );
@@ -125,7 +126,8 @@ test("the public types import nothing", () => {
 /** A consumer's code that touches every sort of public type. */
 const CODE = `
 import { doctor, isAbort, NO_DATA, SamloraError, Segmenter, storage } from "samlora";
-import type { ErrorCode, LoadedModel, LoadOptions, Segmentation, SegmenterEvent, StoredPackage } from "samlora";
+import { pmtiles, wms, xyz } from "samlora/sources";
+import type { AreaBlock, AreaEstimate, AreaJob, AreaSource, ErrorCode, LoadedModel, LoadOptions, Segmentation, SegmenterEvent, StoredPackage } from "samlora";
 
 export async function use(image: Blob, signal: AbortSignal): Promise<Segmentation> {
   const events: SegmenterEvent["type"][] = [];
@@ -143,6 +145,22 @@ export async function use(image: Blob, signal: AbortSignal): Promise<Segmentatio
   console.log(mask.length, kept.length, report, feature?.geometry.type);
   return result;
 }
+export async function district(segmenter: Segmenter, file: File, signal: AbortSignal): Promise<number> {
+  const own: AreaSource = xyz("https://example.org/{z}/{x}/{y}.png", { maxzoom: 20, attribution: "somebody" });
+  const estimate: AreaEstimate = await segmenter.estimateArea({ source: own, area: [10, 50, 10.1, 50.1] });
+  const outline = { type: "Polygon" as const, coordinates: [[[10, 50], [10.1, 50], [10, 50.1], [10, 50]]] };
+  const job: AreaJob = segmenter.segmentArea({ source: pmtiles(file), area: outline, signal, resume: "a", view: () => undefined });
+  for await (const block of job) {
+    const found: AreaBlock = block;
+    console.log(found.x, found.georeference.origin, (await segmenter.refine(block)).stats(), estimate.windows);
+  }
+  job.pause();
+  const wider = wms("https://example.org/wms", { layers: ["a"], crs: "EPSG:4326", version: "1.1.1" });
+  const { features } = await (await segmenter.segmentArea({ source: wider, resolution: "native" }).result()).toGeoJSON();
+  return features.length + ((await job.stats())[0]?.hectares ?? 0);
+}
+// @ts-expect-error: masks of a service that has no tiles would be empty.
+export const endless = xyz("https://example.org/{z}/{x}/{y}.png", {});
 export const code = (error: unknown): ErrorCode | undefined =>
   isAbort(error) ? undefined : error instanceof SamloraError ? error.code : undefined;
 // @ts-expect-error: a wrong device is a wrong type.
@@ -186,6 +204,7 @@ test("on a server the import does nothing, and loading says why it does not work
     join(project, "server.js"),
     `import { Segmenter } from "samlora";
      import "samlora/maplibre";
+     import "samlora/sources";
      const error = await Segmenter.load("https://example.org/model/").catch((error) => error);
      console.log(error.name, error.code, error.remedy);`,
   );

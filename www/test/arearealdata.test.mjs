@@ -220,6 +220,29 @@ print(json.dumps(out))`,
     assert.ok(Math.abs(traced / building.hectares - 1) < 1e-6, `${traced} of ${building.hectares} ha`);
   });
 
+  await t.test("the README's example runs as it is", async () => {
+    const example = await areas.open();
+    await example.page.route("**/example.js", (route) =>
+      route.fulfill({ contentType: "text/javascript", body: readFileSync(join(www, "examples/area/main.js")) }),
+    );
+    await example.page.route("**/area.pmtiles", (route) => {
+      const { pathname } = new URL(route.request().url());
+      return route.continue({ url: server.url + pathname.replace("area", "philippines") });
+    });
+    const said = await example.run(async () => {
+      document.body.innerHTML = '<canvas id="map"></canvas><p id="status"></p>';
+      await import("/example.js");
+      const canvas = document.querySelector("#map");
+      const painted = canvas
+        .getContext("2d")
+        .getImageData(0, 0, canvas.width, canvas.height)
+        .data.some((value) => value);
+      return { text: document.querySelector("#status").textContent, painted };
+    });
+    assert.match(said.text, /^0\.\d\d hectares of roofs$/);
+    assert.ok(said.painted);
+  });
+
   const overlay = await page.evaluate(async () => {
     const masks = await model.refine(result);
     const canvas = new OffscreenCanvas(result.width, result.height);

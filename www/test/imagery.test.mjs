@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { gzipSync } from "node:zlib";
 import { ask, data, lacks, openAreas, startTiles, unpacked } from "./areas.mjs";
 import { exportTiny, LIMIT, scratch } from "./support.mjs";
 
@@ -199,6 +200,65 @@ print(json.dumps({"meta": meta, "low": low, "high": high, "tiles": tiles}))`,
       assert.match(found.option.message, /no option "sgnal"/);
     },
   );
+
+  await t.test("hostile archives end with an error, not with the page", { skip: lacks("python") }, async (t) => {
+    const server = await startTiles(t);
+    const folder = scratch();
+    ask(
+      `
+import sqlite3
+def make(name, *statements):
+    db = sqlite3.connect(given + "/" + name)
+    for s in statements: db.execute(s)
+    db.commit()
+    db.close()
+endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select 3, 1, 1, x'00' from n where i < 0"
+make("endless.mbtiles", "create view tiles(zoom_level, tile_column, tile_row, tile_data) as " + endless)
+make("empty.mbtiles", "create table tiles(zoom_level, tile_column, tile_row, tile_data)")
+make("text.mbtiles", "create table tiles(zoom_level, tile_column, tile_row, tile_data)", "insert into tiles values (3, 1, 1, 'no picture')")
+make("vector.mbtiles", "create table tiles(zoom_level, tile_column, tile_row, tile_data)", "create table metadata(name, value)", "insert into metadata values ('format', 'pbf')")
+make("other.mbtiles", "create table districts(name)")
+print(1)`,
+      folder,
+    );
+    const names = ["endless", "empty", "text", "vector", "other"].map((name) => `${name}.mbtiles`);
+    for (const name of names) server.files.set(`/${name}`, readFileSync(join(folder, name)));
+    /** A PMTiles archive with this root directory and leaves, compressed as number `compression` says. */
+    const archive = (root, { compression = 1, type = 2, leaves = root } = {}) => {
+      const header = Buffer.alloc(127);
+      header.write("PMTiles", "latin1");
+      header[7] = 3;
+      const begin = leaves === root ? 127 : 127 + root.length;
+      for (const [i, value] of [127, root.length, 127, 0, begin, leaves.length, begin + leaves.length, 10].entries())
+        header.writeBigUInt64LE(BigInt(value), 8 + 8 * i);
+      header.set([1, compression, 1, type, 0, 3], 96);
+      return Buffer.concat([header, root, ...(leaves === root ? [] : [leaves]), Buffer.alloc(10)]);
+    };
+    // One entry: number of entries, tile, run length (0: a leaf), length, offset + 1.
+    const leaf = Buffer.from([1, 0, 0, 5, 1]);
+    const bomb = gzipSync(Buffer.alloc(100 << 20));
+    const toBomb = [1, 0, 0, (bomb.length & 127) | 128, ((bomb.length >> 7) & 127) | 128, bomb.length >> 14, 1];
+    server.files.set("/bomb.pmtiles", archive(gzipSync(Buffer.from(toBomb)), { compression: 2, leaves: bomb }));
+    server.files.set("/circle.pmtiles", archive(leaf));
+    server.files.set("/brotli.pmtiles", archive(leaf, { compression: 3 }));
+    server.files.set("/vector.pmtiles", archive(leaf, { type: 1 }));
+    const { run } = await areas.open();
+    const found = await run(
+      async ([url, names]) => {
+        const out = {};
+        for (const name of names) out[name] = await failing(sources[name.split(".")[1]](`${url}/${name}`));
+        return out;
+      },
+      [server.url, [...names, "bomb.pmtiles", "circle.pmtiles", "brotli.pmtiles", "vector.pmtiles"]],
+    );
+    for (const [name, error] of Object.entries(found)) {
+      const code = name.startsWith("vector") ? "unsupported" : "format";
+      assert.equal(error?.code, code, `${name}: ${JSON.stringify(error)}`);
+      assert.ok(error.message.includes(name) && error.remedy, `${name}: ${error.message}`);
+    }
+    assert.match(found["endless.mbtiles"].message, /interrupt/i);
+    assert.match(found["bomb.pmtiles"].message, /unpacks to more/);
+  });
 
   await t.test(
     "GeoTIFFs: colours, masks, places and overviews as rasterio reads them",

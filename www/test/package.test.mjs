@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
+import * as esbuild from "esbuild";
 import { execute, pack } from "./consumers.mjs";
 import { scratch, www } from "./support.mjs";
 
@@ -212,12 +213,35 @@ test("on a server the import does nothing, and loading says why it does not work
   assert.match(said, /^SamloraError unsupported .*browser/);
 });
 
+test("a bundler needs none of the sources' libraries, and finds none of them from the core", async () => {
+  const build = (code) =>
+    esbuild.build({
+      stdin: { contents: code, resolveDir: project },
+      bundle: true,
+      format: "esm",
+      write: false,
+      outdir: "out",
+      splitting: true,
+      logLevel: "silent",
+    });
+  const core = await build(`import { Segmenter } from "samlora"; console.log(Segmenter);`);
+  assert.deepEqual(
+    core.warnings.filter(({ text }) => text.includes("Could not resolve")),
+    [],
+  );
+  const sources = await build(`import { xyz } from "samlora/sources"; console.log(xyz);`);
+  // Named, and no errors: a page that reads tiles alone installs nothing.
+  assert.ok(
+    sources.warnings.every(({ text }) => /Could not resolve "(pmtiles|geotiff|proj4|@journeyapps.*)"/.test(text)),
+  );
+});
+
 test("the README shows the examples as they are", () => {
   const readme = readFileSync(join(www, "README.md"), "utf8");
   const shown = [...readme.matchAll(/<!-- (examples\/\S+) -->\n```\w+\n([^]*?)\n```/g)];
   for (const [, file, text] of shown) assert.equal(text, readFileSync(join(www, file), "utf8").trimEnd(), file);
   const folders = new Set(shown.map(([, file]) => file.split("/")[1]));
-  for (const folder of ["html", "vite", "next", "no-worker"])
+  for (const folder of ["html", "vite", "next", "no-worker", "area"])
     assert.ok(folders.has(folder), `the README shows nothing of ${folder}`);
   // webpack's is described by its difference.
   const script = (file) => readFileSync(join(www, "examples", file), "utf8");

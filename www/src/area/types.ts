@@ -57,7 +57,7 @@ export interface AreaSource {
   readonly name: string;
   /** Tells this imagery from other imagery of that name, such as a file's size and time: a job goes on only with the same. */
   readonly key: string;
-  /** Whose imagery it is. */
+  /** Whose imagery it is, as the source says it: perhaps with HTML, which nobody has checked. */
   readonly attribution?: string;
   /** Absent for a picture of which nobody knows where it lies. */
   readonly system?: GroundSystem;

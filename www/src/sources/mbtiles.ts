@@ -8,7 +8,7 @@ import { nameOf } from "../map/imagery.ts";
 import { type Bytes, type FileInput, openBytes } from "./bytes.ts";
 import { lackingPeer } from "./peer.ts";
 import { ARCHIVE, type ArchiveOptions, boundsOf, textOf } from "./pmtiles.ts";
-import { decode, MERCATOR, mercatorLevels, type ZoomLevel } from "./pyramid.ts";
+import { ARCHIVED, decode, MERCATOR, mercatorLevels, type ZoomLevel } from "./pyramid.ts";
 import { tiled } from "./tiled.ts";
 import { openSqlite, type Sqlite, type SqliteModules } from "./sqlite.ts";
 
@@ -75,6 +75,7 @@ async function source(bytes: Bytes, database: Sqlite, parallel: number): Promise
     bounds,
     levels: mercatorLevels(low, high, side),
     parallel,
+    known: true,
     nameOf: (level, x, y) => nameOf({ z: (level as ZoomLevel).zoom, x, y }),
     async tile(level, x, y, signal) {
       const { zoom } = level as ZoomLevel;
@@ -89,7 +90,7 @@ async function source(bytes: Bytes, database: Sqlite, parallel: number): Promise
       const tile = `${name} ${zoom}/${x}/${y}`;
       if (!(data instanceof Uint8Array))
         throw new SamloraError("format", `${tile} is no data`, "make the archive anew");
-      return data.length ? decode(blobOf(data), tile, side) : undefined;
+      return data.length ? decode(blobOf(data), tile, side, ARCHIVED) : undefined;
     },
     close: () => database.close(),
   });

@@ -7,7 +7,7 @@ import { isAbort, SamloraError } from "../error.ts";
 import { fromTile, nameOf, toTile } from "../map/imagery.ts";
 import { type Bytes, type FileInput, openBytes } from "./bytes.ts";
 import { lackingPeer } from "./peer.ts";
-import { decode, MERCATOR, mercatorLevels, type ZoomLevel } from "./pyramid.ts";
+import { ARCHIVED, decode, MERCATOR, mercatorLevels, type ZoomLevel } from "./pyramid.ts";
 import { tiled } from "./tiled.ts";
 
 export interface ArchiveOptions {
@@ -33,12 +33,13 @@ const NO_PICTURES: Record<number, string> = { 1: "vector tiles (MVT)", 6: "vecto
 /** Imagery in a PMTiles archive: a file, or an address whose server gives ranges. Needs the library `pmtiles`. */
 export async function pmtiles(input: FileInput, options?: ArchiveOptions): Promise<AreaSource> {
   const { headers, parallel = 6, signal, library } = check.checkOptions(options, "pmtiles", ARCHIVE);
-  const { PMTiles, tileIdToZxy } = (library as typeof Library | undefined) ?? (await load());
+  const { PMTiles, SharedPromiseCache, tileIdToZxy } = (library as typeof Library | undefined) ?? (await load());
   const bytes = await openBytes(input, "a PMTiles archive", { headers, signal });
-  const archive = new PMTiles({
+  const file: Library.Source = {
     getKey: () => bytes.key,
     getBytes: async (offset, length, signal) => ({ data: (await bytes.read(offset, offset + length, signal)).buffer }),
-  });
+  };
+  const archive = new PMTiles(file, new SharedPromiseCache(100, true, unpack), unpack);
   const header = await sound(bytes, () => archive.getHeader());
   const kind = NO_PICTURES[header.tileType];
   if (kind) {
@@ -63,11 +64,12 @@ export async function pmtiles(input: FileInput, options?: ArchiveOptions): Promi
     bounds: snapped(boundsOf([header.minLon, header.minLat, header.maxLon, header.maxLat]), header.maxZoom),
     levels: mercatorLevels(header.minZoom, header.maxZoom, side),
     parallel,
+    known: true,
     nameOf: (level, x, y) => nameOf({ z: (level as ZoomLevel).zoom, x, y }),
     async tile(level, x, y, signal) {
       const { zoom } = level as ZoomLevel;
       const found = await read(zoom, x, y, signal);
-      return found && decode(new Blob([found.data]), `${bytes.name} ${zoom}/${x}/${y}`, side);
+      return found && decode(new Blob([found.data]), `${bytes.name} ${zoom}/${x}/${y}`, side, ARCHIVED);
     },
   });
 }
@@ -78,6 +80,28 @@ async function load(): Promise<typeof Library> {
   } catch (cause) {
     throw lackingPeer("pmtiles", cause);
   }
+}
+
+/** The most bytes of an unpacked directory: a small archive must not fill the memory. */
+const MOST_UNPACKED = 64 << 20;
+
+/** Unpacks directories, metadata and tiles: 1 is as it is, 2 is gzip. */
+async function unpack(packed: ArrayBuffer, compression: number): Promise<ArrayBuffer> {
+  if (compression <= 1) return packed;
+  if (compression !== 2) throw new Error(`its compression (number ${compression}) is not gzip`);
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const reader = stream.getReader();
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  let length = 0;
+  for (let next = await reader.read(); !next.done; next = await reader.read()) {
+    parts.push(next.value as Uint8Array<ArrayBuffer>);
+    length += next.value.length;
+    if (length > MOST_UNPACKED) {
+      await reader.cancel();
+      throw new Error(`a part of it unpacks to more than ${MOST_UNPACKED} bytes`);
+    }
+  }
+  return new Blob(parts).arrayBuffer();
 }
 
 /** The place of any tile. */

@@ -52,8 +52,16 @@ function levels(
 
 export { DEGREES, MERCATOR };
 
-/** Decodes a tile's picture, which must have the side that the source said. */
-export async function decode(picture: Blob, name: string, side: number | undefined): Promise<Pixels> {
+/** What to do with an archive whose tiles are not all of one size. */
+export const ARCHIVED = "make the archive anew, with tiles of one size";
+
+/** Decodes a tile's picture, which must have the side that the source said; an archive has no option for another one. */
+export async function decode(
+  picture: Blob,
+  name: string,
+  side: number | undefined,
+  archived?: typeof ARCHIVED,
+): Promise<Pixels> {
   const start = new Uint8Array(await picture.slice(0, 300).arrayBuffer());
   // Services say what is wrong as a page or as XML, with a status of success.
   if (/^(\ufeff|\s)*[<{]/.test(new TextDecoder().decode(start.subarray(0, 16)))) {
@@ -76,7 +84,7 @@ export async function decode(picture: Blob, name: string, side: number | undefin
     const message = `${name} has ${pixels.width} x ${pixels.height} pixels where ${side} x ${side} were announced`;
     const remedy =
       pixels.width === pixels.height ? `give the source's option size: ${pixels.width}` : "tiles must be square";
-    throw new SamloraError("invalid", message, remedy);
+    throw new SamloraError(archived ? "format" : "invalid", message, archived ?? remedy);
   }
   return pixels;
 }

@@ -27,12 +27,16 @@ export interface Sqlite {
 const [OK, ROW, CANTOPEN, IOERR_READ, IOERR_SHORT_READ] = [0, 100, 14, 266, 522];
 const [OPEN_READONLY, OPEN_URI, IMMUTABLE] = [1, 64, 0x2000];
 
+/** Steps of SQLite's machine between two looks, and looks that a query may take: seconds, where a tile takes far below one. */
+const [STEPS, MOST_STEPS] = [1_000_000, 100];
+
 /** What is asked of wa-sqlite. */
 interface Api {
   vfs_register(vfs: object, isDefault: boolean): number;
   open_v2(name: string, flags: number, vfs: string): Promise<number>;
   statements(database: number, sql: string): AsyncIterable<number>;
   bind_collection(statement: number, values: readonly unknown[]): number;
+  progress_handler(database: number, steps: number, handler: () => number, data: null): void;
   step(statement: number): Promise<number>;
   row(statement: number): Value[];
   close(database: number): Promise<number>;
@@ -99,8 +103,13 @@ export async function openSqlite(bytes: Bytes, { factory, api, FacadeVFS }: Sqli
     throw explained(error);
   }
 
+  // An archive brings its own views, and one of them may never end.
+  let steps = 0;
+  sqlite.progress_handler(database, STEPS, () => Number(++steps > MOST_STEPS), null);
+
   async function query(sql: string, bindings: readonly (number | string)[]): Promise<Value[][]> {
     const found: Value[][] = [];
+    steps = 0;
     try {
       for await (const statement of sqlite.statements(database, sql)) {
         sqlite.bind_collection(statement, bindings);

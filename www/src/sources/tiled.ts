@@ -15,6 +15,8 @@ export interface Tiles {
   bounds?: Bounds | undefined;
   /** The finest first. */
   levels: readonly AreaLevel[];
+  /** Whether a tile of it was read already. */
+  known?: boolean;
   /** Most tiles that are read at the same time. */
   parallel: number;
   /** The pixels of a tile, fewer at the level's right and lower edges; undefined where there is none. */
@@ -27,7 +29,7 @@ export interface Tiles {
 /** Bytes of decoded tiles that are kept for windows beside. */
 const KEPT = 32 << 20;
 const OVERHEAD = 512;
-/** Tiles that fail one after the other without any that is read: then the source itself is away. */
+/** Tiles that fail one after the other without any that is read: then the server is away, or has never had a picture. */
 const MOST_FAILURES = 16;
 
 /** The source of `tiles`. */
@@ -36,6 +38,7 @@ export function tiled(tiles: Tiles): AreaSource {
   const kept = new Recent<Shared<Pixels | undefined>>(KEPT);
   const gate = new Gate(parallel);
   let failures = 0;
+  let known = tiles.known ?? false;
 
   async function tileAt(
     level: AreaLevel,
@@ -56,6 +59,7 @@ export function tiled(tiles: Tiles): AreaSource {
     }
     const pixels = await shared.join(signal);
     failures = 0;
+    known ||= pixels !== undefined;
     return pixels;
   }
 
@@ -75,7 +79,7 @@ export function tiled(tiles: Tiles): AreaSource {
         const paste = (pixels: Pixels | undefined) => pixels && copy(pixels, place, whole, box);
         const note = (error: unknown) => {
           signal.throwIfAborted();
-          whole.missing.push({ tile: tiles.nameOf(level, column, row), message: passing(error, ++failures) });
+          whole.missing.push({ tile: tiles.nameOf(level, column, row), message: passing(error, ++failures, known) });
         };
         work.push(tileAt(level, column, row, signal).then(paste, note));
       }
@@ -100,9 +104,12 @@ export function tiled(tiles: Tiles): AreaSource {
 }
 
 /** What is said of a tile that may be there another time; throws where no tile will be. */
-function passing(error: unknown, failures: number): string {
-  const isPassing = error instanceof SamloraError && ["io", "format", "integrity"].includes(error.code);
-  if (isPassing && failures < MOST_FAILURES) return error.message;
+function passing(error: unknown, failures: number, known: boolean): string {
+  if (error instanceof SamloraError) {
+    // A file may be damaged over a wide part, and is still good elsewhere.
+    const isDamage = error.code === "format" || error.code === "integrity";
+    if ((isDamage && known) || ((isDamage || error.code === "io") && failures < MOST_FAILURES)) return error.message;
+  }
   throw SamloraError.from(error);
 }
 

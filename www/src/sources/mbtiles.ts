@@ -28,12 +28,11 @@ export async function mbtiles(input: FileInput, options?: ArchiveOptions): Promi
 
 async function load(): Promise<SqliteModules> {
   try {
-    const [glue, api, facade] = await Promise.all([
-      import("@journeyapps/wa-sqlite/dist/wa-sqlite-async.mjs"),
-      import("@journeyapps/wa-sqlite"),
-      // @ts-expect-error: it has no types.
-      import("@journeyapps/wa-sqlite/src/FacadeVFS.js"),
-    ]);
+    // One by one: bundlers see that an import is within a `try` where it is awaited there itself.
+    const glue = await import("@journeyapps/wa-sqlite/dist/wa-sqlite-async.mjs");
+    const api = await import("@journeyapps/wa-sqlite");
+    // @ts-expect-error: it has no types.
+    const facade = await import("@journeyapps/wa-sqlite/src/FacadeVFS.js");
     return { factory: glue.default, api, FacadeVFS: facade.FacadeVFS };
   } catch (cause) {
     throw lackingPeer("@journeyapps/wa-sqlite", cause);

@@ -19,7 +19,10 @@ export const COMMON = {
 const lib = join(dist, "lib");
 
 // The package's entries beside the worker, with their names in the `exports` of package.json.
-const ENTRIES = ["index", "maplibre"];
+const ENTRIES = ["index", "maplibre", "sources"];
+
+/** What a page installs itself, if it uses what needs it. */
+const PEERS = ["maplibre-gl", "pmtiles", "geotiff", "proj4", "@journeyapps/wa-sqlite"];
 
 /** Bundles the scripts; the npm packages that ended up in them, for their notices. */
 export async function buildLibrary() {
@@ -30,7 +33,7 @@ export async function buildLibrary() {
     outdir: lib,
     splitting: true, // One `Segmenter` and one `SamloraError`, whichever entry they are imported from.
     chunkNames: "[name]-[hash]",
-    external: ["maplibre-gl"],
+    external: PEERS,
     plugins: [glueAsImport],
   });
   const worker = await esbuild.build({

@@ -7,6 +7,16 @@ export interface Offer {
   url: string;
 }
 
+/** `merged`, `base` or `adapter`, as the package's manifest says; undefined where it cannot be read, which loading explains. */
+export async function kindOf({ url }: Offer): Promise<string | undefined> {
+  return fetch(new URL("samlora.json", url))
+    .then((answer) => answer.json())
+    .then(
+      (manifest: { kind?: string } | null) => manifest?.kind,
+      () => undefined,
+    );
+}
+
 /** The packages on this server; none if it says nothing about them. */
 export async function offeredModels(): Promise<Offer[]> {
   const index = new URL("models/index.json", document.baseURI);

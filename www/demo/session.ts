@@ -1,8 +1,15 @@
 // The page's one loaded model: from the controls of the "Model" section to whoever uses it.
 
-import { Segmenter, type Device, type PackageInput, type SegmenterEvent, type SegmenterInfo } from "samlora";
+import {
+  Segmenter,
+  type Device,
+  type LoadOptions,
+  type PackageInput,
+  type SegmenterEvent,
+  type SegmenterInfo,
+} from "samlora";
 import { clearError, showError } from "./errors.ts";
-import { offeredModels } from "./models.ts";
+import { kindOf, offeredModels, type Offer } from "./models.ts";
 import { element, fillFacts, formatBytes, formatTime } from "./page.ts";
 
 export class Session {
@@ -13,6 +20,9 @@ export class Session {
   #model: Segmenter | undefined;
   #package: PackageInput | undefined;
   #loading: AbortController | undefined;
+  #offers: Offer[] = [];
+  /** The base that adapters of the list are put onto: it stays loaded, so that another adapter loads alone. */
+  #base: { model: Segmenter; device: string } | undefined;
   /** Why the model does not run where it was wished for. */
   #reason = "";
 
@@ -44,7 +54,10 @@ export class Session {
 
   /** Loads the first package that the server offers, if it offers one. */
   async start(): Promise<void> {
-    const offers = await offeredModels();
+    this.#offers = await offeredModels();
+    // A base has no classes: it is there for the adapters.
+    const bases = this.#offers.length > 1 ? await this.#bases() : [];
+    const offers = this.#offers.filter((offer) => !bases.includes(offer));
     const first = offers[0];
     if (!first) return;
     element("model").replaceChildren(...offers.map(({ label, url }) => new Option(label, url)));
@@ -66,8 +79,7 @@ export class Session {
     showProgress(0, 0);
     this.#reason = "";
     try {
-      const loaded = await Segmenter.load(input, {
-        device: chosenDevice(),
+      const loaded = await this.#loadOn(input, {
         signal: controller.signal,
         onProgress: ({ loadedBytes, totalBytes }) => showProgress(loadedBytes, totalBytes),
         onEvent: (event) => this.#tell(event),
@@ -81,6 +93,49 @@ export class Session {
       if (this.#loading === controller) element("loading").hidden = true;
     }
     if (this.#loading === controller) this.onModel(this.#model);
+  }
+
+  /** Loads a whole package, or an adapter onto the base that is there or that the server offers beside it. */
+  async #loadOn(input: PackageInput, options: LoadOptions): Promise<Segmenter> {
+    const device = chosenDevice();
+    const offer = this.#offers.find(({ url }) => url === input);
+    if (!offer || (await kindOf(offer)) !== "adapter") {
+      this.#drop();
+      return Segmenter.load(input, { ...options, device });
+    }
+    let failure: unknown;
+    if (this.#base?.device === device) {
+      try {
+        return await Segmenter.load(input, { ...options, base: this.#base.model });
+      } catch (error) {
+        failure = error; // Perhaps it is another base's: an adapter names its own by hash.
+      }
+    }
+    for (const { url } of await this.#bases()) {
+      this.#drop();
+      options.signal?.throwIfAborted();
+      const model = await Segmenter.load(url, { ...options, device });
+      try {
+        const loaded = await Segmenter.load(input, { ...options, base: model });
+        this.#base = { model, device };
+        return loaded;
+      } catch (error) {
+        model.dispose();
+        failure = error;
+      }
+    }
+    throw failure ?? new Error(`${offer.label} is an adapter, and this server offers no base for it`);
+  }
+
+  /** The packages on this server that adapters can be put onto. */
+  async #bases(): Promise<Offer[]> {
+    const kinds = await Promise.all(this.#offers.map((offer) => kindOf(offer)));
+    return this.#offers.filter((_, i) => kinds[i] === "base");
+  }
+
+  #drop(): void {
+    this.#base?.model.dispose();
+    this.#base = undefined;
   }
 
   #tell(event: SegmenterEvent): void {

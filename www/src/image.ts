@@ -5,6 +5,9 @@ import { SamloraError } from "./error.ts";
 import { outdated, RAW, readBitmap, readCanvas } from "./readback.ts";
 import type { ImageInput } from "./types.ts";
 
+/** The class of pixels that hold no data (`mask::NO_DATA` of the Rust crate). */
+export const NO_DATA = 255;
+
 /** RGBA8 pixels, row-major; those of alpha 0 hold no data. */
 export interface Pixels {
   rgba: Uint8ClampedArray;

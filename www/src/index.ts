@@ -2,7 +2,7 @@
 
 export { doctor } from "./doctor.ts";
 export { isAbort, SamloraError, type ErrorCode } from "./error.ts";
-export { NO_DATA } from "./result.ts";
+export { NO_DATA } from "./image.ts";
 export { Segmenter } from "./segmenter.ts";
 export { storage } from "./package/storage.ts";
 export type {
@@ -38,3 +38,21 @@ export type {
   TileId,
   Timings,
 } from "./types.ts";
+export type { AreaJob } from "./area/job.ts";
+export type {
+  AreaBlock,
+  AreaClassStats,
+  AreaEstimate,
+  AreaLevel,
+  AreaOptions,
+  AreaPixels,
+  AreaPolygonOptions,
+  AreaProgress,
+  AreaResult,
+  AreaShape,
+  AreaSource,
+  Bounds,
+  Georeference,
+  GroundSystem,
+  MissingTile,
+} from "./area/types.ts";

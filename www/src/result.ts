@@ -17,9 +17,6 @@ import type {
   Timings,
 } from "./types.ts";
 
-/** The class of pixels that hold no data (`mask::NO_DATA` of the Rust crate). */
-export const NO_DATA = 255;
-
 /** Where a result comes from. */
 export interface Origin {
   model: ModelId;

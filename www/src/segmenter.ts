@@ -1,6 +1,8 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 // The class that pages use: the browser's types around an engine.
 
+import { AreaJob, estimateArea } from "./area/job.ts";
+import type { AreaEstimate, AreaOptions } from "./area/types.ts";
 import * as check from "./check.ts";
 import type { Engine, ModelId } from "./engine/engine.ts";
 import { disposed, SamloraError } from "./error.ts";
@@ -119,6 +121,22 @@ export class Segmenter implements LoadedModel {
       throw new SamloraError("invalid", message, "give classMask and confidenceMask, each a Uint8Array");
     }
     return refine(planes, options, { model: this.#model, classes: this.info.classes, call: this.#call });
+  }
+
+  /**
+   * The class masks of an area of any extent, block by block, nearest to the view first. What it gives is an iterable with
+   * `pause()`, `resume()`, `stats()` and `result()`; leaving the loop ends the work.
+   *
+   * Windows lie on a fixed grid of the ground and are blended where they overlap: the result at a place does not depend on
+   * where the area begins. Imagery of another resolution than the model's is resampled, up to a factor of 4.
+   */
+  segmentArea(options: AreaOptions): AreaJob {
+    return new AreaJob(this, options);
+  }
+
+  /** What `segmentArea` would take: level, resampling, windows, tiles and bytes of memory. */
+  estimateArea(options: AreaOptions): Promise<AreaEstimate> {
+    return estimateArea(this, options);
   }
 
   /** Gives all memory back that no other segmenter shares; calls that wait are rejected with code `disposed`. */

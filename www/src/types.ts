@@ -46,6 +46,11 @@ export interface SegmenterInfo {
   stored: boolean;
   /** Bytes of the package: manifest and shards. */
   bytes: number;
+  /**
+   * SHA-256 of the package's manifest, which names the hash of every shard (and of an adapter's base); absent where the page has
+   * no `crypto.subtle` (no https).
+   */
+  hash?: string;
   /** Milliseconds from the call of `load` until the model was ready. */
   loadTime: number;
 }

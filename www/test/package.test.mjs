@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { before, test } from "node:test";
+import * as esbuild from "esbuild";
 import { execute, pack } from "./consumers.mjs";
 import { scratch, www } from "./support.mjs";
 
@@ -40,7 +41,8 @@ test("publint and attw find nothing", async () => {
 test("every export is there, and nothing that only the build needs", () => {
   const { exports, dependencies, peerDependenciesMeta } = json("package.json");
   assert.equal(dependencies, undefined);
-  assert.equal(peerDependenciesMeta["maplibre-gl"].optional, true);
+  for (const peer of ["maplibre-gl", "pmtiles", "geotiff", "proj4", "@journeyapps/wa-sqlite"])
+    assert.equal(peerDependenciesMeta[peer].optional, true, peer);
   const targets = Object.values(exports).flatMap((target) =>
     typeof target === "string" ? [target] : Object.values(target),
   );
@@ -125,7 +127,8 @@ test("the public types import nothing", () => {
 /** A consumer's code that touches every sort of public type. */
 const CODE = `
 import { doctor, isAbort, NO_DATA, SamloraError, Segmenter, storage } from "samlora";
-import type { ErrorCode, LoadedModel, LoadOptions, Segmentation, SegmenterEvent, StoredPackage } from "samlora";
+import { pmtiles, wms, xyz } from "samlora/sources";
+import type { AreaBlock, AreaEstimate, AreaJob, AreaSource, ErrorCode, LoadedModel, LoadOptions, Segmentation, SegmenterEvent, StoredPackage } from "samlora";
 
 export async function use(image: Blob, signal: AbortSignal): Promise<Segmentation> {
   const events: SegmenterEvent["type"][] = [];
@@ -143,6 +146,22 @@ export async function use(image: Blob, signal: AbortSignal): Promise<Segmentatio
   console.log(mask.length, kept.length, report, feature?.geometry.type);
   return result;
 }
+export async function district(segmenter: Segmenter, file: File, signal: AbortSignal): Promise<number> {
+  const own: AreaSource = xyz("https://example.org/{z}/{x}/{y}.png", { maxzoom: 20, attribution: "somebody" });
+  const estimate: AreaEstimate = await segmenter.estimateArea({ source: own, area: [10, 50, 10.1, 50.1] });
+  const outline = { type: "Polygon" as const, coordinates: [[[10, 50], [10.1, 50], [10, 50.1], [10, 50]]] };
+  const job: AreaJob = segmenter.segmentArea({ source: pmtiles(file), area: outline, signal, resume: "a", view: () => undefined });
+  for await (const block of job) {
+    const found: AreaBlock = block;
+    console.log(found.x, found.georeference.origin, (await segmenter.refine(block)).stats(), estimate.windows);
+  }
+  job.pause();
+  const wider = wms("https://example.org/wms", { layers: ["a"], crs: "EPSG:4326", version: "1.1.1" });
+  const { features } = await (await segmenter.segmentArea({ source: wider, resolution: "native" }).result()).toGeoJSON();
+  return features.length + ((await job.stats())[0]?.hectares ?? 0);
+}
+// @ts-expect-error: masks of a service that has no tiles would be empty.
+export const endless = xyz("https://example.org/{z}/{x}/{y}.png", {});
 export const code = (error: unknown): ErrorCode | undefined =>
   isAbort(error) ? undefined : error instanceof SamloraError ? error.code : undefined;
 // @ts-expect-error: a wrong device is a wrong type.
@@ -186,6 +205,7 @@ test("on a server the import does nothing, and loading says why it does not work
     join(project, "server.js"),
     `import { Segmenter } from "samlora";
      import "samlora/maplibre";
+     import "samlora/sources";
      const error = await Segmenter.load("https://example.org/model/").catch((error) => error);
      console.log(error.name, error.code, error.remedy);`,
   );
@@ -193,12 +213,35 @@ test("on a server the import does nothing, and loading says why it does not work
   assert.match(said, /^SamloraError unsupported .*browser/);
 });
 
+test("a bundler needs none of the sources' libraries, and finds none of them from the core", async () => {
+  const build = (code) =>
+    esbuild.build({
+      stdin: { contents: code, resolveDir: project },
+      bundle: true,
+      format: "esm",
+      write: false,
+      outdir: "out",
+      splitting: true,
+      logLevel: "silent",
+    });
+  const core = await build(`import { Segmenter } from "samlora"; console.log(Segmenter);`);
+  assert.deepEqual(
+    core.warnings.filter(({ text }) => text.includes("Could not resolve")),
+    [],
+  );
+  const sources = await build(`import { xyz } from "samlora/sources"; console.log(xyz);`);
+  // Named, and no errors: a page that reads tiles alone installs nothing.
+  assert.ok(
+    sources.warnings.every(({ text }) => /Could not resolve "(pmtiles|geotiff|proj4|@journeyapps.*)"/.test(text)),
+  );
+});
+
 test("the README shows the examples as they are", () => {
   const readme = readFileSync(join(www, "README.md"), "utf8");
   const shown = [...readme.matchAll(/<!-- (examples\/\S+) -->\n```\w+\n([^]*?)\n```/g)];
   for (const [, file, text] of shown) assert.equal(text, readFileSync(join(www, file), "utf8").trimEnd(), file);
   const folders = new Set(shown.map(([, file]) => file.split("/")[1]));
-  for (const folder of ["html", "vite", "next", "no-worker"])
+  for (const folder of ["html", "vite", "next", "no-worker", "area"])
     assert.ok(folders.has(folder), `the README shows nothing of ${folder}`);
   // webpack's is described by its difference.
   const script = (file) => readFileSync(join(www, "examples", file), "utf8");

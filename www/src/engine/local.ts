@@ -18,6 +18,7 @@ import { disposed, isAbort, SamloraError } from "../error.ts";
 import { wasmName } from "../device/gpu.ts";
 import { pauser } from "./pause.ts";
 import { loadRuntime, type WasmSegmenter } from "../runtime.ts";
+import { sha256 } from "../package/manifest.ts";
 import { MANIFEST, nameOf, openPackage } from "../package/source.ts";
 import type { Logits, SegmenterInfo } from "../types.ts";
 
@@ -90,9 +91,10 @@ export class LocalEngine implements Engine {
     this.#models.set(model, { wasm, choice });
     const described = wasm.info() as Omit<
       SegmenterInfo,
-      "device" | "adapter" | "precision" | "workers" | "stored" | "bytes" | "loadTime"
+      "device" | "adapter" | "precision" | "workers" | "stored" | "bytes" | "hash" | "loadTime"
     >;
     const { adapter } = choice;
+    const hash = await sha256(opened.manifest);
     return {
       ...described,
       device: choice.device,
@@ -101,6 +103,7 @@ export class LocalEngine implements Engine {
       workers: 1,
       stored: opened.stored(),
       bytes: opened.bytes,
+      ...(hash && { hash }),
       loadTime: performance.now() - start,
     };
   }

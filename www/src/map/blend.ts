@@ -1,8 +1,8 @@
 // From windows' logits to classes, as the native program does it (`logits.rs`, `mosaic.rs`).
 
-import { NO_DATA } from "../result.ts";
+import { NO_DATA } from "../image.ts";
 import type { Logits, MaskPlanes } from "../types.ts";
-import type { Box, Grid, Place } from "./grid.ts";
+import type { Box, Place, WindowGrid } from "./grid.ts";
 
 /** What the network found in one window. */
 export interface Found {
@@ -10,20 +10,23 @@ export interface Found {
   id: number;
   place: Place;
   logits: Logits;
-  /** Column and row of the world at which the logits begin. */
+  /** Column and row of the world at which the logits begin, and how many they cover; a window's side unless given. */
   left: number;
   top: number;
+  width?: number;
+  height?: number;
   /** The window's pixels that hold data, row by row; absent where all do. */
   valid?: Uint8Array;
   /** Milliseconds. */
   time: number;
 }
 
-/** For each of `to` samples on a line of `from`: the two neighbours and the weight of the second. */
-function taps(from: number, to: number): { low: Uint16Array; high: Uint16Array; share: Float32Array } {
-  const [low, high, share] = [new Uint16Array(to), new Uint16Array(to), new Float32Array(to)];
-  for (let i = 0; i < to; i++) {
-    const at = Math.max(0, ((i + 0.5) * from) / to - 0.5);
+/** For `count` pixels from `start` on a line of `to`, onto which `from` samples are laid: the two neighbours and the weight of the second. */
+function taps(from: number, to: number, start: number, count: number) {
+  const [low, high, share] = [new Uint16Array(count), new Uint16Array(count), new Float32Array(count)];
+  for (let i = 0; i < count; i++) {
+    const offset = Math.max(0, Math.min(start + i, to - 1));
+    const at = Math.max(0, ((offset + 0.5) * from) / to - 0.5);
     low[i] = Math.min(Math.floor(at), from - 1);
     high[i] = Math.min(low[i]! + 1, from - 1);
     share[i] = at - low[i]!;
@@ -32,7 +35,7 @@ function taps(from: number, to: number): { low: Uint16Array; high: Uint16Array; 
 }
 
 /** Class and confidence of the pixels of `box`; no data where no window has a pixel, or it holds none. */
-export function blend(grid: Grid, box: Box, windows: readonly Found[]): MaskPlanes {
+export function blend(grid: WindowGrid, box: Box, windows: readonly Found[]): MaskPlanes {
   const [width, height] = [box.right - box.left, box.bottom - box.top];
   const classes = windows[0]?.logits.classes ?? 0;
   const pixels = width * height;
@@ -57,41 +60,34 @@ export function blend(grid: Grid, box: Box, windows: readonly Found[]): MaskPlan
 }
 
 /** Adds a window's logits, resampled to pixels and fading to its edges. */
-function add(
-  { place, logits, left, top, valid }: Found,
-  grid: Grid,
-  box: Box,
-  sums: Float32Array,
-  weights: Float32Array,
-  isValid: Uint8Array,
-): void {
+function add(found: Found, grid: WindowGrid, box: Box, sums: Float32Array, weights: Float32Array, isValid: Uint8Array) {
+  const { place, logits, left, top, valid } = found;
   const window = grid.box(place);
   const inside = grid.clip(window);
   const [west, east] = [Math.max(inside.left, box.left), Math.min(inside.right, box.right)];
   const [north, south] = [Math.max(inside.top, box.top), Math.min(inside.bottom, box.bottom)];
-  const { size } = grid.columns;
+  if (west >= east || north >= south) return;
+  const side = grid.columns.size;
   const [width, pixels] = [box.right - box.left, weights.length];
-  const [across, down] = [taps(logits.width, size), taps(logits.height, size)];
-  const clamp = (offset: number) => Math.max(0, Math.min(offset, size - 1));
-  const weightsAcross = Float32Array.from({ length: size }, (_, i) => grid.columns.weight(i));
+  const across = taps(logits.width, found.width ?? side, west - left, east - west);
+  const down = taps(logits.height, found.height ?? grid.rows.size, north - top, south - north);
+  const weightsAcross = Float32Array.from({ length: side }, (_, i) => grid.columns.weight(i));
   for (let y = north; y < south; y++) {
-    const tapDown = clamp(y - top);
-    const share = down.share[tapDown]!;
+    const share = down.share[y - north]!;
     const weightDown = grid.rows.weight(y - window.top);
     const line = (y - box.top) * width - box.left;
-    const validLine = (y - window.top) * size - window.left;
+    const validLine = (y - window.top) * side - window.left;
     for (let x = west; x < east; x++) {
       if (valid && !valid[validLine + x]) continue;
       isValid[line + x] = 1;
       weights[line + x]! += weightDown * weightsAcross[x - window.left]!;
     }
     for (let k = 0; k < logits.classes; k++) {
-      const above = (k * logits.height + down.low[tapDown]!) * logits.width;
-      const below = (k * logits.height + down.high[tapDown]!) * logits.width;
+      const above = (k * logits.height + down.low[y - north]!) * logits.width;
+      const below = (k * logits.height + down.high[y - north]!) * logits.width;
       for (let x = west; x < east; x++) {
         if (valid && !valid[validLine + x]) continue;
-        const tap = clamp(x - left);
-        const [low, high, part] = [across.low[tap]!, across.high[tap]!, across.share[tap]!];
+        const [low, high, part] = [across.low[x - west]!, across.high[x - west]!, across.share[x - west]!];
         const upper = logits.values[above + low]! * (1 - part) + logits.values[above + high]! * part;
         const lower = logits.values[below + low]! * (1 - part) + logits.values[below + high]! * part;
         const weight = weightDown * weightsAcross[x - window.left]!;

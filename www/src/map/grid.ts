@@ -61,11 +61,16 @@ export class Axis {
     return [first, last];
   }
 
-  /** The weight of the pixel at offset `i` within a window, as in the native program. */
+  /** The weight of the pixel at offset `i` within a window. */
   weight(i: number): number {
-    const fade = this.size - this.tile;
-    return fade === 0 ? 1 : Math.min(1, (Math.min(i, this.size - 1 - i) + 0.5) / fade);
+    return fading(i, this.size, this.tile);
   }
+}
+
+/** The weight of the pixel at offset `i` within a window of `size` pixels, one every `step`, as in the native program. */
+export function fading(i: number, size: number, step: number): number {
+  const fade = size - step;
+  return fade === 0 ? 1 : Math.min(1, (Math.min(i, size - 1 - i) + 0.5) / fade);
 }
 
 /** A window by its place in the grid. */
@@ -82,8 +87,18 @@ export interface Box {
   bottom: number;
 }
 
+/** What blending asks of a grid of windows. */
+export interface WindowGrid {
+  /** Side of a window along either axis, and the weight of the pixel at an offset within it. */
+  readonly columns: { readonly size: number; weight(offset: number): number };
+  readonly rows: { readonly size: number; weight(offset: number): number };
+  box(place: Place): Box;
+  /** The pixels of `box` that the grid is about. */
+  clip(box: Box): Box;
+}
+
 /** The windows over `extent`, in pixels of tiles of `side` pixels at zoom `z`. */
-export class Grid {
+export class Grid implements WindowGrid {
   readonly z: number;
   readonly side: number;
   readonly extent: Box;

@@ -221,7 +221,7 @@ function checkTemplate(template: string): void {
 }
 
 /** Tells a server that forbids reading from one that is not there. */
-async function unreachable(url: string, signal: AbortSignal, cause: unknown): Promise<SamloraError> {
+export async function unreachable(url: string, signal: AbortSignal, cause: unknown): Promise<SamloraError> {
   const foreign = new URL(url, globalThis.location?.href).origin !== globalThis.location?.origin;
   // Without CORS the browser hides the answer, but not that there was one.
   const answers =
@@ -248,9 +248,9 @@ async function unreachable(url: string, signal: AbortSignal, cause: unknown): Pr
 }
 
 /** Metres: WGS 84's semi-major axis, the sphere of Web Mercator. */
-const EARTH_RADIUS = 6378137;
+export const EARTH_RADIUS = 6378137;
 /** Where Web Mercator ends, in degrees. */
-const MAX_LATITUDE = 85.051129;
+export const MAX_LATITUDE = 85.051129;
 /** Tile sides below this are rounding. */
 const EDGE = 1e-9;
 
@@ -275,7 +275,7 @@ export function tileBounds({ z, x, y }: TileId): [number, number, number, number
 }
 
 /** Where `tile` lies in metres of EPSG:3857: west, south, east, north. */
-function boundsMercator({ z, x, y }: TileId): [number, number, number, number] {
+export function boundsMercator({ z, x, y }: TileId): [number, number, number, number] {
   const side = (2 * Math.PI * EARTH_RADIUS) / 2 ** z;
   const place = (n: number) => n * side - Math.PI * EARTH_RADIUS;
   return [place(x), -place(y + 1), place(x + 1), -place(y)];

@@ -43,6 +43,16 @@ export class Shared<T> {
   }
 }
 
+/** `work`, or a rejection as soon as the signal fires. */
+export function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) return Promise.reject(signal.reason);
+  return new Promise<T>((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    signal.addEventListener("abort", stop, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+  });
+}
+
 /** Lets so many work at a time; the others wait in the order in which they came. */
 export class Gate {
   #free: number;

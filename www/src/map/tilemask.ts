@@ -1,7 +1,7 @@
 // The mask of one tile: what the windows over it found, from which wasm makes what is asked for.
 
 import * as check from "../check.ts";
-import { NO_DATA } from "../result.ts";
+import { NO_DATA } from "../image.ts";
 import type {
   ClassStats,
   GeoJSONFeature,

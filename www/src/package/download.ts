@@ -39,6 +39,8 @@ export interface Download {
   /** Fail at once where there is no answer at all. */
   eager?: boolean;
   cache?: RequestCache;
+  /** Sent with every request, such as an access token. */
+  headers?: Record<string, string> | undefined;
   signal?: AbortSignal | undefined;
   /** Told how many bytes have arrived; fewer than before when the file had to be started anew. */
   onBytes?: ((loaded: number, announced: number | undefined) => void) | undefined;
@@ -147,7 +149,8 @@ async function attempt(job: Download, sink: Sink, state: Progress): Promise<void
   try {
     const from = (part?.start ?? 0) + state.length;
     const ranged = part !== undefined || state.length > 0;
-    const headers: Record<string, string> = ranged ? { range: `bytes=${from}-${part ? part.end - 1 : ""}` } : {};
+    const headers: Record<string, string> = { ...job.headers };
+    if (ranged) headers.range = `bytes=${from}-${part ? part.end - 1 : ""}`;
     const validator = state.version?.tag ?? state.version?.modified;
     if (ranged && !part && validator && state.near) headers["if-range"] = validator;
     // A whole file after a refused part: the HTTP cache would go on from its own part.

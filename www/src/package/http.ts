@@ -85,11 +85,16 @@ export async function versionOf(
   url: string,
   signal: AbortSignal | undefined,
   silence: number,
+  headers?: Record<string, string>,
 ): Promise<FileVersion | undefined> {
   const line = new Line(signal, silence);
   try {
     // Asking for a range makes the browser ask for the file as it is, so that the length is not that of a compressed body.
-    const response = await ask(line, url, { method: "HEAD", headers: { range: "bytes=0-" }, cache: "no-store" });
+    const response = await ask(line, url, {
+      method: "HEAD",
+      headers: { ...headers, range: "bytes=0-" },
+      cache: "no-store",
+    });
     const size = response.ok && !isWebPage(response) ? lengthOf(response) : undefined;
     return size === undefined ? undefined : { ...readVersion(response), size };
   } finally {

@@ -217,9 +217,7 @@ fn average(i: usize, factor: f64, offset: f64, length: usize) -> Taps {
 /// The two source pixels between whose centres that of pixel `i` lies.
 fn bilinear(i: usize, factor: f64, offset: f64, length: usize) -> Taps {
     let centre = offset + (i as f64 + 0.5) * factor;
-    if centre < -ROUNDING || centre > length as f64 + ROUNDING {
-        return Taps { first: 0, weights: Vec::new() };
-    }
+    // Beyond the outermost centres it is the outermost pixel.
     let place = (centre - 0.5).clamp(0.0, (length - 1) as f64);
     let first = place.floor() as usize;
     let beyond = (place - place.floor()) as f32;

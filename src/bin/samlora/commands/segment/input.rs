@@ -5,7 +5,7 @@ use std::path::Path;
 use samlora::config::{Class, Normalization};
 use samlora::engine::Segmenter;
 use samlora::error::{Error, ErrorKind, Result};
-use samlora::mask::{ClassCounts, ClassStats};
+use samlora::mask::{ClassCounts, ClassMask, ClassStats};
 use samlora::mosaic::Rows;
 use samlora::source::{
     Axis, Choice, Colours, GridRows, ModelInput, Raster, Regrid, Resampled, Resolution, Shared, Window, choose,
@@ -36,8 +36,10 @@ pub(super) struct Output {
     pub(super) raster: ModelInput,
     regrid: Regrid,
     counts: ClassCounts,
-    /// Pixels of the model's grid for one of this.
-    share: f64,
+    /// Regions of fewer pixels of this grid are removed.
+    min_pixels: u64,
+    /// Class and confidence of the rows so far, held where small regions are to be removed.
+    held: (Vec<u8>, Vec<u8>),
 }
 
 impl Input {
@@ -90,7 +92,8 @@ impl Input {
         let output = (args.grid == Grid::Input).then(|| -> Result<Output> {
             let regrid = Regrid::new(model.size(), target.size(), axes);
             let raster = as_model_reads(target)?;
-            Ok(Output { raster, regrid, counts: ClassCounts::default(), share: axes[0].scale * axes[1].scale })
+            let held = (Vec::new(), Vec::new());
+            Ok(Output { raster, regrid, counts: ClassCounts::default(), min_pixels: args.min_area, held })
         });
         Ok(Self { model: as_model_reads(model)?, output: output.transpose()?, warnings, attribution, seen })
     }
@@ -112,13 +115,9 @@ fn as_model_reads(segmenter: &Segmenter, colours: Colours, chose_bands: bool) ->
 }
 
 impl Output {
-    /// How many pixels of the model's grid cover as much as `pixels` of this.
-    pub(super) fn model_pixels(&self, pixels: u64) -> u64 {
-        (pixels as f64 * self.share).round() as u64
-    }
-
-    /// Takes finished rows of the model's grid and passes on those of this that are finished by them. What holds no data in the
-    /// input holds none in its mask, however much the model has seen beside it.
+    /// Takes finished rows of the model's grid and passes on those of this that are finished by them; none before
+    /// [`Output::finish`] where small regions are removed. What holds no data in the input holds none in its mask, however much the
+    /// model has seen beside it.
     pub(super) fn rows(
         &mut self,
         rows: &Rows,
@@ -133,9 +132,32 @@ impl Output {
             let mut strip = GridRows { top, classes: classes.to_vec(), confidence: confidence.to_vec() };
             let patch = self.raster.read(Window::new(0, top, width, classes.len() / width), &bands)?;
             strip.without(&patch);
-            self.counts.add(&strip.classes, &strip.confidence);
             let GridRows { top, classes, confidence } = strip;
+            if self.min_pixels > 1 {
+                self.held.0.extend(classes);
+                self.held.1.extend(confidence);
+                continue;
+            }
+            self.counts.add(&classes, &confidence);
             sink(&Rows { top, classes, confidence, probabilities: Vec::new() }, &mut self.raster)?;
+        }
+        Ok(())
+    }
+
+    /// Passes on the rows that were held, without small regions.
+    pub(super) fn finish(&mut self, mut sink: impl FnMut(&Rows, &mut ModelInput) -> Result<()>) -> Result<()> {
+        let (classes, confidence) = std::mem::take(&mut self.held);
+        if classes.is_empty() {
+            return Ok(());
+        }
+        let (width, height) = self.raster.size();
+        let mut mask = ClassMask::new(width, height, classes, confidence)?;
+        mask.remove_small(self.min_pixels)?;
+        self.counts.add(&mask.classes, &mask.confidence);
+        let strips = mask.classes.chunks(STRIP * width).zip(mask.confidence.chunks(STRIP * width));
+        for (i, (classes, confidence)) in strips.enumerate() {
+            let (classes, confidence) = (classes.to_vec(), confidence.to_vec());
+            sink(&Rows { top: i * STRIP, classes, confidence, probabilities: Vec::new() }, &mut self.raster)?;
         }
         Ok(())
     }

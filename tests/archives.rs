@@ -28,17 +28,25 @@ fn options(tiles: TileOptions) -> SourceOptions {
     SourceOptions { tiles, ..SourceOptions::default() }
 }
 
-/// All levels of an archive, two windows of each, one of them over its middle and one at its end.
+/// All levels of an archive, two windows of each.
 fn dump(path: &Path, index: usize, out: &Path) -> Value {
     let levels = open_levels(path, &SourceOptions::default()).unwrap_or_else(|e| panic!("{e}"));
     let tiles = levels.tiles.clone().expect("tiles");
+    let mut extents = open_tiles(path, &TileOptions::default()).expect("opened").extents().to_vec();
+    extents.reverse();
     let mut found = Vec::new();
     for (at, mut level) in levels.levels.into_iter().enumerate() {
         let (width, height) = level.raster.size();
         assert_eq!((level.raster.bands(), level.raster.depth()), (3, Depth::U8));
         let (w, h) = (width.min(700), height.min(500));
         let mut windows = Vec::new();
-        for (x, y) in [((width - w) / 2, (height - h) / 2), (width - w, height - h)] {
+        // A tile that is there, and the end, where none may be.
+        let (first, sample) = (extents[at].first, extents[at].sample.expect("listed"));
+        let side = width / (extents[at].last.0 - first.0 + 1) as usize;
+        let place =
+            |sample: u32, first: u32, most: usize| ((sample - first) as usize * side).saturating_sub(20).min(most);
+        let there = (place(sample.0, first.0, width - w), place(sample.1, first.1, height - h));
+        for (x, y) in [there, (width - w, height - h)] {
             let patch = level.raster.read(Window::new(x, y, w, h), &[0, 1, 2]).unwrap_or_else(|e| panic!("{e}"));
             let Samples::U8(samples) = &patch.samples else { panic!("8 bits") };
             let stem = format!("{index}-{at}-{}", windows.len());

@@ -65,19 +65,25 @@ if [ -n "${TEACHER:-}" ]; then
     teaching+=(--unlabelled "$soft/$folder")
   done
 fi
-if [[ " $parts " = *" buildings "* ]]; then
-  "$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
-    --class 1=building --unlisted background --valid-list "$OUT/valid.txt" "${everything[@]}" "${teaching[@]}" --epochs "${EPOCHS:-5}" \
-    --seed "${SEED:-7}" --strong-augment --resolution 0.06,0.25 --scale 0.7,2 "${common[@]}" --out "$OUT/buildings"
+if [[ " $parts " = *" buildings "* ]]; then # in two rounds of a falling learning rate, the second from what the first has learnt
+  round() { # OUT SEED OPTIONS
+    local out=$1 seed=$2
+    shift 2
+    "$SAMLORA" train --data "$OUT/data/zanzibar" --data "$OUT/data/banepa" --data "$OUT/data/banepa-512" --data "$OUT/data/dubai" \
+      --class 1=building --unlisted background --valid-list "$OUT/valid.txt" --unfreeze --encoder-rate 0.4 "${teaching[@]}" \
+      --epochs "${EPOCHS:-5}" --seed "$seed" --strong-augment --resolution 0.06,0.25 --scale 0.7,2 "${common[@]}" "$@" --out "$out"
+  }
+  round "$OUT/buildings-first" 7 --base "$ENCODER" --lr 1e-3
+  round "$OUT/buildings" 8 --base "$OUT/buildings-first" --lr 7e-4
 fi
 base=$OUT/buildings
 if [[ " $parts " = *" landcover "* ]]; then
   "$SAMLORA" train --data "$OUT/data/dubai-landcover" --ignore 0 --valid-list "$OUT/valid-landcover.txt" --base "$base" \
-    --rank 8 --epochs "${EPOCHS_LANDCOVER:-2}" --lr 1e-3 "${common[@]}" --out "$OUT/landcover"
+    --rank 8 --decoder lora --epochs "${EPOCHS_LANDCOVER:-4}" --lr 1e-3 "${common[@]}" --out "$OUT/landcover"
 fi
 if [[ " $parts " = *" baselines "* ]]; then
   "$SAMLORA" train --data "$OUT/data/dubai-landcover" --ignore 0 --valid-list "$OUT/valid-landcover.txt" "${everything[@]}" \
-    --epochs "${EPOCHS_LANDCOVER:-2}" "${common[@]}" --out "$OUT/landcover-scratch"
+    --epochs "${EPOCHS_LANDCOVER:-4}" "${common[@]}" --out "$OUT/landcover-scratch"
   for run in landcover landcover-scratch; do
     rm -rf "$OUT/$run-q8"
     "$SAMLORA" export --run "$OUT/$run" --scheme q8 --out "$OUT/$run-q8"

@@ -76,6 +76,10 @@ impl ByteSource for LocalFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        // Places that no file has are beyond its end, and no fault of the disk.
+        if offset >= self.length {
+            return Ok(0);
+        }
         // Its position is set before each use, so that a reader that ended early harms nobody.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(offset))?;

@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn each_pixel_takes_the_one_its_centre_lies_in() {
-        // 2 x 2 pixels, 1.5 times as large as those of a grid of 4 x 3, which begins half a pixel before them.
-        let axis = Axis { scale: 1.0 / 1.5, offset: -0.5 / 1.5 };
+        // 2 x 2 pixels, 1.5 times as large as those of a grid of 4 x 3, which begins 0.4 of a pixel before them.
+        let axis = Axis { scale: 1.0 / 1.5, offset: -0.4 / 1.5 };
         let mut regrid = Regrid::new((2, 2), (4, 3), [axis, axis]);
         let first = regrid.push(0, &[1, 2], &[10, 20]);
         assert_eq!(

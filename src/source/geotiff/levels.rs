@@ -38,7 +38,8 @@ impl GeoTiff {
             let full = Self::page(path, file, &pages, chosen, purpose)?;
             let mut levels = Vec::new();
             for index in directory::overviews(&pages, chosen) {
-                let image = PageReader::new(Tiff::open(file)?, &pages[index], false, BUDGET - MASK_BUDGET)?;
+                let reader = Tiff::open(file)?;
+                let image = PageReader::overview(reader, &pages[index], &pages[chosen], BUDGET - MASK_BUDGET)?;
                 let size = image.layout.size;
                 let mask = match directory::mask_of(&pages, index) {
                     Some(page) => {

@@ -1,5 +1,7 @@
 //! One page of a TIFF, read window by window.
 
+use tiff::tags::Tag;
+
 use super::directory::{Page, Tiff};
 use super::layout::Layout;
 use super::meaning::Meaning;
@@ -32,6 +34,23 @@ impl PageReader {
             Meaning::picture(&mut tags, &layout.encoding, layout.codec.is_lossy())?
         };
         Ok(Self { file, layout, meaning, stored, cache: Cache::new(budget) })
+    }
+
+    /// Opens an overview of the page `full`. Programs say on the full page alone what the bands are and which value is no data,
+    /// so its words count, unless the overview keeps its colours in another form.
+    pub(super) fn overview(mut file: Tiff, page: &Page, full: &Page, budget: usize) -> Result<Self> {
+        const FORM: [Tag; 3] = [Tag::PhotometricInterpretation, Tag::BitsPerSample, Tag::SampleFormat];
+        let big_endian = file.big_endian();
+        let mut form = |page: &Page| {
+            let mut tags = file.tags(&page.directory);
+            FORM.iter().map(|tag| tags.numbers(*tag)).collect::<Result<Vec<_>>>()
+        };
+        let alike = form(page)? == form(full)?;
+        let layout = Layout::new(&mut file.tags(&page.directory), big_endian)?;
+        let described = if alike { full } else { page };
+        let lossy = layout.codec.is_lossy();
+        let meaning = Meaning::picture(&mut file.tags(&described.directory), &layout.encoding, lossy)?;
+        Ok(Self { file, layout, meaning, stored: false, cache: Cache::new(budget) })
     }
 
     /// How many blocks were decoded.

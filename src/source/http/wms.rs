@@ -32,11 +32,13 @@ impl Corners {
                 .remedy(format!("ask for EPSG:3857, or for zoom levels from {LEAST_ZOOM_IN_DEGREES} on")));
         }
         let (metres, degrees) = (tile.bounds_mercator(), tile.bounds_lon_lat());
-        Ok(match self {
-            Self::Metres => format!("{},{},{},{}", metres.west, metres.south, metres.east, metres.north),
-            Self::LonLat => format!("{},{},{},{}", degrees.west, degrees.south, degrees.east, degrees.north),
-            Self::LatLon => format!("{},{},{},{}", degrees.south, degrees.west, degrees.north, degrees.east),
-        })
+        let numbers = match self {
+            Self::Metres => [metres.west, metres.south, metres.east, metres.north],
+            Self::LonLat => [degrees.west, degrees.south, degrees.east, degrees.north],
+            Self::LatLon => [degrees.south, degrees.west, degrees.north, degrees.east],
+        };
+        // 0 is added for -0, which no service need know.
+        Ok(numbers.map(|n| (n + 0.0).to_string()).join(","))
     }
 }
 

@@ -245,8 +245,8 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
     let origin = Origin { classes, georef: georef.as_ref(), size: (width, height), provenance: &provenance };
     let mut outputs = Outputs::begin(&args.outputs, Some(segmenter), &args.out, &stem(input)?, &origin, None)?;
     outputs.at_model = output.is_none();
-    let min_area = args.outputs.min_area;
-    let min_pixels = output.as_ref().map_or(min_area, |output| output.model_pixels(min_area));
+    // Small regions are those of the grid that is written.
+    let min_pixels = if output.is_some() { 0 } else { args.outputs.min_area };
     let options = SegmentOptions { min_pixels, ..Default::default() };
     let show = async |done: f64| {
         progress.set_position((done * 100.0) as u64);
@@ -257,6 +257,9 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
         None => outputs.rows(rows, raster),
     };
     let summary = pollster::block_on(segmenter.segment_windows(&mut raster, &options, sink, show))?;
+    if let Some(output) = &mut output {
+        output.finish(|rows, raster| outputs.rows(rows, raster))?;
+    }
     progress.finish_and_clear();
     let Summary { mut classes, mut without_data, timings } = summary;
     if let Some(output) = &output {

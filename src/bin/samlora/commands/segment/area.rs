@@ -193,8 +193,7 @@ pub fn one(args: &SegmentArgs, area: &Area, segmenter: &Segmenter, input: &Path)
         let origin = Origin { classes: &manifest.classes, georef: georef.as_ref(), size, provenance: &provenance };
         let mut outputs = Outputs::begin(&args.outputs, Some(segmenter), &args.out, &name, &origin, clip.as_ref())?;
         outputs.at_model = output.is_none();
-        let min_area = args.outputs.min_area;
-        let min_pixels = output.as_ref().map_or(min_area, |output| output.model_pixels(min_area));
+        let min_pixels = if output.is_some() { 0 } else { args.outputs.min_area };
         let finish = SegmentOptions { min_pixels, ..Default::default() };
         let stores = [store];
         let composed = compose(&plan, &stores, &finish, Holes::NoData, |rows| match (&mut output, &mut same) {
@@ -204,7 +203,8 @@ pub fn one(args: &SegmentArgs, area: &Area, segmenter: &Segmenter, input: &Path)
         })?;
         written.classes = composed.classes;
         written.without_data = composed.without_data;
-        if let Some(output) = &output {
+        if let Some(output) = &mut output {
+            output.finish(|rows, raster| outputs.rows(rows, raster))?;
             (written.classes, written.without_data) = output.counted(&manifest.classes);
         }
         let Some(target) = output.as_mut().map(|output| &mut output.raster).or(same.as_mut()) else { return Ok(None) };

@@ -5,7 +5,7 @@ use std::path::Path;
 use samlora::config::{Class, Normalization};
 use samlora::engine::Segmenter;
 use samlora::error::{Error, ErrorKind, Result};
-use samlora::mask::{ClassCounts, ClassStats};
+use samlora::mask::{ClassCounts, ClassMask, ClassStats};
 use samlora::mosaic::Rows;
 use samlora::source::{
     Axis, Choice, Colours, GridRows, ModelInput, Raster, Regrid, Resampled, Resolution, Shared, Window, choose,
@@ -40,6 +40,10 @@ pub(super) struct Output {
     /// How its columns and rows lie on the model's grid.
     axes: [Axis; 2],
     counts: ClassCounts,
+    /// Regions of fewer pixels of this grid are removed.
+    min_pixels: u64,
+    /// Class and confidence of the rows so far, held where small regions are to be removed.
+    held: (Vec<u8>, Vec<u8>),
 }
 
 impl Input {
@@ -92,7 +96,8 @@ impl Input {
         let output = (args.grid == Grid::Input).then(|| -> Result<Output> {
             let regrid = Regrid::new(model.size(), target.size(), axes);
             let raster = Clipped::new(as_model_reads(target)?, None);
-            Ok(Output { raster, regrid, axes, counts: ClassCounts::default() })
+            let (held, min_pixels) = ((Vec::new(), Vec::new()), args.outputs.min_area);
+            Ok(Output { raster, regrid, axes, counts: ClassCounts::default(), min_pixels, held })
         });
         let model = Clipped::new(as_model_reads(model)?, None);
         Ok(Self { model, output: output.transpose()?, warnings, attribution, seen })
@@ -147,18 +152,15 @@ impl Output {
         };
         let axes = [moved(self.axes[0], window.x, model.x), moved(self.axes[1], window.y, model.y)];
         let regrid = Regrid::new((model.width, model.height), (window.width, window.height), axes);
-        let raster = self.raster.into_inner().part(window)?;
+        let Self { raster, counts, min_pixels, held, .. } = self;
+        let raster = raster.into_inner().part(window)?;
         let clip = clip(&raster)?;
-        Ok(Self { raster: Clipped::new(raster, clip), regrid, axes, counts: ClassCounts::default() })
+        Ok(Self { raster: Clipped::new(raster, clip), regrid, axes, counts, min_pixels, held })
     }
 
-    /// How many pixels of the model's grid cover as much as `pixels` of this.
-    pub(super) fn model_pixels(&self, pixels: u64) -> u64 {
-        (pixels as f64 * self.axes[0].scale * self.axes[1].scale).round() as u64
-    }
-
-    /// Takes finished rows of the model's grid and passes on those of this that are finished by them. What holds no data in the
-    /// input holds none in its mask, however much the model has seen beside it.
+    /// Takes finished rows of the model's grid and passes on those of this that are finished by them; none before
+    /// [`Output::finish`] where small regions are removed. What holds no data in the input holds none in its mask, however much the
+    /// model has seen beside it.
     pub(super) fn rows(&mut self, rows: &Rows, mut sink: impl FnMut(&Rows, &mut Source) -> Result<()>) -> Result<()> {
         let found = self.regrid.push(rows.top, &rows.classes, &rows.confidence);
         let (width, _) = self.raster.size();
@@ -169,9 +171,32 @@ impl Output {
             let mut strip = GridRows { top, classes: classes.to_vec(), confidence: confidence.to_vec() };
             let patch = self.raster.read(Window::new(0, top, width, classes.len() / width), &bands)?;
             strip.without(&patch);
-            self.counts.add(&strip.classes, &strip.confidence);
             let GridRows { top, classes, confidence } = strip;
+            if self.min_pixels > 1 {
+                self.held.0.extend(classes);
+                self.held.1.extend(confidence);
+                continue;
+            }
+            self.counts.add(&classes, &confidence);
             sink(&Rows { top, classes, confidence, probabilities: Vec::new() }, &mut self.raster)?;
+        }
+        Ok(())
+    }
+
+    /// Passes on the rows that were held, without small regions.
+    pub(super) fn finish(&mut self, mut sink: impl FnMut(&Rows, &mut Source) -> Result<()>) -> Result<()> {
+        let (classes, confidence) = std::mem::take(&mut self.held);
+        if classes.is_empty() {
+            return Ok(());
+        }
+        let (width, height) = self.raster.size();
+        let mut mask = ClassMask::new(width, height, classes, confidence)?;
+        mask.remove_small(self.min_pixels)?;
+        self.counts.add(&mask.classes, &mask.confidence);
+        let strips = mask.classes.chunks(STRIP * width).zip(mask.confidence.chunks(STRIP * width));
+        for (i, (classes, confidence)) in strips.enumerate() {
+            let (classes, confidence) = (classes.to_vec(), confidence.to_vec());
+            sink(&Rows { top: i * STRIP, classes, confidence, probabilities: Vec::new() }, &mut self.raster)?;
         }
         Ok(())
     }

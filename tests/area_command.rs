@@ -211,7 +211,8 @@ fn what_goes_wrong_is_said() {
     let input = bench.path("ground.tif");
     bench.fails("out", &[&input, "--area", "whole", "--job", &job], &["--job", "one input"]);
     for (more, word) in [
-        (&["--area", "here"][..], "no area"),
+        (&["--area", "here"][..], "--area"),
+        (&["--area", "1,2,3"], "no area"),
         (&["--shard", "1/2"], "--area"),
         (&["--area", "whole", "--shard", "3/2"], "no share"),
         (&["--area", "whole", "--augment", "all"], "none, flips or dihedral"),
@@ -353,6 +354,15 @@ fn every_command_of_the_manuals_page_runs() {
     std::os::unix::fs::symlink(root.join("www/demo/models/buildings"), at("buildings")).unwrap();
     // 13 cm a pixel near Zanzibar, in UTM zone 37 south.
     write(&at("district.tif"), &spread(&picture(), 1100, 700), 0.13, [524_000.0, 9_320_000.0], 32_737);
+    let ward = |west: f64, name: &str| {
+        let (east, south, north) = (west + 0.0002, -6.1524, -6.1521);
+        format!(
+            r#"{{"type":"Feature","properties":{{"name":"{name}"}},"geometry":{{"type":"Polygon","coordinates":
+            [[[{west},{south}],[{east},{south}],[{east},{north}],[{west},{north}],[{west},{south}]]]}}}}"#
+        )
+    };
+    let wards = [ward(39.2173, "east"), ward(39.2176, "west")].join(",");
+    fs::write(at("wards.geojson"), format!(r#"{{"type":"FeatureCollection","features":[{wards}]}}"#)).unwrap();
     let programs = Path::new(env!("CARGO_BIN_EXE_samlora")).parent().unwrap().display().to_string();
     let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
     let run = |script: &str, variable: &str, value: &str| {
@@ -389,4 +399,7 @@ fn every_command_of_the_manuals_page_runs() {
         assert!(fs::read(at(merged).join("district.tif")).unwrap() == whole, "{merged}");
     }
     assert!(at("part/district.tif").is_file() && at("sieved/district.tif").is_file());
+    let table = fs::read_to_string(at("wards/district.csv")).unwrap();
+    assert!(["east", "west"].iter().all(|ward| table.contains(ward)), "{table}");
+    assert!(at("wards/district.gpkg").is_file());
 }

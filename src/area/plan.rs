@@ -46,6 +46,9 @@ pub struct Plan {
 pub struct ModelPlan {
     /// SHA-256 of its manifest, which holds those of its weights.
     pub sha256: String,
+    /// SHA-256 of its weights, [`Manifest::content_hash`], as outputs name it.
+    #[serde(default)]
+    pub weights: String,
     /// Its classes in channel order, background first.
     pub classes: Vec<Class>,
 }
@@ -57,7 +60,8 @@ impl ModelPlan {
     /// [`ErrorKind::Format`] if the manifest cannot be written as JSON.
     pub fn of(manifest: &Manifest) -> Result<Self> {
         let text = serde_json::to_vec(manifest).map_err(|e| Error::new(ErrorKind::Format, "the manifest").source(e))?;
-        Ok(Self { sha256: hex(&Sha256::digest(text)), classes: manifest.classes.clone() })
+        let (sha256, weights) = (hex(&Sha256::digest(text)), manifest.content_hash());
+        Ok(Self { sha256, weights, classes: manifest.classes.clone() })
     }
 }
 
@@ -69,6 +73,9 @@ pub struct RasterPlan {
     pub fingerprint: String,
     /// How it is read: bands, zoom.
     pub reading: String,
+    /// Its name, for people and for what outputs say of their source.
+    #[serde(default)]
+    pub name: String,
     /// Columns.
     pub width: usize,
     /// Rows.
@@ -145,7 +152,14 @@ impl Plan {
             format: FORMAT,
             tool: concat!("samlora ", env!("CARGO_PKG_VERSION")).into(),
             model,
-            raster: RasterPlan { fingerprint, reading, width, height, place: raster.georef().map(Place::from) },
+            raster: RasterPlan {
+                fingerprint,
+                reading,
+                name: String::new(),
+                width,
+                height,
+                place: raster.georef().map(Place::from),
+            },
             grid: GridPlan { origin: grid.origin(), input, tile, block: side },
             area: AreaPlan { x: area.x, y: area.y, width: area.width, height: area.height, clip: None, blocks: None },
             augment: "none".into(),

@@ -241,7 +241,8 @@ mod tests {
             let crs = Crs::from_epsg(epsg);
             let map = FromLonLat::of(&crs).expect("convertible").convert(lon_lat).expect("inside");
             let back = ToLonLat::of(&crs).expect("convertible").convert(map).expect("inside");
-            assert!(near(back, lon_lat, 1e-8), "{epsg}: {back:?}");
+            // A centimetre: shifts between ellipsoids are inverted by their first terms.
+            assert!(near(back, lon_lat, 1e-7), "{epsg}: {back:?}");
         }
         let utm = FromLonLat::of(&Crs::from_epsg(32611)).expect("convertible");
         assert!(utm.convert([60.0, 37.0]).is_err(), "the other side of the earth");

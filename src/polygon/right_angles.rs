@@ -8,7 +8,9 @@ use super::{Polygon, shoelace};
 /// Corners beyond which an outline is left as it is: checking it takes the square of their number.
 const MAX_CORNERS: usize = 2000;
 /// How far, in pixels, corners may lie from a straight side: the stairs that pixels make of slanted walls.
-const STAIRS: f64 = 1.0;
+const STAIRS: f64 = 1.5;
+/// Sides shorter than this, in pixels, are what is left of stairs, and no walls.
+const SHORTEST: f64 = 3.0;
 
 type Point = [f64; 2];
 
@@ -119,6 +121,18 @@ fn squared(ring: &[Point], angle: f64) -> Option<Vec<Point>> {
     }
     if runs.len() < 4 || runs.len() % 2 == 1 {
         return None;
+    }
+    // Without a short side, its neighbours, which run the same way, are one.
+    while runs.len() > 4 {
+        let shortest = (0..runs.len()).min_by(|&a, &b| runs[a].2.total_cmp(&runs[b].2))?;
+        if runs[shortest].2 >= SHORTEST {
+            break;
+        }
+        runs.rotate_left(shortest);
+        let (after, before) = (runs[1], runs.len() - 1);
+        runs[before].1 += after.1;
+        runs[before].2 += after.2;
+        runs.drain(..2);
     }
     let place = |run: &(bool, f64, f64)| run.1 / run.2;
     let corner = |i: usize| {

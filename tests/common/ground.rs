@@ -146,7 +146,7 @@ pub fn classes() -> Vec<Class> {
 }
 
 pub fn plan(raster: &Ground, area: Window, block: usize) -> Plan {
-    let model = ModelPlan { sha256: "fake".into(), classes: classes() };
+    let model = ModelPlan { sha256: "fake".into(), weights: String::new(), classes: classes() };
     let source = ("ground".into(), "all".into());
     Plan::new(model, raster, source, area, (INPUT, TILE), block).unwrap()
 }

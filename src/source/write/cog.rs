@@ -247,7 +247,9 @@ mod tests {
         let class = |index| Class { index, name: format!("c{index}"), color: [index, 2, 3], threshold: None };
         for big in [false, true] {
             let path = folder.path().join(format!("{big}.tif"));
-            let mut cog = Cog::classes(&path, (width, height), &[class(1)], None).expect("begun");
+            // A palette's pictures are read as colours: the red of each class is its index.
+            let classes: Vec<Class> = (0..5).map(class).collect();
+            let mut cog = Cog::classes(&path, (width, height), &classes, None).expect("begun");
             cog.always_big = big;
             for part in mask.chunks(4999) {
                 cog.write(part).expect("written");

@@ -5,6 +5,8 @@
 //! run ([`classes`](super::classes)). Values live in flat lists and refer to each other by index, so that hostile
 //! nesting costs neither recursion nor more memory than the pickle's own size times a small factor.
 
+mod describe;
+
 use std::collections::HashMap;
 
 use super::classes::{Known, damaged, foreign, look_up};
@@ -128,34 +130,6 @@ impl<'a> Machine<'a> {
     /// Keys and values of a dict.
     pub fn entries(&self, dict: usize) -> &[(Value<'a>, Value<'a>)] {
         self.dicts.get(dict).map_or(&[], Vec::as_slice)
-    }
-
-    /// What a value is, in words.
-    pub fn describe(&self, value: Value<'a>) -> String {
-        let class = |class: usize| self.classes.get(class).map_or("?", String::as_str);
-        let number = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
-        match value {
-            Value::None => "nothing".into(),
-            Value::Int(_) => "a number".into(),
-            Value::Other(what) => what.into(),
-            Value::Text(_) => "text".into(),
-            Value::Global(global) => class(global.class).to_owned(),
-            Value::Sequence(i) => {
-                format!("a list of {}", number(self.sequences.get(i).map_or(0, Vec::len), "value", "values"))
-            }
-            Value::Dict(i) => {
-                let entries = self.entries(i);
-                match entries.iter().filter(|(_, value)| matches!(value, Value::Tensor(_))).count() {
-                    0 => format!("a dict of {}", number(entries.len(), "value", "values")),
-                    tensors => format!("a dict of {}", number(tensors, "tensor", "tensors")),
-                }
-            }
-            Value::Storage(_) => "a storage".into(),
-            Value::Tensor(_) => "a tensor".into(),
-            Value::Object(i) => {
-                format!("an object of {}", self.objects.get(i).map_or("?", |object| class(object.class)))
-            }
-        }
     }
 
     /// Executes up to the STOP opcode and returns what is on top of the stack. Opcodes: CPython's `pickletools.py`.

@@ -68,8 +68,8 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     wanted.check_size((width, height))?;
     let provenance = Provenance {
         tool: samlora::TOOL.to_owned(),
-        model_sha256: plan.model.sha256.clone(),
-        source: name.clone(),
+        model_sha256: plan.model.weights.clone(),
+        source: plan.raster.name.clone(),
         resolution_m: georef.as_ref().and_then(|g| g.ground_resolution(width, height)),
         date: today(),
     };

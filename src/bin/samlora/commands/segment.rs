@@ -284,15 +284,21 @@ fn one(args: &SegmentArgs, segmenter: &Segmenter, input: &Path) -> Result<()> {
 
 /// Where polygons come from, as their files say it.
 fn provenance(segmenter: &Segmenter, input: &Path, target: &impl Raster) -> Provenance {
-    let name =
-        |path: &Path| path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
     let (width, height) = target.size();
     Provenance {
         tool: samlora::TOOL.to_owned(),
         model_sha256: segmenter.manifest().content_hash(),
-        source: if is_url(input) { named(input).to_string() } else { name(input) },
+        source: source_name(input),
         resolution_m: target.georef().and_then(|g| g.ground_resolution(width, height)),
         date: today(),
+    }
+}
+
+/// What outputs call an input: an address without its keys, a file without its folders.
+fn source_name(input: &Path) -> String {
+    match input.file_name() {
+        Some(name) if !is_url(input) => name.to_string_lossy().into(),
+        _ => named(input),
     }
 }
 

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::input::Input;
 use super::vectors::RightAngles;
-use super::{Origin, Outputs, SegmentArgs, Source, named, print_results, provenance, stem};
+use super::{Origin, Outputs, SegmentArgs, Source, named, print_results, provenance, source_name, stem};
 use crate::commands::{peak_memory, print_json, say, size};
 use crate::progress::bar;
 
@@ -154,7 +154,8 @@ pub fn one(args: &SegmentArgs, area: &Area, segmenter: &Segmenter, input: &Path)
     let file = if is_url(input) { input.display().to_string() } else { fingerprint(input)? };
     let source = (file, reading(args, area, &raster)?);
     let sides = (manifest.input_size, manifest.tile_size);
-    let plan = Plan::new(ModelPlan::of(manifest)?, &raster, source, part, sides, options.block)?;
+    let mut plan = Plan::new(ModelPlan::of(manifest)?, &raster, source, part, sides, options.block)?;
+    plan.raster.name = source_name(input);
     let folder = options.job.clone().unwrap_or_else(|| args.out.join(format!("{name}.job")));
     let settings = Options { shard: options.shard.unwrap_or_default(), retries: options.retries, ..Options::default() };
     let is_new = !folder.exists();

@@ -283,7 +283,7 @@ fn files_by_ranges_of_bytes() {
         return;
     };
     let data = Path::new(&data);
-    // How many of the file's bytes may be asked for, at most: small files are read whole, but nothing twice.
+    // How many of the file's bytes may be asked for, at most: small ones are read whole, their beginning more than once.
     for (name, most) in [
         ("georef/naip-4band/m_4709963_se_14_1_20200831.tif", 1.01),
         ("odd/jpeg-ycbcr-internal-mask-cog.tif", 1.5),

@@ -70,7 +70,7 @@ fn outputs_of_an_area_agree_with_each_other() {
         println!("{raster}: {inside} pixels inside, {} polygons, {ground:.1} m2, {hectares:.5} ha", found.len());
         assert!((hectares * 1e4 / ground - 1.0).abs() < 0.02, "{hectares} ha, {ground} m2");
         rasters(&json!({
-            "input": input, "classes": file("classes.tif"), "confidence": file("confidence.tif"),
+            "input": input, "area": report["area"], "classes": file("classes.tif"), "confidence": file("confidence.tif"),
             "raw": file("classes.u8"), "raw_confidence": file("confidence.u8"), "gpkg": file("gpkg"), "csv": file("csv"),
             "features": found.len(),
         }));
@@ -106,6 +106,6 @@ fn a_rectangle_and_what_is_no_area() {
     fails(&with(&["--area", "100,-10,101,-9"]), &["--area", "beside"]);
     fails(&[&begin[..], &["--area", &geojson, "--layer", "x"]].concat(), &["--layer"]);
     fails(&with(&["--area", "0,0,1,1", "--layer", "x"]), &["--layer"]);
-    fails(&with(&["--format", "gpkg", "--min-hole-m2", "-1"]), &["--min-hole-m2"]);
+    fails(&with(&["--format", "gpkg", "--min-hole-m2=-1"]), &["--min-hole-m2"]);
     fails(&with(&["--format", "gpkg", "--crs", "EPSG:4267"]), &["--crs", "grids"]);
 }

@@ -34,7 +34,10 @@ def mean(four):
 
 
 with rasterio.open(job["input"]) as source:
-    crs, transform, shape = source.crs, source.transform, source.shape
+    # The outputs hold the smallest window around the area.
+    x, y, width, height = (job["area"][side] for side in ("x", "y", "width", "height"))
+    assert x + width <= source.width and y + height <= source.height
+    crs, transform, shape = source.crs, source.transform * rasterio.Affine.translation(x, y), (height, width)
 raw = np.fromfile(job["raw"], np.uint8).reshape(shape)
 sure = np.fromfile(job["raw_confidence"], np.uint8).reshape(shape)
 confidence = np.where(raw == 255, 0, np.maximum(sure, 1))

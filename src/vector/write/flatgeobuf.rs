@@ -18,6 +18,9 @@ use crate::vector::record::Record;
 pub struct FlatGeobuf {
     path: PathBuf,
     writer: FgbWriter<'static>,
+    /// The same without an index, for a file that gets no feature: GDAL refuses an index of nothing.
+    empty: FgbWriter<'static>,
+    features: u64,
     file: AtomicFile,
 }
 
@@ -29,36 +32,10 @@ impl FlatGeobuf {
     pub fn create(path: impl AsRef<Path>, layer: &str, crs: Option<&Crs>, provenance: &Provenance) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let file = AtomicFile::create(&path)?;
-        let wkt = crs.and_then(Crs::well_known_text);
-        let name = crs.map(Crs::name);
         let metadata = provenance.json().to_string();
-        let code = crs.and_then(|c| c.epsg).and_then(|code| i32::try_from(code).ok());
-        let options = FgbWriterOptions {
-            detect_type: false,
-            crs: FgbCrs {
-                org: code.map(|_| "EPSG"),
-                code: code.unwrap_or(0),
-                name: name.as_deref(),
-                wkt: wkt.as_deref(),
-                ..Default::default()
-            },
-            description: crs.is_none().then_some("coordinates are pixels, x right, y down from the top left corner"),
-            metadata: Some(&metadata),
-            ..Default::default()
-        };
-        let mut writer = FgbWriter::create_with_options(layer, GeometryType::MultiPolygon, options)
-            .map_err(|e| cannot_write(&path, e))?;
-        for (name, kind) in [
-            ("class", ColumnType::Int),
-            ("name", ColumnType::String),
-            ("color", ColumnType::String),
-            ("confidence", ColumnType::Double),
-            ("area_m2", ColumnType::Double),
-            ("pixels", ColumnType::Long),
-        ] {
-            writer.add_column(name, kind, |_, _| {});
-        }
-        Ok(Self { path, writer, file })
+        let writer = |index| writer(layer, crs, &metadata, index).map_err(|e| cannot_write(&path, e));
+        let (writer, empty) = (writer(true)?, writer(false)?);
+        Ok(Self { path, writer, empty, features: 0, file })
     }
 
     /// Completes the file.
@@ -66,13 +43,15 @@ impl FlatGeobuf {
     /// # Errors
     /// As [`AtomicFile::commit`].
     pub fn finish(mut self) -> Result<()> {
-        self.writer.write(&mut self.file).map_err(|e| cannot_write(&self.path, e))?;
+        let writer = if self.features == 0 { self.empty } else { self.writer };
+        writer.write(&mut self.file).map_err(|e| cannot_write(&self.path, e))?;
         self.file.commit()
     }
 }
 
 impl Features for FlatGeobuf {
     fn record(&mut self, record: &Record) -> Result<()> {
+        self.features += 1;
         let color = record.hex_color();
         let mut failed = None;
         let written = self.writer.add_feature_geom(Shape(record), |feature| {
@@ -97,6 +76,44 @@ impl Features for FlatGeobuf {
             (Err(error), _) | (_, Some(error)) => Err(cannot_write(&self.path, error)),
         }
     }
+}
+
+/// A writer of a layer's features, with its columns.
+fn writer(
+    layer: &str,
+    crs: Option<&Crs>,
+    metadata: &str,
+    write_index: bool,
+) -> std::result::Result<FgbWriter<'static>, flatgeobuf::Error> {
+    let wkt = crs.and_then(Crs::well_known_text);
+    let name = crs.map(Crs::name);
+    let code = crs.and_then(|c| c.epsg).and_then(|code| i32::try_from(code).ok());
+    let options = FgbWriterOptions {
+        write_index,
+        detect_type: false,
+        crs: FgbCrs {
+            org: code.map(|_| "EPSG"),
+            code: code.unwrap_or(0),
+            name: name.as_deref(),
+            wkt: wkt.as_deref(),
+            ..Default::default()
+        },
+        description: crs.is_none().then_some("coordinates are pixels, x right, y down from the top left corner"),
+        metadata: Some(metadata),
+        ..Default::default()
+    };
+    let mut writer = FgbWriter::create_with_options(layer, GeometryType::MultiPolygon, options)?;
+    for (name, kind) in [
+        ("class", ColumnType::Int),
+        ("name", ColumnType::String),
+        ("color", ColumnType::String),
+        ("confidence", ColumnType::Double),
+        ("area_m2", ColumnType::Double),
+        ("pixels", ColumnType::Long),
+    ] {
+        writer.add_column(name, kind, |_, _| {});
+    }
+    Ok(writer)
 }
 
 fn cannot_write(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {

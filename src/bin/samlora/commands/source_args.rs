@@ -37,6 +37,11 @@ pub struct SourceArgs {
 }
 
 impl SourceArgs {
+    /// Which tiles are read, in words that know no keys: how they are asked for (headers, cache, times) changes no pixel.
+    pub fn tiles(&self) -> String {
+        format!("zoom {:?}, tms {}, bbox {:?}", self.zoom, self.tms, self.bbox)
+    }
+
     /// The options, for pixels of so many metres where a server has several zoom levels.
     ///
     /// # Errors

@@ -151,7 +151,7 @@ pub fn one(args: &SegmentArgs, area: &Area, segmenter: &Segmenter, input: &Path)
     let clip = area.clip(&model).map_err(at_area)?;
     let clipped = if output.is_some() { Clipped::windows } else { Clipped::new };
     let mut raster: Source = clipped(model.into_inner(), clip);
-    let file = if is_url(input) { input.display().to_string() } else { fingerprint(input)? };
+    let file = if is_url(input) { named(input) } else { fingerprint(input)? };
     let source = (file, reading(args, area, &raster)?);
     let sides = (manifest.input_size, manifest.tile_size);
     let mut plan = Plan::new(ModelPlan::of(manifest)?, &raster, source, part, sides, options.block)?;
@@ -222,7 +222,8 @@ pub fn one(args: &SegmentArgs, area: &Area, segmenter: &Segmenter, input: &Path)
     }
     if args.json {
         print_json(&json!({
-            "input": input, "width": size.0, "height": size.1, "area": { "x": window.x, "y": window.y, "width": window.width, "height": window.height }, "job": folder,
+            "input": input, "width": size.0, "height": size.1, "job": folder,
+            "area": { "x": window.x, "y": window.y, "width": window.width, "height": window.height },
             "shard": options.shard.map(|s| s.to_string()), "augment": plan.augment, "block": plan.grid.block,
             "blocks": { "all": report.blocks, "found": report.found, "computed": report.computed, "blank": report.blank },
             "windows": report.windows, "missing": report.missing, "timings_ms": report.times,
@@ -282,7 +283,7 @@ fn reading(args: &SegmentArgs, area: &Area, raster: &Source) -> Result<String> {
         (Area::Polygons(_), Some(file)) => fingerprint(Path::new(file))?,
         _ => String::new(),
     };
-    let how = (&args.bands, &args.source, args.resolution, args.grid, &args.job.layer);
+    let how = (&args.bands, args.source.tiles(), args.resolution, args.grid, &args.job.layer);
     Ok(format!("{how:?}, {} x {:?}, {:?}, {cut}", raster.bands(), raster.depth(), raster.size()))
 }
 
